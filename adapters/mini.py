@@ -1,0 +1,82 @@
+"""The mini model on disk: three safetensors files and a tokenizer folder, in diffusers' naming.
+
+```
+unet.safetensors  vae.safetensors  text_encoder.safetensors    weights; the config of each is in its header
+tokenizer/                                                     a CLIP tokenizer with a vocabulary of its own
+```
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+PARTS = ("unet", "vae", "text_encoder")
+SCHEDULE = {
+    "num_train_timesteps": 1000,
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "prediction_type": "epsilon",
+}
+FOLDER = Path(__file__).resolve().parent.parent / "mini"
+
+
+@dataclass(frozen=True)
+class Mini:
+    """The mini model's weights and configs, each keyed by part: "unet", "vae", "text_encoder"."""
+
+    weights: dict[str, dict[str, Tensor]]
+    configs: dict[str, dict]
+    metadata: dict[str, str]
+    tokenizer: Path
+
+
+def load(path: Path = FOLDER) -> Mini:
+    """Read the mini model from a folder.
+
+    Raises:
+        FileNotFoundError: a file is missing; the message names it and how to get it.
+        ValueError: a file is no part of a mini model.
+    """
+    weights, configs, metadata = {}, {}, {}
+    for part in PARTS:
+        file = Path(path) / f"{part}.safetensors"
+        if not file.is_file():
+            raise FileNotFoundError(
+                f"The mini model has no {file.name} in {path}: reinstall the pack, or make it with `unclutter train mini`."
+            )
+        with safe_open(file, framework="pt") as handle:
+            header = handle.metadata() or {}
+            if header.get("unclutter.kind") != f"mini.{part}":
+                raise ValueError(
+                    f"{file} says it is {header.get('unclutter.kind', 'nothing of ours')}, expected mini.{part}: "
+                    "make it with `unclutter train mini`."
+                )
+            weights[part] = {key: handle.get_tensor(key) for key in handle.keys()}  # noqa: SIM118
+        configs[part] = json.loads(header["config"])
+        metadata |= {key: value for key, value in header.items() if key.startswith("modelspec.")}
+    return Mini(weights, configs, metadata, Path(path) / "tokenizer")
+
+
+def save(path: Path, part: str, weights: dict[str, Tensor], config: dict, metadata: dict[str, str]) -> None:
+    """Write one part of the mini model, all of it or nothing."""
+    path.mkdir(parents=True, exist_ok=True)
+    header = {
+        "unclutter.kind": f"mini.{part}",
+        "config": json.dumps(config),
+        "modelspec.sai_model_spec": "1.0.0",
+        "modelspec.architecture": "unclutter-mini",
+        "modelspec.title": f"Unclutter mini model, {part}",
+        "modelspec.license": "MIT",
+        **metadata,
+    }
+    temporary = path / f".{part}.safetensors.part"
+    save_file({key: tensor.detach().cpu().contiguous() for key, tensor in weights.items()}, temporary, metadata=header)
+    os.replace(temporary, path / f"{part}.safetensors")

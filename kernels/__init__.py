@@ -1,0 +1,1 @@
+"""The maths. Tensors in, tensors out: no ComfyUI, no diffusers."""

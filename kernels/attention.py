@@ -1,0 +1,186 @@
+"""One operator behind AAS, SS, SRA and SMA: attention that depends on which tokens belong to the object.
+
+    out_i = Σ_j softmax_j( τ[m_i] · q_i·k_j / √d  +  δ[m_i] · m_j ) v_j
+
+with m the token mask (1 = object), τ a temperature and δ a logit on object keys, both chosen by the region of the
+query. δ = −∞ drops those keys: the rest go through the host's ordinary attention, on less work than before.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Attention = Callable[[Tensor, Tensor, Tensor], Tensor]
+Number = float | Tensor
+
+
+@dataclass(frozen=True)
+class RegionSettings:
+    """What each kind of query sees.
+
+    Args:
+        temperature: τ of background and of object queries, positive floats or scalar tensors.
+        object_logit: δ of background and of object queries; `-math.inf` hides the object's keys from them.
+    """
+
+    temperature: tuple[Number, Number] = (1.0, 1.0)
+    object_logit: tuple[Number, Number] = (0.0, 0.0)
+
+    def __post_init__(self) -> None:
+        for value in self.temperature:
+            if not isinstance(value, Tensor) and not (math.isfinite(value) and value >= 0):
+                raise ValueError(f"temperature is {self.temperature}: both values must be finite and at least 0.")
+        for value in self.object_logit:
+            if not isinstance(value, Tensor) and (math.isnan(value) or value == math.inf):
+                raise ValueError(f"object_logit is {self.object_logit}: both values must be finite or -inf.")
+
+
+PLAIN = RegionSettings()
+AAS = RegionSettings(object_logit=(-math.inf, -math.inf))
+"""Attention activation and suppression (Attentive Eraser, Eq. 7): nobody sees the object."""
+SRA = RegionSettings(object_logit=(0.0, -math.inf))
+"""Self-rectifying attention (EraDiff, Eq. 10): the object does not see itself."""
+SRA_STRICT = AAS
+"""SRA as EraDiff's prose has it: the background does not see the object either."""
+
+
+def aas(suppression: float) -> RegionSettings:
+    """AAS with similarity suppression (SS): object queries attend with their logits scaled by λ = `suppression`."""
+    return RegionSettings(temperature=(1.0, suppression), object_logit=AAS.object_logit)
+
+
+def sma(delta_bg: Number, delta_obj: Number) -> RegionSettings:
+    """Spatially modulated attention (MILD, Eq. 9): δ = (α01 − α00, α11 − α10); softmax sees no more of the four α."""
+    return RegionSettings(object_logit=(delta_bg, delta_obj))
+
+
+def region_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    objects: Tensor,
+    settings: RegionSettings,
+    attention: Attention = F.scaled_dot_product_attention,
+) -> Tensor:
+    """Attention by region, exactly, without a mask tensor.
+
+    Hidden keys are left out, temperatures scale the queries, and a finite δ travels in one extra channel. A sample
+    without background token gets plain attention.
+
+    Args:
+        q, k, v: [B, heads, N, d], any floating dtype.
+        objects: [B, N] bool, True where a token belongs to the object.
+        attention: the host's own attention, called as `attention(q, k, v)` on [B', heads, N', d'] with its default
+            scale 1/√d'. d' exceeds d where a finite δ adds a channel; N' of the keys may be below that of the queries.
+
+    Returns:
+        [B, heads, N, d].
+    """
+    counts = objects.sum(dim=1).tolist()
+    tokens = objects.shape[1]
+    groups = {count: [row for row, other in enumerate(counts) if other == count] for count in set(counts)}
+    if len(groups) == 1:
+        return _equal_counts(q, k, v, objects, counts[0], settings, attention) if counts else q
+    out = torch.empty_like(q)
+    for count, members in groups.items():
+        rows = torch.tensor(members, device=q.device)
+        part = _equal_counts(q[rows], k[rows], v[rows], objects[rows], count, settings, attention)
+        out = out.index_copy(0, rows, part.to(out.dtype))
+    return out.reshape(*q.shape[:2], tokens, v.shape[-1])
+
+
+def region_attention_reference(q: Tensor, k: Tensor, v: Tensor, objects: Tensor, settings: RegionSettings) -> Tensor:
+    """The same, plainly: every N×N logit in fp32, or in fp64 for fp64 input."""
+    q, k, v = (x if x.dtype == torch.float64 else x.float() for x in (q, k, v))
+    only_objects = objects.all(dim=1, keepdim=True)
+    temperature = _by_region(settings.temperature, objects, q).masked_fill(only_objects, 1)
+    logit = _by_region(settings.object_logit, objects, q).masked_fill(only_objects, 0)
+    logits = temperature[:, None, :, None] * (q @ k.mT) / math.sqrt(q.shape[-1])
+    logits = torch.where(objects[:, None, None, :], logits + logit[:, None, :, None], logits)
+    return logits.softmax(dim=-1) @ v
+
+
+def background_keys(objects: Tensor) -> Tensor | None:
+    """The indices [B, K] of the tokens outside the object, or None where samples differ in K or K is 0."""
+    counts = (~objects).sum(dim=1).tolist()
+    if len(set(counts)) != 1 or counts[0] == 0:
+        return None
+    return _partition(objects)[:, : counts[0]]
+
+
+def _equal_counts(
+    q: Tensor, k: Tensor, v: Tensor, objects: Tensor, count: int, settings: RegionSettings, attention: Attention
+) -> Tensor:
+    """Region attention of samples that have the same number of object tokens."""
+    background = objects.shape[1] - count
+    if background == 0:
+        return attention(q, k, v)
+    hidden = [not isinstance(value, Tensor) and value == -math.inf for value in settings.object_logit]
+    q = _scale_queries(q, objects, settings.temperature)
+    if count == 0:
+        return attention(q, k, v)
+    if not any(hidden):
+        return _with_logit(q, k, v, objects, objects, settings.object_logit, attention)
+    order = _partition(objects)
+    kept_k, kept_v = _take(k, order[:, :background]), _take(v, order[:, :background])
+    if all(hidden):
+        return attention(q, kept_k, kept_v)
+    parts = []
+    for kind, rows in enumerate((order[:, :background], order[:, background:])):
+        queries = _take(q, rows)
+        if hidden[kind]:
+            parts.append(attention(queries, kept_k, kept_v))
+        else:
+            kinds = objects.new_full(rows.shape, bool(kind))
+            parts.append(_with_logit(queries, k, v, kinds, objects, settings.object_logit, attention))
+    return _take(torch.cat(parts, dim=2), order.argsort(dim=1))
+
+
+def _with_logit(
+    q: Tensor, k: Tensor, v: Tensor, kinds: Tensor, objects: Tensor, logits: tuple[Number, Number], attention: Attention
+) -> Tensor:
+    """Attention with a finite logit on object keys, by the kind of each query [B, N of q] (bool)."""
+    if all(not isinstance(value, Tensor) and value in (0, -math.inf) for value in logits):
+        return attention(q, k, v)
+    width = q.shape[-1]
+    wide = -(-(width + 1) // 8) * 8  # fast attention kernels want multiples of 8
+    finite = (0.0 if not isinstance(value, Tensor) and value == -math.inf else value for value in logits)
+    logit = _by_region((next(finite), next(finite)), kinds, q) * math.sqrt(width)
+    heads = q.shape[1]
+    extra_q = logit[:, None, :, None].expand(-1, heads, -1, 1)
+    extra_k = objects[:, None, :, None].expand(-1, heads, -1, 1).to(k)
+    pad = wide - width - 1
+    # The host scales by 1/√wide; the logits are to be scaled by 1/√width.
+    wide_q = F.pad(torch.cat([q, extra_q], dim=-1) * math.sqrt(wide / width), (0, pad))
+    wide_k = F.pad(torch.cat([k, extra_k], dim=-1), (0, pad))
+    return attention(wide_q, wide_k, F.pad(v, (0, wide - v.shape[-1])))[..., : v.shape[-1]]
+
+
+def _scale_queries(q: Tensor, objects: Tensor, temperature: tuple[Number, Number]) -> Tensor:
+    if all(not isinstance(value, Tensor) and value == 1 for value in temperature):
+        return q
+    return q * _by_region(temperature, objects, q)[:, None, :, None]
+
+
+def _by_region(values: tuple[Number, Number], objects: Tensor, like: Tensor) -> Tensor:
+    """[B, N]: the first value where a token is background, the second where it is the object."""
+    background, of_object = (torch.as_tensor(value, dtype=like.dtype, device=like.device) for value in values)
+    return torch.where(objects, of_object, background)
+
+
+def _partition(objects: Tensor) -> Tensor:
+    """Token indices [B, N], background first, each kind in its order."""
+    return objects.to(torch.uint8).argsort(dim=1, stable=True)
+
+
+def _take(x: Tensor, index: Tensor) -> Tensor:
+    """Tokens `index` [B, K] of x [B, heads, N, d]: [B, heads, K, d]."""
+    if len(x) == 1:
+        return x[:, :, index[0]]
+    return x.gather(2, index[:, None, :, None].expand(-1, x.shape[1], -1, x.shape[-1]))

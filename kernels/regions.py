@@ -1,0 +1,195 @@
+"""Masks: one way in, and from pixels to the tokens and cells of a network. 1 = remove, everywhere.
+
+Connected components and Euclidean distances come from scipy, on the CPU: they are exact for any shape, where
+kornia's need as many iterations as the longest path through a component.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+class Box(NamedTuple):
+    """A rectangle of a picture, in pixels."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+
+def normalize_mask(
+    mask: Tensor,
+    batch: int,
+    height: int,
+    width: int,
+    threshold: float = 0.5,
+    allow_full: bool = False,
+    allow_empty: bool = False,
+) -> Tensor:
+    """Any mask a graph may hold, as the mask of `batch` pictures of height × width.
+
+    Args:
+        mask: [H, W], [B, H, W] or [B, 1, H, W], values in 0..1; a brush of 98 % opacity counts as 1.
+
+    Returns:
+        [max(batch, masks), height, width] of 0 and 1, on the mask's device. Shrinking keeps every marked pixel: a mask
+        a little too large costs nothing, one too small brings the object back.
+
+    Raises:
+        ValueError: NaN, an empty or full mask, or as many masks as fit no picture.
+    """
+    shape = "×".join(str(side) for side in mask.shape)
+    if mask.ndim == 4 and mask.shape[1] == 1:
+        mask = mask[:, 0]
+    if mask.ndim == 2:
+        mask = mask[None]
+    if mask.ndim != 3 or 0 in mask.shape:
+        raise ValueError(f"The mask has the shape {shape}: expected [height, width] or [masks, height, width].")
+    if not torch.isfinite(mask).all():
+        raise ValueError("The mask has NaN or infinite values: expected 0 to 1, so check the node that made it.")
+    count = len(mask)
+    if count != batch and 1 not in (count, batch):
+        raise ValueError(f"{count} masks came for {batch} pictures: give one mask for all, or one for each.")
+    binary = resize_mask((mask >= threshold).float(), height, width)
+    covered = binary.flatten(1).mean(dim=1)
+    if not allow_empty and bool((covered == 0).any()):
+        if tuple(mask.shape[-2:]) == (64, 64) and not mask.any():
+            raise ValueError(
+                "The mask is the blank 64×64 one that Load Image gives for a picture without transparency: "
+                "paint a mask (right click, Open in MaskEditor) or connect one."
+            )
+        which = "The mask" if count == 1 else f"Mask {int((covered == 0).int().argmax()) + 1} of {count}"
+        raise ValueError(f"{which} is empty, so there is nothing to remove: mark the object with white (1.0).")
+    if not allow_full and bool((covered == 1).any()):
+        raise ValueError(
+            "The mask covers the whole picture and leaves nothing to fill it from: mark only the object, "
+            "or invert the mask if white marks what to keep."
+        )
+    return binary.expand(max(batch, count), -1, -1)
+
+
+def resize_mask(mask: Tensor, height: int, width: int) -> Tensor:
+    """A mask [B, H, W] of 0 and 1 at another size; shrinking keeps every marked pixel."""
+    if tuple(mask.shape[-2:]) == (height, width):
+        return mask
+    small = F.adaptive_max_pool2d(mask[:, None], (min(height, mask.shape[-2]), min(width, mask.shape[-1])))
+    if tuple(small.shape[-2:]) != (height, width):
+        small = (F.interpolate(small, (height, width), mode="bilinear") >= 0.5).float()
+    return small[:, 0]
+
+
+def object_tokens(mask: Tensor, height: int, width: int) -> Tensor:
+    """Which tokens of a height × width layer hold any of the object: mask [B, H, W] -> bool [B, height*width]."""
+    return F.adaptive_max_pool2d(mask[:, None].float(), (height, width)).flatten(1) >= 0.5
+
+
+def latent_mask(mask: Tensor, height: int, width: int, pooling: str) -> Tensor:
+    """mask [B, H, W] -> [B, 1, height, width]; "max": any pixel of a cell counts, "nearest": its first one does."""
+    if pooling == "max":
+        return F.adaptive_max_pool2d(mask[:, None], (height, width))
+    if pooling == "nearest":
+        return F.interpolate(mask[:, None], (height, width), mode="nearest")
+    raise ValueError(f"pooling is {pooling!r}: choose max or nearest.")
+
+
+def occupancy(mask: Tensor, height: int, width: int) -> Tensor:
+    """The share of each cell that is masked: mask [B, H, W] -> [B, 1, height, width] in 0..1 (OSOR, Sec. 3.3)."""
+    return F.adaptive_avg_pool2d(mask[:, None], (height, width))
+
+
+def grow(mask: Tensor, pixels: float = 0.0, percent: float = 0.0) -> Tensor:
+    """Grow each object of mask [B, H, W] by `pixels` plus `percent` % of its own size (the root of its area).
+
+    The radius is Euclidean; a negative one shrinks.
+    """
+    from scipy.ndimage import distance_transform_edt
+
+    def grow_one(sample: np.ndarray) -> np.ndarray:
+        out = np.zeros_like(sample)
+        for part in _components(sample):
+            radius = pixels + percent / 100 * math.sqrt(part.sum())
+            rows, columns = _extent(part, margin=math.ceil(max(radius, 0)) + 1)
+            inside = part[rows, columns]
+            if radius >= 0:
+                grown = distance_transform_edt(~inside) <= radius
+            else:
+                padded = np.pad(inside, 1, mode="edge")  # the picture's border is no border of the object
+                grown = (distance_transform_edt(padded) > -radius)[1:-1, 1:-1]
+            out[rows, columns] |= grown
+        return out
+
+    return _by_sample(grow_one, mask)
+
+
+def fill_holes(mask: Tensor) -> Tensor:
+    """Mark what mask [B, H, W] encloses."""
+    from scipy.ndimage import binary_fill_holes
+
+    return _by_sample(binary_fill_holes, mask)
+
+
+def feather(mask: Tensor, pixels: int) -> Tensor:
+    """Blend weights for mask [B, H, W]: 1 inside, falling as a cosine to 0 over `pixels` outside, exactly 0 beyond."""
+    from scipy.ndimage import distance_transform_edt
+
+    def soften(sample: np.ndarray) -> np.ndarray:
+        if not sample.any():
+            return np.zeros(sample.shape, np.float32)
+        distance = distance_transform_edt(~sample)
+        weight = 0.5 * (1 + np.cos(np.pi * np.minimum(distance / (pixels + 1), 1)))
+        return np.where(distance <= pixels, weight, 0)
+
+    return _by_sample(soften, mask)
+
+
+def split_instances(mask: Tensor, min_area: int = 0) -> Tensor:
+    """The connected parts of a mask [H, W] or [1, H, W] with at least `min_area` pixels: [parts, H, W] of 0 and 1,
+    from left to right, then from top to bottom. Pixels that touch at a corner are connected."""
+    sample = mask.reshape(mask.shape[-2:])
+    parts = [part for part in _components(sample.cpu().numpy() >= 0.5) if part.sum() >= min_area]
+    parts.sort(key=lambda part: (np.flatnonzero(part.any(axis=0))[0], np.flatnonzero(part.any(axis=1))[0]))
+    if not parts:
+        return mask.new_zeros(0, *sample.shape)
+    return torch.from_numpy(np.stack(parts)).to(mask)
+
+
+def bounding_boxes(mask: Tensor, context: float = 0.0) -> list[Box]:
+    """The box around each of the masks [B, H, W], with `context` times its longer side added on each side, clipped to
+    the picture."""
+    height, width = mask.shape[-2:]
+    boxes = []
+    for sample in mask:
+        rows, columns = sample.amax(dim=1).nonzero()[:, 0], sample.amax(dim=0).nonzero()[:, 0]
+        if len(rows) == 0:
+            raise ValueError("The mask is empty, so there is no box around it: mark the object with white (1.0).")
+        top, bottom, left, right = int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
+        margin = round(context * max(bottom - top, right - left))
+        top, left = max(top - margin, 0), max(left - margin, 0)
+        boxes.append(Box(top, left, min(bottom + margin, height) - top, min(right + margin, width) - left))
+    return boxes
+
+
+def _by_sample(function, mask: Tensor) -> Tensor:
+    samples = (mask >= 0.5).cpu().numpy()
+    return torch.from_numpy(np.stack([function(sample) for sample in samples])).to(mask)
+
+
+def _components(sample: np.ndarray) -> list[np.ndarray]:
+    from scipy.ndimage import label
+
+    labels, count = label(sample, structure=np.ones((3, 3)))
+    return [labels == index for index in range(1, count + 1)]
+
+
+def _extent(part: np.ndarray, margin: int) -> tuple[slice, slice]:
+    rows, columns = np.flatnonzero(part.any(axis=1)), np.flatnonzero(part.any(axis=0))
+    return slice(max(rows[0] - margin, 0), rows[-1] + 1 + margin), slice(
+        max(columns[0] - margin, 0), columns[-1] + 1 + margin
+    )

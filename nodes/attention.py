@@ -1,0 +1,158 @@
+"""Removal by self-attention: what fills the hole may look at the background only, not at the object."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from comfy_api.latest import io
+
+from ..kernels import attention
+from . import host
+
+EVERYWHERE = frozenset({"input", "middle", "output"})
+LAYERS = {"decoder": frozenset({"output"}), "middle and decoder": frozenset({"middle", "output"}), "all": EVERYWHERE}
+MODES = {"Eq. 10": attention.SRA, "strict": attention.SRA_STRICT}
+
+MASK_TOOLTIP = "White (1.0) is removed. One for all pictures, or one for each. Best a little larger than the object."
+START_TOOLTIP = "Where in the noise schedule it starts: 0 is pure noise, 1 the finished picture."
+END_TOOLTIP = "Where in the noise schedule it ends."
+
+
+class AttentiveEraser(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="UnclutterAttentiveEraser",
+            display_name="Attentive Eraser (AAS + SARG)",
+            category="Unclutter/attention",
+            description=(
+                "Removes objects without training: the self-attention no longer sees the object, and every step is "
+                "pushed away from the picture that has it. Works with any sampler; best with an empty prompt and cfg 1."
+            ),
+            search_aliases=["object removal", "aas", "sarg", "attention redirection"],
+            inputs=[
+                io.Model.Input("model", tooltip="SD 1.5, SD 2, SDXL or FLUX.1, base or inpainting."),
+                io.Mask.Input("mask", tooltip=MASK_TOOLTIP),
+                io.Float.Input(
+                    "removal_scale",
+                    default=9.0,
+                    min=1.0,
+                    max=50.0,
+                    step=0.1,
+                    tooltip="How hard to push away from the picture with the object (SARG): one more pass of the model "
+                    "each step, on top of cfg. 1 costs no extra pass and only hides the object (AAS). Typical: 5 to 9.",
+                ),
+                io.Float.Input(
+                    "suppression",
+                    default=0.3,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    tooltip="In the first steps what fills the hole looks around evenly instead of at what is most like "
+                    "it, so that no look-alike is copied in. Lower is more even; 1 turns it off.",
+                ),
+                io.Float.Input(
+                    "suppression_steps",
+                    default=0.2,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    tooltip="For which share of the steps, from the first on, the suppression lasts.",
+                ),
+                io.Combo.Input(
+                    "layers",
+                    options=list(LAYERS),
+                    default="decoder",
+                    tooltip="Which self-attention layers no longer see the object. FLUX has no decoder: there 'decoder' "
+                    "and 'middle and decoder' are the single-stream blocks.",
+                ),
+                io.Float.Input("start_percent", default=0.0, min=0.0, max=1.0, step=0.001, tooltip=START_TOOLTIP),
+                io.Float.Input("end_percent", default=1.0, min=0.0, max=1.0, step=0.001, tooltip=END_TOOLTIP),
+            ],
+            outputs=[io.Model.Output("MODEL", display_name="model", tooltip="The model, which now removes the object.")],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        model: Any,
+        mask: torch.Tensor,
+        removal_scale: float,
+        suppression: float,
+        suppression_steps: float,
+        layers: str,
+        start_percent: float,
+        end_percent: float,
+    ) -> io.NodeOutput:
+        host.check_number("removal_scale", removal_scale, 1, 50)
+        host.check_number("suppression", suppression, 0, 1)
+        host.check_number("suppression_steps", suppression_steps, 0, 1)
+        patch = host.RegionPatch(
+            host.normalize_mask(mask),
+            LAYERS[layers],
+            *host.sigma_range(model, start_percent, end_percent),
+            settings_at=eraser_settings(suppression, suppression_steps),
+        )
+        if removal_scale == 1:
+            return io.NodeOutput(host.with_region_attention(model, patch, "Attentive Eraser"))
+        return io.NodeOutput(host.with_removal_guidance(model, patch, removal_scale, "Attentive Eraser"))
+
+
+class SelfRectifyingAttention(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="UnclutterSelfRectifyingAttention",
+            display_name="Self-Rectifying Attention (SRA)",
+            category="Unclutter/attention",
+            description=(
+                "EraDiff's attention, without training: the object no longer sees itself, so that the hole is filled "
+                "from the background. Costs no extra pass."
+            ),
+            search_aliases=["object removal", "sra", "eradiff"],
+            inputs=[
+                io.Model.Input("model", tooltip="SD 1.5, SD 2, SDXL or FLUX.1, base or inpainting."),
+                io.Mask.Input("mask", tooltip=MASK_TOOLTIP),
+                io.Combo.Input(
+                    "mode",
+                    options=list(MODES),
+                    default="Eq. 10",
+                    tooltip="Eq. 10 of the paper hides the object from itself only; strict hides it from the background "
+                    "too, as the paper's text says.",
+                ),
+                io.Float.Input("start_percent", default=0.0, min=0.0, max=1.0, step=0.001, tooltip=START_TOOLTIP),
+                io.Float.Input("end_percent", default=1.0, min=0.0, max=1.0, step=0.001, tooltip=END_TOOLTIP),
+            ],
+            outputs=[io.Model.Output("MODEL", display_name="model", tooltip="The model, which now removes the object.")],
+        )
+
+    @classmethod
+    def execute(
+        cls, model: Any, mask: torch.Tensor, mode: str, start_percent: float, end_percent: float
+    ) -> io.NodeOutput:
+        patch = host.RegionPatch(
+            host.normalize_mask(mask),
+            EVERYWHERE,
+            *host.sigma_range(model, start_percent, end_percent),
+            settings_at=lambda step, steps: MODES[mode],
+        )
+        return io.NodeOutput(host.with_region_attention(model, patch, "Self-Rectifying Attention"))
+
+
+def eraser_settings(suppression: float, share: float) -> Callable[[float, int], attention.RegionSettings]:
+    """AAS, with similarity suppression for the first `share` of the steps.
+
+    0.2 of 50 steps are the steps 0 to 9, which the authors' code calls `ss_steps=9`.
+    """
+    suppressed = attention.aas(suppression)
+
+    def settings_at(step: float, steps: int) -> attention.RegionSettings:
+        # The step comes back from its sigma, so it is not quite whole.
+        return suppressed if step + 1e-3 < share * steps else attention.AAS
+
+    return settings_at
+
+
+NODES = [AttentiveEraser, SelfRectifyingAttention]

@@ -1,0 +1,379 @@
+"""Masks and crops: what to remove, the part of the picture to work on, and the way back into the picture."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+from comfy_api.latest import io
+
+from ..kernels import regions, seams
+
+CROP = io.Custom("UNCLUTTER_CROP")
+
+
+@dataclasses.dataclass(frozen=True)
+class CroppedPicture:
+    """For Paste Back: `image` [B,H,W,3] before it was cropped, its `mask` [B,H,W] of 0 and 1, and where it was cut."""
+
+    image: torch.Tensor
+    mask: torch.Tensor
+    crop: seams.Crop
+
+
+class PrepareMask(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="UnclutterPrepareMask",
+            display_name="Prepare Removal Mask",
+            category="Unclutter/mask",
+            description=(
+                "Makes a mask fit for removal: black and white, the size of the picture, without holes, "
+                "and a little larger than the object. The preview shows where it cuts through something."
+            ),
+            search_aliases=["grow mask", "expand mask", "dilate mask", "fill mask holes"],
+            inputs=[
+                io.Mask.Input(
+                    "mask", tooltip="White (1.0) is removed. Any size; one for all pictures, or one for each."
+                ),
+                io.Image.Input("image", tooltip="The picture the mask belongs to."),
+                io.Float.Input(
+                    "grow_percent",
+                    default=7.5,
+                    min=-50.0,
+                    max=100.0,
+                    step=0.5,
+                    tooltip="Grow each object by this share of its own size. A mask a little too small brings the "
+                    "object back; 5 to 10 % too large costs nothing. Negative shrinks.",
+                ),
+                io.Int.Input(
+                    "grow_pixels",
+                    default=0,
+                    min=-512,
+                    max=512,
+                    step=1,
+                    tooltip="Grow by this many pixels on top of grow_percent. Negative shrinks.",
+                ),
+                io.Boolean.Input(
+                    "fill_holes",
+                    default=True,
+                    tooltip="Also remove what the mask encloses. Turn off to keep, say, the view through a ring.",
+                ),
+                io.Int.Input(
+                    "min_area",
+                    default=0,
+                    min=0,
+                    max=16777216,
+                    step=1,
+                    tooltip="Drop separate parts of the mask with fewer pixels than this: specks of a segmentation.",
+                ),
+            ],
+            outputs=[
+                io.Mask.Output("MASK", display_name="mask", tooltip="What to remove: 0 or 1, the size of the picture."),
+                io.Image.Output(
+                    "PREVIEW",
+                    display_name="preview",
+                    tooltip="The picture, the final mask in red, and the outline of the mask that came in in yellow.",
+                ),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        mask: torch.Tensor,
+        image: torch.Tensor,
+        grow_percent: float,
+        grow_pixels: int,
+        fill_holes: bool,
+        min_area: int,
+    ) -> io.NodeOutput:
+        _check_picture(image)
+        count, height, width = image.shape[:3]
+        drawn = regions.normalize_mask(mask.to(image.device), count, height, width)
+        prepared = drawn
+        if min_area:
+            kept = [regions.split_instances(one, min_area).any(dim=0) for one in drawn]
+            prepared = torch.stack(kept).to(drawn)
+        if not prepared.flatten(1).any(dim=1).all():
+            raise ValueError(_nothing_that_large(min_area, drawn))
+        if fill_holes:
+            prepared = regions.fill_holes(prepared)
+        prepared = regions.grow(prepared, pixels=grow_pixels, percent=grow_percent)
+        covered = prepared.flatten(1)
+        if not covered.any(dim=1).all():
+            raise ValueError(
+                f"Shrunk by {grow_percent} % and {grow_pixels} pixels nothing is left of the mask: "
+                "raise grow_percent or grow_pixels."
+            )
+        if covered.all(dim=1).any():
+            raise ValueError(
+                f"Grown by {grow_percent} % and {grow_pixels} pixels the mask covers the whole picture and leaves "
+                "nothing to fill it from: lower grow_percent or grow_pixels, or paint a smaller mask."
+            )
+        return io.NodeOutput(prepared, _preview(image, drawn, prepared))
+
+
+class SplitInstances(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="UnclutterSplitInstances",
+            display_name="Split Mask Into Instances",
+            category="Unclutter/mask",
+            description="Splits a mask into its separate parts: a batch of masks, one per object, from left to right.",
+            search_aliases=["connected components", "separate mask", "mask to instances"],
+            inputs=[
+                io.Mask.Input(
+                    "mask",
+                    tooltip="Several objects that do not touch. Each mask of a batch is split by itself, in turn.",
+                ),
+                io.Int.Input(
+                    "min_area",
+                    default=64,
+                    min=0,
+                    max=16777216,
+                    step=1,
+                    tooltip="Drop parts with fewer pixels than this. 64 pixels are one pixel of the latent picture: "
+                    "less than that no model can see.",
+                ),
+            ],
+            outputs=[io.Mask.Output("MASKS", display_name="masks", tooltip="One mask per object, from left to right.")],
+        )
+
+    @classmethod
+    def execute(cls, mask: torch.Tensor, min_area: int) -> io.NodeOutput:
+        count = mask.shape[0] if mask.ndim > 2 else 1
+        whole = regions.normalize_mask(mask, count, *mask.shape[-2:], allow_full=True)
+        parts = torch.cat([regions.split_instances(one, min_area) for one in whole])
+        if len(parts) == 0:
+            raise ValueError(_nothing_that_large(min_area, whole))
+        return io.NodeOutput(parts)
+
+
+class CropToMask(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="UnclutterCropToMask",
+            display_name="Crop To Mask",
+            category="Unclutter/mask",
+            description=(
+                "Cuts out the part of the picture around the mask, at its own scale where the picture allows it, in a "
+                "size that a model takes. The cost of a removal then follows the mask and not the photo."
+            ),
+            search_aliases=["inpaint crop", "crop and stitch", "crop by mask"],
+            inputs=[
+                io.Image.Input("image", tooltip="The whole picture."),
+                io.Mask.Input("mask", tooltip="What to remove, best from Prepare Removal Mask."),
+                io.Float.Input(
+                    "context",
+                    default=0.5,
+                    min=0.0,
+                    max=10.0,
+                    step=0.05,
+                    tooltip="How much of the surroundings the model sees: on each side this share of the object's size.",
+                ),
+                io.Int.Input(
+                    "multiple",
+                    default=64,
+                    min=8,
+                    max=128,
+                    step=8,
+                    tooltip="The sides of the crop are multiples of this. 64 keeps every level of SD 1.5, SDXL and FLUX "
+                    "at whole pixels; 8 is the least a VAE takes.",
+                    advanced=True,
+                ),
+                io.Int.Input(
+                    "minimum",
+                    default=512,
+                    min=64,
+                    max=8192,
+                    step=8,
+                    tooltip="No side of the crop is shorter. Set it to the size the model was trained at: 512 for "
+                    "SD 1.5, 1024 for SDXL and FLUX.",
+                ),
+                io.Int.Input(
+                    "maximum",
+                    default=0,
+                    min=0,
+                    max=16384,
+                    step=8,
+                    tooltip="A crop with a longer side is scaled down to this; 0 means no limit. Time and memory grow "
+                    "with the area of the crop, and attention with its square.",
+                ),
+            ],
+            outputs=[
+                io.Image.Output("IMAGE", display_name="image", tooltip="The part of the picture to work on."),
+                io.Mask.Output("MASK", display_name="mask", tooltip="The same part of the mask."),
+                CROP.Output("CROP", display_name="crop", tooltip="For Paste Back: the picture and where this was cut."),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls, image: torch.Tensor, mask: torch.Tensor, context: float, multiple: int, minimum: int, maximum: int
+    ) -> io.NodeOutput:
+        _check_picture(image)
+        count, height, width = image.shape[:3]
+        mask = regions.normalize_mask(mask.to(image.device), count, height, width)
+        image = image.expand(len(mask), -1, -1, -1)
+        crop = seams.plan_crop(mask, context=context, multiple=multiple, minimum=minimum, maximum=maximum or None)
+        part = seams.extract(image.movedim(-1, 1), crop, "image").movedim(1, -1).contiguous()
+        mask_part = seams.extract(mask[:, None], crop, "mask")[:, 0]
+        return io.NodeOutput(part, mask_part, CroppedPicture(image, mask, crop))
+
+
+class PasteBack(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="UnclutterPasteBack",
+            display_name="Paste Back",
+            category="Unclutter/mask",
+            description=(
+                "Puts the result of a removal back into the picture, with its colours matched around the mask and a "
+                "soft border. Every pixel outside the border stays exactly as it was."
+            ),
+            search_aliases=["inpaint stitch", "uncrop", "composite"],
+            inputs=[
+                io.Image.Input("image", tooltip="The result: the crop without the object, as the VAE decoded it."),
+                CROP.Input("crop", tooltip="From Crop To Mask."),
+                io.Mask.Input(
+                    "mask",
+                    optional=True,
+                    tooltip="Where the result replaces the picture, as large as the picture or as the crop; by default "
+                    "the mask given to Crop To Mask. Give a larger one where a shadow or a reflection went too.",
+                ),
+                io.Int.Input(
+                    "feather",
+                    default=8,
+                    min=0,
+                    max=512,
+                    step=1,
+                    tooltip="Width of the soft border around the mask, in pixels of the picture.",
+                ),
+                io.Boolean.Input(
+                    "match_color",
+                    default=True,
+                    tooltip="Take away the colour shift of the VAE and the model, measured on a ring around the mask.",
+                ),
+                io.Int.Input(
+                    "ring",
+                    default=32,
+                    min=1,
+                    max=512,
+                    step=1,
+                    tooltip="Width of that ring in pixels of the picture. Narrower follows a shift that changes quickly, "
+                    "wider is steadier on busy ground.",
+                    advanced=True,
+                ),
+            ],
+            outputs=[io.Image.Output("IMAGE", display_name="image", tooltip="The whole picture without the object.")],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        image: torch.Tensor,
+        crop: CroppedPicture,
+        feather: int,
+        match_color: bool,
+        ring: int,
+        mask: torch.Tensor | None = None,
+    ) -> io.NodeOutput:
+        _check_picture(image)
+        original, boxes, size = crop.image, crop.crop.boxes, crop.crop.size
+        _check_shape(image, size)
+        height, width = original.shape[1:3]
+        counts = {len(image), len(original)}
+        count = max(counts)
+        if counts - {1, count}:
+            raise ValueError(
+                f"{len(image)} results came for a crop of {len(original)} pictures: give one result for each picture, "
+                "or one of either."
+            )
+        boxes = boxes if len(boxes) == count else boxes * count
+        if mask is None:
+            blend = crop.mask.expand(count, -1, -1)
+        else:
+            blend = _into_picture(mask.to(original.device), boxes, size, height, width)
+        pasted = seams.paste_back(
+            original.expand(count, -1, -1, -1).movedim(-1, 1),
+            image.to(original).expand(count, -1, -1, -1).movedim(-1, 1),
+            seams.Crop(boxes, size),
+            blend,
+            feather_pixels=feather,
+            match_colors=match_color,
+            ring=ring,
+        )
+        return io.NodeOutput(pasted.movedim(1, -1).contiguous())
+
+
+def _check_picture(image: torch.Tensor) -> None:
+    if image.shape[-1] != 3:
+        raise ValueError(
+            f"The picture has {image.shape[-1]} channels and 3 are expected (RGB): "
+            "take an alpha channel away with Split Image with Alpha."
+        )
+    # The extremes carry NaN along, and need no copy of a large picture.
+    if not torch.stack(torch.aminmax(image)).isfinite().all():
+        raise ValueError(
+            "The picture has NaN or infinite pixels: a VAE in fp16 makes them, run it in fp32 (--fp32-vae) "
+            "or take one made for fp16."
+        )
+
+
+def _check_shape(result: torch.Tensor, size: tuple[int, int]) -> None:
+    height, width = result.shape[1:3]
+    # A VAE rounds either side to 8 pixels, so a result that was scaled up on the way is off by as much.
+    if abs(width - height * size[1] / size[0]) > 8:
+        raise ValueError(
+            f"The result is {width}x{height} and the crop was {size[1]}x{size[0]}: "
+            "give a result of the crop's size, or of its shape at another scale."
+        )
+
+
+def _nothing_that_large(min_area: int, mask: torch.Tensor) -> str:
+    areas = ", ".join(str(int(area)) for area in mask.flatten(1).sum(dim=1))
+    return f"No part of the mask has {min_area} pixels, so nothing is left: lower min_area (the mask has {areas})."
+
+
+def _into_picture(
+    mask: torch.Tensor, boxes: tuple[seams.Box, ...], size: tuple[int, int], height: int, width: int
+) -> torch.Tensor:
+    """A blend mask [B,h,w] as large as the crop, `size`, or as the picture -> [len(boxes),height,width] of 0 and 1."""
+    if tuple(mask.shape[-2:]) not in (tuple(size), (height, width)):
+        raise ValueError(
+            f"The blend mask is {mask.shape[-1]}x{mask.shape[-2]}: expected the size of the crop, {size[1]}x{size[0]}, "
+            f"or of the picture, {width}x{height}."
+        )
+    blend = regions.normalize_mask(mask, len(boxes), *mask.shape[-2:], allow_full=True)
+    if len(blend) != len(boxes):
+        raise ValueError(f"{len(blend)} blend masks came for {len(boxes)} pictures: give one for all, or one for each.")
+    if tuple(mask.shape[-2:]) != tuple(size):
+        for row, box in zip(blend, boxes, strict=True):
+            if row.sum() > row[box.top : box.top + box.height, box.left : box.left + box.width].sum():
+                raise ValueError(
+                    "The blend mask reaches beyond the crop, where there is no result to paste: "
+                    "give a smaller mask, or raise context in Crop To Mask."
+                )
+        return blend
+    whole = blend.new_zeros(len(boxes), height, width)
+    for row, part, box in zip(whole, blend, boxes, strict=True):
+        scaled = torch.nn.functional.interpolate(part[None, None], (box.height, box.width), mode="nearest-exact")
+        row[box.top : box.top + box.height, box.left : box.left + box.width] = scaled[0, 0]
+    return whole
+
+
+def _preview(image: torch.Tensor, drawn: torch.Tensor, prepared: torch.Tensor) -> torch.Tensor:
+    """`image` [B,H,W,3] with `prepared` [B,H,W] tinted red and a yellow line just outside of `drawn` [B,H,W]."""
+    image = image.expand(len(prepared), -1, -1, -1)
+    radius = max(1, round(max(image.shape[1:3]) / 800))
+    line = torch.nn.functional.max_pool2d(drawn, 2 * radius + 1, stride=1, padding=radius) > drawn
+    tinted = torch.lerp(image, image.new_tensor([1.0, 0.0, 0.0]), 0.5 * prepared[..., None].to(image))
+    return torch.where(line[..., None], image.new_tensor([1.0, 0.9, 0.0]), tinted)
+
+
+NODES = [PrepareMask, SplitInstances, CropToMask, PasteBack]

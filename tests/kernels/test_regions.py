@@ -1,0 +1,112 @@
+import math
+
+import pytest
+import torch
+from unclutter.kernels import regions
+
+
+def square(height=64, width=64, top=10, left=20, side=10):
+    mask = torch.zeros(1, height, width)
+    mask[:, top : top + side, left : left + side] = 1
+    return mask
+
+
+def test_normalize_accepts_what_graphs_hold():
+    mask = square()
+    for given in (mask, mask[0], mask[:, None], 0.98 * mask):
+        assert torch.equal(regions.normalize_mask(given, 1, 64, 64), mask)
+    assert regions.normalize_mask(mask, 3, 64, 64).shape == (3, 64, 64)
+    assert regions.normalize_mask(mask.expand(3, -1, -1), 1, 64, 64).shape == (3, 64, 64)
+
+
+def test_normalize_loses_nothing_when_it_shrinks_a_mask():
+    mask = torch.zeros(1, 512, 512)
+    mask[0, 301, 77] = 1
+    small = regions.normalize_mask(mask, 1, 64, 64)
+    assert small[0, 301 // 8, 77 // 8] == 1 and small.sum() == 1
+    large = regions.normalize_mask(square(), 1, 128, 96)
+    assert large.shape == (1, 128, 96) and abs(large.mean() - square().mean()) < 0.01
+
+
+@pytest.mark.parametrize(
+    "mask, batch, message",
+    [
+        (torch.zeros(1, 64, 64), 1, "Load Image"),
+        (torch.zeros(1, 80, 64), 1, "empty"),
+        (torch.stack([square()[0], torch.zeros(64, 64)]), 2, "Mask 2 of 2 is empty"),
+        (torch.ones(1, 64, 64), 1, "whole picture"),
+        (torch.full((1, 64, 64), math.nan), 1, "NaN"),
+        (square().expand(2, -1, -1), 3, "2 masks came for 3 pictures"),
+        (torch.zeros(1, 3, 64, 64), 1, "1×3×64×64"),
+    ],
+)
+def test_normalize_says_what_is_wrong(mask, batch, message):
+    with pytest.raises(ValueError, match=message):
+        regions.normalize_mask(mask, batch, 64, 64)
+
+
+@pytest.mark.parametrize("height, width", [(8, 8), (7, 13), (64, 64), (100, 90)])
+def test_any_pixel_of_the_object_makes_its_token_an_object(height, width):
+    mask = torch.zeros(1, 64, 64)
+    mask[0, 33, 50] = 1
+    tokens = regions.object_tokens(mask, height, width).reshape(height, width)
+    assert tokens[int((33 + 0.5) * height / 64), int((50 + 0.5) * width / 64)]
+    assert 1 <= tokens.sum() <= 9
+
+
+def test_cells_by_pooling():
+    mask = torch.zeros(1, 16, 16)
+    mask[0, 3, 9] = 1  # one pixel of the cell (0, 1), not its first
+    assert regions.latent_mask(mask, 2, 2, "max").flatten().tolist() == [0, 1, 0, 0]
+    assert regions.latent_mask(mask, 2, 2, "nearest").sum() == 0
+    assert regions.occupancy(mask, 2, 2).flatten().tolist() == [0, 1 / 64, 0, 0]
+    with pytest.raises(ValueError, match="nearest"):
+        regions.latent_mask(mask, 2, 2, "mean")
+
+
+def test_grow_is_round_and_by_each_object():
+    mask = torch.zeros(1, 200, 200)
+    mask[0, 20:60, 20:60] = 1  # 40×40
+    mask[0, 150:160, 150:160] = 1  # 10×10
+    grown = regions.grow(mask, percent=10)
+    assert grown[0, 16:64, 40].all() and grown[0, 15, 40] == 0  # 10 % of 40 are 4 pixels
+    assert grown[0, 149, 155] == 1 and grown[0, 148, 155] == 0  # and of 10 one
+    assert grown[0, 16, 16] == 0  # round corners
+    assert torch.equal(regions.grow(mask, pixels=4)[:, :80, :80], grown[:, :80, :80])
+    shrunk = regions.grow(mask, pixels=-2)
+    assert shrunk[0, 22:58, 22:58].all() and shrunk.sum() == 36 * 36 + 6 * 6
+    assert torch.equal(regions.grow(mask), mask)
+
+
+def test_fill_holes_and_feather():
+    ring = square(side=20)
+    ring[:, 15:25, 25:35] = 0
+    assert torch.equal(regions.fill_holes(ring), square(side=20))
+    soft = regions.feather(square(), 4)
+    assert (soft[square() > 0] == 1).all()
+    profile = soft[0, 15, 30:40]
+    assert (profile[:4] > 0).all() and (profile[4:] == 0).all() and (profile[:5].diff() < 0).all()
+
+
+def test_instances_of_a_snake_and_a_speck():
+    mask = torch.zeros(60, 80)
+    for row in range(0, 40, 4):  # a path of some 600 pixels through one component
+        mask[row, :60] = 1
+        mask[row : row + 4, 0 if row % 8 else 59] = 1
+    mask[50, 70] = 1
+    parts = regions.split_instances(mask)
+    assert len(parts) == 2 and torch.equal(parts.sum(0), mask) and parts[1].sum() == 1
+    assert len(regions.split_instances(mask, min_area=2)) == 1
+    assert regions.split_instances(mask, min_area=9999).shape == (0, 60, 80)
+
+
+def test_instances_go_from_left_to_right():
+    mask = torch.zeros(20, 40)
+    mask[2:5, 30:33], mask[10:13, 1:4], mask[1:4, 15:18] = 1, 1, 1
+    parts = regions.split_instances(mask)
+    assert [int(part.amax(0).nonzero()[0]) for part in parts] == [1, 15, 30]
+
+
+def test_boxes_are_clipped_to_the_picture():
+    assert regions.bounding_boxes(square()) == [(10, 20, 10, 10)]
+    assert regions.bounding_boxes(square(), context=1.5) == [(0, 5, 35, 40)]

@@ -1,0 +1,133 @@
+"""Removal Conditioning, with a tiny VAE in this process: what an inpainting model is shown, and what it may change."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+
+@pytest.fixture
+def tiny(comfy):
+    from unclutter.tests.nodes import tiny
+
+    return tiny
+
+
+@pytest.fixture
+def vae(tiny):
+    return tiny.vae()
+
+
+def condition(tiny, vae, image, mask, condition_image="masked grey", mask_pooling="max", keep_background=True):
+    from unclutter.nodes.conditioning import RemovalConditioning
+
+    prompts = tiny.conditioning(1), tiny.conditioning(2)
+    return RemovalConditioning.execute(
+        *prompts, vae, image, mask, condition_image, mask_pooling, keep_background
+    ).args
+
+
+def picture(batch=1, height=64, width=104):
+    return torch.rand(batch, height, width, 3, generator=torch.Generator().manual_seed(0))
+
+
+def shown(conditioning):
+    return conditioning[0][1]["concat_latent_image"], conditioning[0][1]["concat_mask"]
+
+
+@pytest.mark.parametrize(("kind", "hole"), [("full", None), ("masked grey", 0.5), ("masked black", 0.0)])
+def test_what_the_model_sees(tiny, vae, kind, hole):
+    image, mask = picture(), tiny.square_mask(64, 104)
+    positive, negative, latent = condition(tiny, vae, image, mask, kind)
+    expected = image.clone()
+    if hole is not None:
+        expected[:, 16:40, 24:48] = hole
+    for conditioning in (positive, negative):
+        assert torch.equal(shown(conditioning)[0], vae.encode(expected))
+    assert torch.equal(latent["samples"], vae.encode(image))
+
+
+def test_the_prompts_that_came_in_stay_as_they_were(tiny, vae):
+    from unclutter.nodes.conditioning import RemovalConditioning
+
+    positive = tiny.conditioning(1)
+    arguments = vae, picture(), tiny.square_mask(64, 104), "full", "max", True
+    changed = RemovalConditioning.execute(positive, tiny.conditioning(2), *arguments).args[0]
+    assert "concat_mask" not in positive[0][1]
+    assert torch.equal(changed[0][0], positive[0][0]) and changed[0][1]["pooled_output"] is positive[0][1]["pooled_output"]
+
+
+@pytest.mark.parametrize(("pooling", "rows", "columns"), [("max", (2, 5), (3, 6)), ("nearest", (3, 5), (4, 6))])
+def test_how_the_mask_meets_the_latent(tiny, vae, pooling, rows, columns):
+    mask = tiny.square_mask(64, 104, (23, 40, 31, 48))
+    positive, _, latent = condition(tiny, vae, picture(), mask, mask_pooling=pooling)
+    expected = torch.zeros(1, 1, 64, 104)
+    expected[..., 8 * rows[0] : 8 * rows[1], 8 * columns[0] : 8 * columns[1]] = 1
+    assert torch.equal(shown(positive)[1], expected)
+    assert torch.equal(latent["noise_mask"], expected)
+
+
+def test_the_inpainting_model_gets_these_cells_and_a_plain_one_ignores_them(tiny, vae):
+    mask = tiny.square_mask(64, 104, (17, 39, 25, 47))
+    positive, _, latent = condition(tiny, vae, picture(), mask, keep_background=False)
+    noise = torch.zeros_like(latent["samples"])
+    call = {**positive[0][1], "noise": noise, "device": "cpu"}
+    seen = tiny.sdxl(9).model.concat_cond(**call)
+    assert seen.shape == (1, 5, 8, 13)
+    expected = torch.zeros(8, 13)
+    expected[2:5, 3:6] = 1
+    assert torch.equal(seen[0, 0], expected)
+    assert tiny.sdxl().model.concat_cond(**call) is None
+
+
+def test_the_background_is_held_or_free(tiny, vae):
+    image, mask = picture(1, 64, 64), tiny.square_mask()
+    outside = torch.ones(8, 8, dtype=torch.bool)
+    outside[2:5, 3:6] = False
+    for keep in (True, False):
+        positive, negative, latent = condition(tiny, vae, image, mask, keep_background=keep)
+        guider = tiny.guider(tiny.sdxl(9), 2.0)
+        guider.set_conds(positive, negative)
+        result = tiny.sample(guider, latent=latent["samples"], noise_mask=latent.get("noise_mask"))
+        change = (result - latent["samples"]).abs()[0].amax(dim=0)
+        assert change[~outside].min() > 0.1
+        assert (change[outside].max() < 1e-3) == keep
+
+
+def test_one_mask_for_many_pictures_and_many_for_one(tiny, vae):
+    for pictures, masks in ((3, 1), (1, 3)):
+        image = picture(pictures)
+        mask = torch.cat([tiny.square_mask(64, 104, (0, 8 * (i + 1), 0, 16)) for i in range(masks)])
+        positive, _, latent = condition(tiny, vae, image, mask)
+        assert latent["samples"].shape == (3, 4, 8, 13)
+        assert shown(positive)[0].shape == (3, 4, 8, 13)
+        alone, _, _ = condition(tiny, vae, image[-1:], mask[-1:])
+        torch.testing.assert_close(shown(positive)[0][-1:], shown(alone)[0])
+        assert torch.equal(shown(positive)[1][-1:], shown(alone)[1])
+
+
+def test_two_masks_for_three_pictures(tiny, vae):
+    with pytest.raises(ValueError, match=r"2 .*3 "):
+        condition(tiny, vae, picture(3), tiny.square_mask(64, 104).repeat(2, 1, 1))
+
+
+@pytest.mark.parametrize(("height", "width"), [(37, 53), (1, 1), (64, 60)])
+def test_a_picture_that_would_lose_pixels(tiny, vae, height, width):
+    mask = torch.zeros(1, 64, 64)
+    mask[:, :32] = 1
+    with pytest.raises(ValueError, match=f"{width}x{height}.*Crop To Mask"):
+        condition(tiny, vae, picture(1, height, width), mask)
+
+
+def test_pixels_that_are_no_numbers(tiny, vae):
+    image = picture()
+    image[0, 3, 4, 1] = float("nan")
+    with pytest.raises(ValueError, match="NaN"):
+        condition(tiny, vae, image, tiny.square_mask(64, 104))
+
+
+def test_masks_that_remove_nothing_or_everything(tiny, vae):
+    with pytest.raises(ValueError, match="LoadImage|Load Image"):
+        condition(tiny, vae, picture(), torch.zeros(1, 64, 64))
+    with pytest.raises(ValueError, match="(?i)fill"):
+        condition(tiny, vae, picture(), torch.ones(1, 64, 104))

@@ -1,0 +1,238 @@
+"""Removing an object with a diffusers network: plain inpainting, MASG, Attentive Eraser and SRA.
+
+The same choices as ComfyUI's `euler` sampler and `simple` scheduler, so that one seed and one set of weights give
+the same picture in both hosts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL, EulerDiscreteScheduler, UNet2DConditionModel
+from torch import Tensor
+
+from ..adapters import mini
+from ..kernels.attention import SRA, SRA_STRICT, aas
+from ..kernels.guidance import masg_map, masg_scale, sarg, schedule_position
+from ..kernels.regions import latent_mask
+from .attention import regions
+
+
+@dataclass(frozen=True)
+class Plain:
+    """Inpainting with ordinary classifier-free guidance."""
+
+    guidance: float = 1.0
+
+
+@dataclass(frozen=True)
+class MASG:
+    """Mask-aware spatial guidance (LRNR, Sec. 3.3): strong in the hole, `background` around it."""
+
+    guidance: float = 12.5
+    background: float = 1.0
+    schedule: str = "cosine_step"
+    cutoff: float = 0.5
+    """Share of the schedule, counted from its end, in which the guidance decays."""
+
+
+@dataclass(frozen=True)
+class AttentiveEraser:
+    """AAS and SS in the decoder, and SARG as one more pass (Attentive Eraser)."""
+
+    removal_scale: float = 9.0
+    suppression: float = 0.3
+    suppression_steps: float = 0.2
+    """Share of the steps, from the first, in which similarity suppression acts."""
+    guidance: float = 1.0
+
+
+@dataclass(frozen=True)
+class SelfRectifying:
+    """Self-rectifying attention (EraDiff, Eq. 10) in every self-attention layer."""
+
+    strict: bool = False
+    guidance: float = 1.0
+
+
+Method = Plain | MASG | AttentiveEraser | SelfRectifying
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """Encoded text: `context` [1, tokens, d], and what else the network's call needs (SDXL's pooled text, sizes)."""
+
+    context: Tensor
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Base:
+    """A latent diffusion model: what sampling needs of a diffusers pipeline, and nothing else."""
+
+    unet: UNet2DConditionModel
+    vae: AutoencoderKL
+    schedule: dict[str, Any]
+    encode_prompt: Callable[[str, tuple[int, int]], Prompt]
+    """(text, (height, width) of the picture in pixels) -> Prompt."""
+
+    @property
+    def inpaints(self) -> bool:
+        """Whether the network is shown the mask and the masked picture (9 channels)."""
+        return self.unet.config["in_channels"] == 9
+
+    @property
+    def factor(self) -> int:
+        """Pixels a latent cell covers."""
+        return 2 ** (len(self.vae.config["block_out_channels"]) - 1)
+
+
+def load_mini(path: Path = mini.FOLDER) -> Base:
+    """The mini model as diffusers modules, in fp32 on the CPU."""
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+    files = mini.load(path)
+    text_encoder = CLIPTextModel(CLIPTextConfig.from_dict(files.configs["text_encoder"]))
+    modules = {
+        "unet": UNet2DConditionModel.from_config(files.configs["unet"]),
+        "vae": AutoencoderKL.from_config(files.configs["vae"]),
+        "text_encoder": text_encoder,
+    }
+    for part, module in modules.items():
+        module.load_state_dict(files.weights[part])
+        module.eval().requires_grad_(False)
+    tokenizer = CLIPTokenizer.from_pretrained(files.tokenizer)
+
+    def encode_prompt(text: str, _: tuple[int, int]) -> Prompt:
+        ids = tokenizer([text], padding="max_length", max_length=77, truncation=True, return_tensors="pt").input_ids
+        return Prompt(text_encoder(ids).last_hidden_state)
+
+    return Base(modules["unet"], modules["vae"], mini.SCHEDULE, encode_prompt)
+
+
+@torch.inference_mode()
+def remove(
+    base: Base,
+    image: Tensor,
+    mask: Tensor,
+    method: Method,
+    *,
+    positive: str = "",
+    negative: str = "",
+    steps: int = 20,
+    seed: int = 0,
+    progress: Callable[[Iterable], Iterable] = iter,
+) -> Tensor:
+    """Fill the masked part of a picture.
+
+    Args:
+        image: [B, 3, H, W] in 0..1; H and W multiples of what the network takes (8 × its VAE's factor is safe).
+        mask: [B, H, W] in {0, 1}, 1 = remove.
+        progress: wraps the steps, e.g. `tqdm`.
+
+    Returns:
+        [B, 3, H, W] in 0..1. The part outside the mask has been through the VAE: paste back with `kernels.seams`.
+    """
+    device, dtype = base.unet.device, base.unet.dtype
+    image, mask = image.to(device), mask.to(device)
+    latent = encode(base, image)
+    hole = latent_mask(mask, *latent.shape[-2:], pooling="max").to(latent)
+    scheduler = EulerDiscreteScheduler.from_config(
+        base.schedule, prediction_type="sample", timestep_spacing="trailing"
+    )
+    scheduler.set_timesteps(steps, device=device)
+    sigmas = [float(sigma) for sigma in scheduler.sigmas]
+    noise = torch.randn(latent.shape, generator=torch.Generator().manual_seed(seed)).to(latent)
+    x = latent + noise * (1 + sigmas[0] ** 2) ** 0.5
+
+    size = (image.shape[-2], image.shape[-1])
+    prompts = {text: base.encode_prompt(text, size) for text in {positive, negative}}
+    condition = [hole, encode(base, masked_grey(image, mask))] if base.inpaints else []
+
+    def denoised(x: Tensor, sigma: float, t: Tensor, text: str) -> Tensor:
+        """The network's x0 for one prompt."""
+        scaled = torch.cat([x / (sigma**2 + 1) ** 0.5, *condition], dim=1).to(dtype)
+        prompt = prompts[text]
+        rows = prompt.context.expand(len(x), -1, -1).to(device, dtype)
+        out = base.unet(scaled, t, rows, added_cond_kwargs=prompt.extra or None).sample.float()
+        if base.schedule["prediction_type"] == "v_prediction":
+            return x / (sigma**2 + 1) - out * sigma / (sigma**2 + 1) ** 0.5
+        return x - sigma * out
+
+    for index, t in enumerate(progress(scheduler.timesteps)):
+        sigma = sigmas[index]
+        x = torch.where(hole > 0, x, latent + sigma * noise)
+
+        def call(text: str, x: Tensor = x, sigma: float = sigma, t: Tensor = t) -> Tensor:
+            return denoised(x, sigma, t, text)
+
+        position = schedule_position(sigma, sigmas, steps)
+        x0 = predict(base, method, call, hole, positive, negative, position, steps)
+        x0 = torch.where(hole > 0, x0, latent)
+        x = scheduler.step(x0, t, x).prev_sample
+    return decode(base, x)
+
+
+def predict(
+    base: Base,
+    method: Method,
+    call: Callable[[str], Tensor],
+    hole: Tensor,
+    positive: str,
+    negative: str,
+    position: float,
+    steps: int,
+) -> Tensor:
+    """The x0 that a method makes of one or more calls of the network at `position` (counts down from `steps` to 1)."""
+    if isinstance(method, MASG):
+        scale = masg_scale(
+            position, steps, method.guidance, method.background, method.cutoff, method.schedule
+        )
+        return guided(call, positive, negative, masg_map(hole, scale, method.background))
+    if isinstance(method, SelfRectifying):
+        with regions(base.unet, hole[:, 0], SRA_STRICT if method.strict else SRA, decoder_only=False):
+            return guided(call, positive, negative, method.guidance)
+    if isinstance(method, AttentiveEraser):
+        suppressing = steps - position < method.suppression_steps * steps
+        settings = aas(method.suppression if suppressing else 1.0)
+        if method.removal_scale == 1:
+            with regions(base.unet, hole[:, 0], settings, decoder_only=True):
+                return guided(call, positive, negative, method.guidance)
+        plain = call(positive)
+        with regions(base.unet, hole[:, 0], settings, decoder_only=True):
+            erased = call(positive)
+        return guided(call, positive, negative, method.guidance, plain) + sarg(plain, erased, method.removal_scale) - plain
+    return guided(call, positive, negative, method.guidance)
+
+
+def guided(
+    call: Callable[[str], Tensor], positive: str, negative: str, scale: float | Tensor, plain: Tensor | None = None
+) -> Tensor:
+    """Classifier-free guidance; one call where the scale is 1 everywhere."""
+    plain = call(positive) if plain is None else plain
+    if bool((torch.as_tensor(scale) == 1).all()):
+        return plain
+    unconditional = call(negative)
+    return unconditional + scale * (plain - unconditional)
+
+
+def masked_grey(image: Tensor, mask: Tensor) -> Tensor:
+    """The picture an inpainting network of the SDXL family is shown: mid-grey in the hole."""
+    return torch.where(mask[:, None] > 0.5, 0.5, image)
+
+
+def encode(base: Base, image: Tensor) -> Tensor:
+    """[B, 3, H, W] in 0..1 -> scaled latent, fp32."""
+    mean = base.vae.encode((2 * image - 1).to(base.vae.dtype)).latent_dist.mean
+    return mean.float() * base.vae.config["scaling_factor"]
+
+
+def decode(base: Base, latent: Tensor) -> Tensor:
+    """Scaled latent -> [B, 3, H, W] in 0..1, fp32."""
+    picture = base.vae.decode((latent / base.vae.config["scaling_factor"]).to(base.vae.dtype)).sample
+    return ((picture.float() + 1) / 2).clamp(0, 1)
