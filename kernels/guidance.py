@@ -10,9 +10,7 @@ from torch import Tensor
 SCHEDULES = ("constant", "linear", "cosine", "one_step", "cosine_step", "linear_step")
 
 
-def masg_scale(
-    t: float, steps: int, mask_scale: float, background_scale: float, cutoff: float, schedule: str
-) -> float:
+def masg_scale(t: float, steps: int, mask_scale: float, background_scale: float, cutoff: float, schedule: str) -> float:
     """The guidance in the mask at one step of the schedule (LRNR, Eq. 3, Eq. 4 and Appendix C).
 
     Args:

@@ -29,6 +29,7 @@ def normalize_mask(
     batch: int,
     height: int,
     width: int,
+    *,
     threshold: float = 0.5,
     allow_full: bool = False,
     allow_empty: bool = False,
@@ -109,20 +110,23 @@ def grow(mask: Tensor, pixels: float = 0.0, percent: float = 0.0) -> Tensor:
 
     The radius is Euclidean; a negative one shrinks.
     """
-    from scipy.ndimage import distance_transform_edt
+    from scipy.ndimage import distance_transform_edt, find_objects
 
     def grow_one(sample: np.ndarray) -> np.ndarray:
         out = np.zeros_like(sample)
-        for part in _components(sample):
-            radius = pixels + percent / 100 * math.sqrt(part.sum())
-            rows, columns = _extent(part, margin=math.ceil(max(radius, 0)) + 1)
-            inside = part[rows, columns]
+        labels, count = _label(sample)
+        areas = np.bincount(labels.ravel(), minlength=count + 1)
+        for index, extent in enumerate(find_objects(labels), start=1):
+            radius = pixels + percent / 100 * math.sqrt(areas[index])
+            margin = math.ceil(max(radius, 0)) + 1
+            window = tuple(slice(max(side.start - margin, 0), side.stop + margin) for side in extent)
+            inside = labels[window] == index
             if radius >= 0:
                 grown = distance_transform_edt(~inside) <= radius
             else:
                 padded = np.pad(inside, 1, mode="edge")  # the picture's border is no border of the object
                 grown = (distance_transform_edt(padded) > -radius)[1:-1, 1:-1]
-            out[rows, columns] |= grown
+            out[window] |= grown
         return out
 
     return _by_sample(grow_one, mask)
@@ -152,12 +156,13 @@ def feather(mask: Tensor, pixels: int) -> Tensor:
 def split_instances(mask: Tensor, min_area: int = 0) -> Tensor:
     """The connected parts of a mask [H, W] or [1, H, W] with at least `min_area` pixels: [parts, H, W] of 0 and 1,
     from left to right, then from top to bottom. Pixels that touch at a corner are connected."""
-    sample = mask.reshape(mask.shape[-2:])
-    parts = [part for part in _components(sample.cpu().numpy() >= 0.5) if part.sum() >= min_area]
-    parts.sort(key=lambda part: (np.flatnonzero(part.any(axis=0))[0], np.flatnonzero(part.any(axis=1))[0]))
-    if not parts:
-        return mask.new_zeros(0, *sample.shape)
-    return torch.from_numpy(np.stack(parts)).to(mask)
+    from scipy.ndimage import find_objects
+
+    labels, count = _label(mask.reshape(mask.shape[-2:]).cpu().numpy() >= 0.5)
+    areas, extents = np.bincount(labels.ravel(), minlength=count + 1), find_objects(labels)
+    kept = [index for index in range(1, count + 1) if areas[index] >= min_area]
+    kept.sort(key=lambda index: (extents[index - 1][1].start, extents[index - 1][0].start))
+    return torch.from_numpy(labels == np.array(kept, labels.dtype)[:, None, None]).to(mask)
 
 
 def bounding_boxes(mask: Tensor, context: float = 0.0) -> list[Box]:
@@ -181,15 +186,7 @@ def _by_sample(function, mask: Tensor) -> Tensor:
     return torch.from_numpy(np.stack([function(sample) for sample in samples])).to(mask)
 
 
-def _components(sample: np.ndarray) -> list[np.ndarray]:
+def _label(sample: np.ndarray) -> tuple[np.ndarray, int]:
     from scipy.ndimage import label
 
-    labels, count = label(sample, structure=np.ones((3, 3)))
-    return [labels == index for index in range(1, count + 1)]
-
-
-def _extent(part: np.ndarray, margin: int) -> tuple[slice, slice]:
-    rows, columns = np.flatnonzero(part.any(axis=1)), np.flatnonzero(part.any(axis=0))
-    return slice(max(rows[0] - margin, 0), rows[-1] + 1 + margin), slice(
-        max(columns[0] - margin, 0), columns[-1] + 1 + margin
-    )
+    return label(sample, structure=np.ones((3, 3)))

@@ -157,14 +157,17 @@ def _resize(part: Tensor, size: tuple[int, int], mode: str) -> Tensor:
         return part
     if mode == "mask":
         return resize_mask(part[:, 0], *size)[:, None]
-    return F.interpolate(part, size, mode="bicubic", antialias=True).clamp(0, 1)
+    # In fp32: the antialiasing filter knows no half precision on a CPU.
+    return F.interpolate(part.float(), size, mode="bicubic", antialias=True).clamp(0, 1).to(part)
 
 
 def _fit_plane(values: Tensor, weights: Tensor) -> Tensor:
     """The weighted least-squares plane a + b·x + c·y of values [1, 3, h, w], as [1, 3, h, w]."""
     height, width = values.shape[-2:]
     y, x = torch.meshgrid(
-        torch.linspace(-1, 1, height, device=values.device), torch.linspace(-1, 1, width, device=values.device), indexing="ij"
+        torch.linspace(-1, 1, height, device=values.device),
+        torch.linspace(-1, 1, width, device=values.device),
+        indexing="ij",
     )
     basis = torch.stack([torch.ones_like(x), x, y], dim=-1).reshape(-1, 3).double()
     weight = weights.reshape(-1, 1).double()

@@ -71,7 +71,9 @@ class AttentiveEraser(io.ComfyNode):
                 io.Float.Input("start_percent", default=0.0, min=0.0, max=1.0, step=0.001, tooltip=START_TOOLTIP),
                 io.Float.Input("end_percent", default=1.0, min=0.0, max=1.0, step=0.001, tooltip=END_TOOLTIP),
             ],
-            outputs=[io.Model.Output("MODEL", display_name="model", tooltip="The model, which now removes the object.")],
+            outputs=[
+                io.Model.Output("MODEL", display_name="model", tooltip="The model, which now removes the object.")
+            ],
         )
 
     @classmethod
@@ -125,7 +127,9 @@ class SelfRectifyingAttention(io.ComfyNode):
                 io.Float.Input("start_percent", default=0.0, min=0.0, max=1.0, step=0.001, tooltip=START_TOOLTIP),
                 io.Float.Input("end_percent", default=1.0, min=0.0, max=1.0, step=0.001, tooltip=END_TOOLTIP),
             ],
-            outputs=[io.Model.Output("MODEL", display_name="model", tooltip="The model, which now removes the object.")],
+            outputs=[
+                io.Model.Output("MODEL", display_name="model", tooltip="The model, which now removes the object.")
+            ],
         )
 
     @classmethod

@@ -31,7 +31,9 @@ class RemovalConditioning(io.ComfyNode):
                 io.Conditioning.Input("positive", tooltip="The prompt, or an empty one."),
                 io.Conditioning.Input("negative", tooltip="The negative prompt."),
                 io.Vae.Input("vae", tooltip="The VAE of the model."),
-                io.Image.Input("image", tooltip="The picture. Its sides must be multiples of 8: Crop To Mask sees to it."),
+                io.Image.Input(
+                    "image", tooltip="The picture. Its sides must be multiples of 8: Crop To Mask sees to it."
+                ),
                 io.Mask.Input("mask", tooltip="White (1.0) is removed. One for all pictures, or one for each."),
                 io.Combo.Input(
                     "condition_image",
@@ -56,9 +58,15 @@ class RemovalConditioning(io.ComfyNode):
                 ),
             ],
             outputs=[
-                io.Conditioning.Output("POSITIVE", display_name="positive", tooltip="positive with the condition image."),
-                io.Conditioning.Output("NEGATIVE", display_name="negative", tooltip="negative with the condition image."),
-                io.Latent.Output("LATENT", display_name="latent", tooltip="The whole picture, with the mask of the noise."),
+                io.Conditioning.Output(
+                    "POSITIVE", display_name="positive", tooltip="positive with the condition image."
+                ),
+                io.Conditioning.Output(
+                    "NEGATIVE", display_name="negative", tooltip="negative with the condition image."
+                ),
+                io.Latent.Output(
+                    "LATENT", display_name="latent", tooltip="The whole picture, with the mask of the noise."
+                ),
             ],
         )
 
@@ -83,7 +91,9 @@ class RemovalConditioning(io.ComfyNode):
             )
         # The extremes carry NaN along, and need no copy of a large picture.
         if not torch.stack(torch.aminmax(image)).isfinite().all():
-            raise ValueError("The picture has NaN or infinite pixels: a VAE in fp16 makes them, run it with --fp32-vae.")
+            raise ValueError(
+                "The picture has NaN or infinite pixels: a VAE in fp16 makes them, run it with --fp32-vae."
+            )
         mask = regions.normalize_mask(mask.to(image.device), pictures, height, width)
         latent = vae.encode(image)
         latent = latent.repeat(len(mask) // pictures, 1, 1, 1)

@@ -74,7 +74,9 @@ class MASGGuider(io.ComfyNode):
             ],
             outputs=[
                 io.Guider.Output("GUIDER", display_name="guider", tooltip="For SamplerCustomAdvanced."),
-                io.Image.Output("PLOT", display_name="plot", tooltip="The guidance in the mask and around it, by step."),
+                io.Image.Output(
+                    "PLOT", display_name="plot", tooltip="The guidance in the mask and around it, by step."
+                ),
             ],
         )
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from diffusers import UNet2DConditionModel
-from diffusers.models.attention_processor import Attention
 from einops import rearrange
 from torch import Tensor
 
@@ -25,7 +25,7 @@ class RegionAttnProcessor:
     def __init__(self, mask: Tensor, settings: RegionSettings) -> None:
         self.mask, self.settings = mask, settings
 
-    def __call__(self, attn: Attention, hidden_states: Tensor, *_, **__) -> Tensor:
+    def __call__(self, attn: Any, hidden_states: Tensor, *_, **__) -> Tensor:
         query, key, value = (
             rearrange(project(hidden_states), "b n (heads d) -> b heads n d", heads=attn.heads)
             for project in (attn.to_q, attn.to_k, attn.to_v)
@@ -53,9 +53,7 @@ def regions(unet: UNet2DConditionModel, mask: Tensor, settings: RegionSettings, 
     processor = RegionAttnProcessor(mask, settings)
     unet.set_attn_processor(
         {
-            name: processor
-            if ".attn1." in name and (name.startswith("up_blocks") or not decoder_only)
-            else original
+            name: processor if ".attn1." in name and (name.startswith("up_blocks") or not decoder_only) else original
             for name, original in before.items()
         }
     )

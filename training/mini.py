@@ -32,20 +32,21 @@ from ..kernels.patches import fit_patch_autoencoder
 from ..kernels.regions import grow, latent_mask
 from .scenes import COLOURS, COUNTS, KINDS, TEXTURES, Scenes, draw_scenes, random_masks
 
+
 @dataclass(frozen=True)
 class MiniConfig:
     """The mini model and how it is trained. `CPU` and `GPU` are the presets."""
 
     size: int = 64
     """Side of the drawn scenes in pixels."""
-    vae_channels: tuple[int, ...] | None = None
-    """Channels of each level of a trained VAE, multiples of 32; every level but the last halves the picture.
+    vae_channels: tuple[int, int, int, int] | None = None
+    """Channels of the four levels of a trained VAE of factor 8, multiples of 32 and of the first level's.
     None: no VAE but 12 principal components of 4×4 patches, which cost no training (`kernels/patches.py`)."""
     vae_steps: int = 6000
     vae_batch: int = 64
-    unet_channels: tuple[int, ...] = (64, 96)
-    """Channels of each level of the network, multiples of 32."""
-    transformer_depth: tuple[int, ...] = (1, 1)
+    unet_channels: tuple[int, ...] = (64, 64)
+    """Channels of each level of the network, multiples of 32 and of the first level's."""
+    transformer_depth: tuple[int, ...] = (1, 2)
     """Transformer blocks after each residual block, level by level."""
     text_width: int = 64
     text_layers: int = 2
@@ -70,6 +71,10 @@ class MiniConfig:
         factor = self.vae_factor * 2 ** (len(self.unet_channels) - 1)
         if self.size % factor:
             raise ValueError(f"size is {self.size}, expected a multiple of {factor} for these levels.")
+        if any(channels % self.unet_channels[0] or channels % 32 for channels in self.unet_channels):
+            raise ValueError(
+                f"unet_channels is {self.unet_channels}: every level must be a multiple of 32 and of the first level."
+            )
         if len(self.unet_channels) != len(self.transformer_depth):
             raise ValueError(
                 f"unet_channels has {len(self.unet_channels)} levels and transformer_depth {len(self.transformer_depth)}: "
@@ -79,7 +84,7 @@ class MiniConfig:
     @property
     def vae_factor(self) -> int:
         """Pixels a latent cell covers."""
-        return 2 ** (len(self.vae_channels) - 1) if self.vae_channels else 4
+        return 8 if self.vae_channels else 4
 
     @property
     def latent_channels(self) -> int:
@@ -223,9 +228,12 @@ def train_unet(
     def write() -> None:
         ema.store(parameters)
         ema.copy_to(parameters)
-        for part, module in {"unet": unet, "text_encoder": text_encoder}.items():
-            module = accelerator.unwrap_model(module)
-            mini_files.save(config.output, part, module.state_dict(), plain_config(module.config), {})
+        text = accelerator.unwrap_model(text_encoder)
+        # Releases of transformers differ in whether the keys carry this prefix; the file always does.
+        weights = {f"text_model.{key.removeprefix('text_model.')}": value for key, value in text.state_dict().items()}
+        mini_files.save(config.output, "text_encoder", weights, plain_config(text.config), {})
+        network = accelerator.unwrap_model(unet)
+        mini_files.save(config.output, "unet", network.state_dict(), plain_config(network.config), {})
         ema.restore(parameters)
 
     batches = inpainting_batches(config, encode, torch.Generator(accelerator.device).manual_seed(config.seed + 1))
@@ -233,7 +241,9 @@ def train_unet(
     recent: list[float] = []
     for step, (latents, condition, captions) in zip(progress, batches, strict=False):
         noise = torch.randn_like(latents)
-        timesteps = torch.randint(0, noise_schedule.config["num_train_timesteps"], (len(latents),), device=latents.device)
+        timesteps = torch.randint(
+            0, noise_schedule.config["num_train_timesteps"], (len(latents),), device=latents.device
+        )
         noisy = noise_schedule.add_noise(latents, noise, timesteps)
         with accelerator.autocast():
             context = text_encoder(tokenize(tokenizer, captions).to(latents.device)).last_hidden_state

@@ -7,7 +7,6 @@ the same picture in both hosts.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,10 +14,12 @@ from typing import Any
 import torch
 from diffusers import AutoencoderKL, EulerDiscreteScheduler, UNet2DConditionModel
 from torch import Tensor
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from ..adapters import mini
 from ..kernels.attention import SRA, SRA_STRICT, aas
 from ..kernels.guidance import masg_map, masg_scale, sarg, schedule_position
+from ..kernels.patches import PatchAutoencoder
 from ..kernels.regions import latent_mask
 from .attention import regions
 
@@ -76,35 +77,45 @@ class Base:
     """A latent diffusion model: what sampling needs of a diffusers pipeline, and nothing else."""
 
     unet: UNet2DConditionModel
-    vae: AutoencoderKL
+    encode: Callable[[Tensor], Tensor]
+    """[B, 3, H, W] in -1..1 -> scaled latent."""
+    decode: Callable[[Tensor], Tensor]
     schedule: dict[str, Any]
     encode_prompt: Callable[[str, tuple[int, int]], Prompt]
     """(text, (height, width) of the picture in pixels) -> Prompt."""
+    multiple: int
+    """Sides of a picture are multiples of this."""
+    native_size: int
+    """Side of the pictures it was trained on, in pixels."""
 
     @property
     def inpaints(self) -> bool:
-        """Whether the network is shown the mask and the masked picture (9 channels)."""
-        return self.unet.config["in_channels"] == 9
-
-    @property
-    def factor(self) -> int:
-        """Pixels a latent cell covers."""
-        return 2 ** (len(self.vae.config["block_out_channels"]) - 1)
+        """Whether the network is shown the mask and the masked picture (9 channels of SDXL-inpainting)."""
+        return self.unet.config["in_channels"] == 2 * self.unet.config["out_channels"] + 1
 
 
 def load_mini(path: Path = mini.FOLDER) -> Base:
     """The mini model as diffusers modules, in fp32 on the CPU."""
-    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
-
     files = mini.load(path)
+    unet = UNet2DConditionModel.from_config(files.configs["unet"])
+    unet.load_state_dict(files.weights["unet"])
     text_encoder = CLIPTextModel(CLIPTextConfig.from_dict(files.configs["text_encoder"]))
-    modules = {
-        "unet": UNet2DConditionModel.from_config(files.configs["unet"]),
-        "vae": AutoencoderKL.from_config(files.configs["vae"]),
-        "text_encoder": text_encoder,
-    }
-    for part, module in modules.items():
-        module.load_state_dict(files.weights[part])
+    expected = text_encoder.state_dict()
+    weights = files.weights["text_encoder"]
+    text_encoder.load_state_dict(
+        {
+            key: weights[f"text_model.{key.removeprefix('text_model.')}"]
+            for key in expected
+            if key in weights or f"text_model.{key}" in weights
+        }
+    )
+    vae_config = dict(files.configs["vae"])
+    if vae_config.pop("class") == "AutoencoderKL":
+        vae = AutoencoderKL.from_config(vae_config)
+    else:
+        vae = PatchAutoencoder(vae_config["channels"], vae_config["patch"])
+    vae.load_state_dict(files.weights["vae"])
+    for module in (unet, text_encoder, vae):
         module.eval().requires_grad_(False)
     tokenizer = CLIPTokenizer.from_pretrained(files.tokenizer)
 
@@ -112,7 +123,31 @@ def load_mini(path: Path = mini.FOLDER) -> Base:
         ids = tokenizer([text], padding="max_length", max_length=77, truncation=True, return_tensors="pt").input_ids
         return Prompt(text_encoder(ids).last_hidden_state)
 
-    return Base(modules["unet"], modules["vae"], mini.SCHEDULE, encode_prompt)
+    encode, decode = vae_calls(vae) if isinstance(vae, AutoencoderKL) else (vae.encode, vae.decode)
+    levels = len(files.configs["unet"]["block_out_channels"])
+    factor = 8 if isinstance(vae, AutoencoderKL) else vae.patch
+    return Base(
+        unet=unet,
+        encode=encode,
+        decode=decode,
+        schedule=mini.SCHEDULE,
+        encode_prompt=encode_prompt,
+        multiple=factor * 2 ** (levels - 1),
+        native_size=factor * files.configs["unet"]["sample_size"],
+    )
+
+
+def vae_calls(vae: AutoencoderKL) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
+    """Encode to and decode from scaled latents, in the VAE's dtype on the way and fp32 outside."""
+    scale = vae.config["scaling_factor"]
+
+    def encode(picture: Tensor) -> Tensor:
+        return vae.encode(picture.to(vae.dtype)).latent_dist.mean.float() * scale
+
+    def decode(latent: Tensor) -> Tensor:
+        return vae.decode((latent / scale).to(vae.dtype)).sample.float()
+
+    return encode, decode
 
 
 @torch.inference_mode()
@@ -131,7 +166,7 @@ def remove(
     """Fill the masked part of a picture.
 
     Args:
-        image: [B, 3, H, W] in 0..1; H and W multiples of what the network takes (8 × its VAE's factor is safe).
+        image: [B, 3, H, W] in 0..1; H and W multiples of `base.multiple`.
         mask: [B, H, W] in {0, 1}, 1 = remove.
         progress: wraps the steps, e.g. `tqdm`.
 
@@ -140,11 +175,9 @@ def remove(
     """
     device, dtype = base.unet.device, base.unet.dtype
     image, mask = image.to(device), mask.to(device)
-    latent = encode(base, image)
+    latent = base.encode(2 * image - 1)
     hole = latent_mask(mask, *latent.shape[-2:], pooling="max").to(latent)
-    scheduler = EulerDiscreteScheduler.from_config(
-        base.schedule, prediction_type="sample", timestep_spacing="trailing"
-    )
+    scheduler = EulerDiscreteScheduler.from_config(base.schedule, prediction_type="sample", timestep_spacing="trailing")
     scheduler.set_timesteps(steps, device=device)
     sigmas = [float(sigma) for sigma in scheduler.sigmas]
     noise = torch.randn(latent.shape, generator=torch.Generator().manual_seed(seed)).to(latent)
@@ -152,11 +185,11 @@ def remove(
 
     size = (image.shape[-2], image.shape[-1])
     prompts = {text: base.encode_prompt(text, size) for text in {positive, negative}}
-    condition = [hole, encode(base, masked_grey(image, mask))] if base.inpaints else []
+    condition = [hole, base.encode(2 * masked_grey(image, mask) - 1)] if base.inpaints else []
 
     def denoised(x: Tensor, sigma: float, t: Tensor, text: str) -> Tensor:
         """The network's x0 for one prompt."""
-        scaled = torch.cat([x / (sigma**2 + 1) ** 0.5, *condition], dim=1).to(dtype)
+        scaled = torch.cat([scheduler.scale_model_input(x, t), *condition], dim=1).to(dtype)
         prompt = prompts[text]
         rows = prompt.context.expand(len(x), -1, -1).to(device, dtype)
         out = base.unet(scaled, t, rows, added_cond_kwargs=prompt.extra or None).sample.float()
@@ -175,7 +208,7 @@ def remove(
         x0 = predict(base, method, call, hole, positive, negative, position, steps)
         x0 = torch.where(hole > 0, x0, latent)
         x = scheduler.step(x0, t, x).prev_sample
-    return decode(base, x)
+    return ((base.decode(x) + 1) / 2).clamp(0, 1)
 
 
 def predict(
@@ -190,9 +223,7 @@ def predict(
 ) -> Tensor:
     """The x0 that a method makes of one or more calls of the network at `position` (counts down from `steps` to 1)."""
     if isinstance(method, MASG):
-        scale = masg_scale(
-            position, steps, method.guidance, method.background, method.cutoff, method.schedule
-        )
+        scale = masg_scale(position, steps, method.guidance, method.background, method.cutoff, method.schedule)
         return guided(call, positive, negative, masg_map(hole, scale, method.background))
     if isinstance(method, SelfRectifying):
         with regions(base.unet, hole[:, 0], SRA_STRICT if method.strict else SRA, decoder_only=False):
@@ -206,7 +237,9 @@ def predict(
         plain = call(positive)
         with regions(base.unet, hole[:, 0], settings, decoder_only=True):
             erased = call(positive)
-        return guided(call, positive, negative, method.guidance, plain) + sarg(plain, erased, method.removal_scale) - plain
+        return (
+            guided(call, positive, negative, method.guidance, plain) + sarg(plain, erased, method.removal_scale) - plain
+        )
     return guided(call, positive, negative, method.guidance)
 
 
@@ -224,15 +257,3 @@ def guided(
 def masked_grey(image: Tensor, mask: Tensor) -> Tensor:
     """The picture an inpainting network of the SDXL family is shown: mid-grey in the hole."""
     return torch.where(mask[:, None] > 0.5, 0.5, image)
-
-
-def encode(base: Base, image: Tensor) -> Tensor:
-    """[B, 3, H, W] in 0..1 -> scaled latent, fp32."""
-    mean = base.vae.encode((2 * image - 1).to(base.vae.dtype)).latent_dist.mean
-    return mean.float() * base.vae.config["scaling_factor"]
-
-
-def decode(base: Base, latent: Tensor) -> Tensor:
-    """Scaled latent -> [B, 3, H, W] in 0..1, fp32."""
-    picture = base.vae.decode((latent / base.vae.config["scaling_factor"]).to(base.vae.dtype)).sample
-    return ((picture.float() + 1) / 2).clamp(0, 1)

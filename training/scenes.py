@@ -98,7 +98,9 @@ class Scenes:
         first = int(self.present[row].float().argmax())
         same = (self.kind[row] == self.kind[row, first]) & (self.colour[row] == self.colour[row, first])
         alike = bool((same | ~self.present[row]).all())
-        return f"{COUNTS[count]} {self.object_caption(row, first) if alike else 'objects'} on {self.ground_caption(row)}"
+        return (
+            f"{COUNTS[count]} {self.object_caption(row, first) if alike else 'objects'} on {self.ground_caption(row)}"
+        )
 
     def object_caption(self, row: int, slot: int) -> str:
         return f"{COLOURS[int(self.colour[row, slot])]} {KINDS[int(self.kind[row, slot])]}"

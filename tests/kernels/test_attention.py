@@ -3,6 +3,7 @@ import math
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
+
 from unclutter.kernels.attention import (
     AAS,
     PLAIN,

@@ -2,6 +2,7 @@ import math
 
 import pytest
 import torch
+
 from unclutter.kernels.guidance import SCHEDULES, masg_map, masg_scale, sarg, schedule_position
 
 
@@ -34,7 +35,8 @@ def test_short_runs_stay_between_the_two_scales(schedule, steps, cutoff):
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"schedule": "exponential"}, {"cutoff": -0.1}, {"cutoff": 2}, {"mask_scale": -1}, {"mask_scale": math.nan}]
+    "wrong",
+    [{"schedule": "exponential"}, {"cutoff": -0.1}, {"cutoff": 2}, {"mask_scale": -1}, {"mask_scale": math.nan}],
 )
 def test_absurd_parameters_say_what_is_wrong(wrong):
     with pytest.raises(ValueError, match="(?i)schedule|cutoff|scales"):

@@ -2,6 +2,7 @@ import math
 
 import pytest
 import torch
+
 from unclutter.kernels import regions
 
 

@@ -1,5 +1,6 @@
 import pytest
 import torch
+
 from unclutter.kernels import regions, seams
 
 
@@ -29,7 +30,7 @@ def test_a_crop_holds_the_object_in_a_size_the_network_takes(height, width, top,
     crop = seams.plan_crop(mask, context=0.5, multiple=64, minimum=minimum)
     (box,) = crop.boxes
     assert all(s % 64 == 0 and s >= minimum for s in crop.size)
-    assert 0 <= box.top and box.top + box.height <= height and 0 <= box.left and box.left + box.width <= width
+    assert box.top >= 0 and box.top + box.height <= height and box.left >= 0 and box.left + box.width <= width
     assert mask[0, box.top : box.top + box.height, box.left : box.left + box.width].sum() == mask.sum()
     if min(height, width) >= 704:
         assert (box.height, box.width) == crop.size  # native scale
@@ -50,9 +51,9 @@ def test_samples_of_a_batch_share_one_size():
     assert len({(box.height, box.width) for box in crop.boxes}) == 1
     parts = seams.extract(picture(900, 900), crop, "image")
     assert parts.shape == (2, 3, *crop.size)
-    assert torch.equal(parts[1], picture(900, 900)[0][:, crop.boxes[1].top :, crop.boxes[1].left :][
-        :, : crop.size[0], : crop.size[1]
-    ])
+    assert torch.equal(
+        parts[1], picture(900, 900)[0][:, crop.boxes[1].top :, crop.boxes[1].left :][:, : crop.size[0], : crop.size[1]]
+    )
 
 
 @pytest.mark.parametrize("match_colors", [True, False])

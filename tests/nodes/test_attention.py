@@ -67,7 +67,8 @@ def record_unet(model):
 def expected_unet(model, n, module, objects, settings):
     """What a self-attention ought to give: the plain formula on its own queries, keys and values."""
     q, k, v = (
-        rearrange(project(n), "b n (h d) -> b h n d", h=module.heads) for project in (module.to_q, module.to_k, module.to_v)
+        rearrange(project(n), "b n (h d) -> b h n d", h=module.heads)
+        for project in (module.to_q, module.to_k, module.to_v)
     )
     out = attention.region_attention_reference(q, k, v, objects, settings)
     return module.to_out(rearrange(out, "b h n d -> b n (h d)"))
@@ -179,7 +180,9 @@ def test_a_layer_without_background_stays_plain(tiny):
         modules = [m.attn1 for m in model.model.diffusion_model.modules() if isinstance(m, BasicTransformerBlock)]
         for (n, out, _), module in zip(layers, modules, strict=True):
             objects = torch.zeros(1, n.shape[1], dtype=torch.bool)
-            torch.testing.assert_close(out, expected_unet(model, n, module, objects, attention.PLAIN), rtol=1e-4, atol=1e-4)
+            torch.testing.assert_close(
+                out, expected_unet(model, n, module, objects, attention.PLAIN), rtol=1e-4, atol=1e-4
+            )
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -261,7 +264,9 @@ def test_start_and_end_are_shares_of_the_noise_schedule(tiny):
     assert torch.equal(outside, tiny.sample(tiny.guider(model)))
 
 
-@pytest.mark.parametrize(("share", "steps", "expected"), [(0.2, 50, 10), (0.5, 4, 2), (0.0, 4, 0), (1.0, 4, 4), (0.7, 10, 7)])
+@pytest.mark.parametrize(
+    ("share", "steps", "expected"), [(0.2, 50, 10), (0.5, 4, 2), (0.0, 4, 0), (1.0, 4, 4), (0.7, 10, 7)]
+)
 def test_the_suppression_lasts_for_a_share_of_the_steps(tiny, share, steps, expected):
     from unclutter.nodes.attention import eraser_settings
 

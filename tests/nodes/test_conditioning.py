@@ -22,9 +22,7 @@ def condition(tiny, vae, image, mask, condition_image="masked grey", mask_poolin
     from unclutter.nodes.conditioning import RemovalConditioning
 
     prompts = tiny.conditioning(1), tiny.conditioning(2)
-    return RemovalConditioning.execute(
-        *prompts, vae, image, mask, condition_image, mask_pooling, keep_background
-    ).args
+    return RemovalConditioning.execute(*prompts, vae, image, mask, condition_image, mask_pooling, keep_background).args
 
 
 def picture(batch=1, height=64, width=104):
@@ -54,7 +52,9 @@ def test_the_prompts_that_came_in_stay_as_they_were(tiny, vae):
     arguments = vae, picture(), tiny.square_mask(64, 104), "full", "max", True
     changed = RemovalConditioning.execute(positive, tiny.conditioning(2), *arguments).args[0]
     assert "concat_mask" not in positive[0][1]
-    assert torch.equal(changed[0][0], positive[0][0]) and changed[0][1]["pooled_output"] is positive[0][1]["pooled_output"]
+    assert (
+        torch.equal(changed[0][0], positive[0][0]) and changed[0][1]["pooled_output"] is positive[0][1]["pooled_output"]
+    )
 
 
 @pytest.mark.parametrize(("pooling", "rows", "columns"), [("max", (2, 5), (3, 6)), ("nearest", (3, 5), (4, 6))])

@@ -15,7 +15,9 @@ def tiny(comfy):
     return tiny
 
 
-def masg(tiny, model, mask=None, mask_scale=12.5, background_scale=1.0, schedule="cosine_step", cutoff=0.5, sigmas=None):
+def masg(
+    tiny, model, mask=None, mask_scale=12.5, background_scale=1.0, schedule="cosine_step", cutoff=0.5, sigmas=None
+):
     from unclutter.nodes.guidance import MASGGuider
 
     prompts = tiny.conditioning(1), tiny.conditioning(2)
@@ -84,7 +86,9 @@ def test_a_mask_of_another_size_is_the_same_region(tiny):
     assert torch.equal(tiny.sample(guider(tiny, model, large)), tiny.sample(guider(tiny, model)))
 
 
-@pytest.mark.parametrize("sampler", ["euler", "heun", "dpm_2", "dpmpp_2m", "dpmpp_sde", "euler_cfg_pp", "euler_ancestral"])
+@pytest.mark.parametrize(
+    "sampler", ["euler", "heun", "dpm_2", "dpmpp_2m", "dpmpp_sde", "euler_cfg_pp", "euler_ancestral"]
+)
 def test_the_scale_goes_by_the_sigma_and_not_by_the_number_of_calls(tiny, sampler):
     seen = []
     model = spy(tiny.sdxl(), seen)

@@ -1,0 +1,36 @@
+"""The mini model: graphs run and tests pass with nothing downloaded."""
+
+from __future__ import annotations
+
+from comfy_api.latest import io
+
+from ..adapters import mini
+from . import host
+
+
+class LoadMini(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="UnclutterLoadMini",
+            display_name="Load Mini Model",
+            category="Unclutter/loaders",
+            description=(
+                "Loads the pack's own tiny inpainting model, for trying graphs without a download. It has seen nothing "
+                "but drawn scenes of 64×64 pixels: it shows how a method behaves, and knows no photographs."
+            ),
+            search_aliases=["test model", "tiny model", "demo model"],
+            inputs=[],
+            outputs=[
+                io.Model.Output("MODEL", display_name="model", tooltip="An inpainting network with SDXL's structure."),
+                io.Clip.Output("CLIP", display_name="clip", tooltip="Its text encoder; it knows some forty words."),
+                io.Vae.Output("VAE", display_name="vae", tooltip="Its VAE. A latent cell covers 4×4 pixels."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls) -> io.NodeOutput:
+        return io.NodeOutput(*host.load_mini(mini.load()))
+
+
+NODES = [LoadMini]

@@ -1,0 +1,87 @@
+"""Checkpoints of the SD family on disk as a `Base`: SD 1.5, SD 2 and SDXL, base and inpainting."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import DiffusionPipeline, StableDiffusionPipeline, StableDiffusionXLPipeline
+from safetensors import safe_open
+
+from .sampling import Base, Prompt, vae_calls
+
+SCHEDULE_KEYS = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "prediction_type")
+
+
+def load_checkpoint(path: Path, device: str | None = None) -> Base:
+    """A diffusers folder or a single safetensors file.
+
+    A single file has no configs in it: diffusers takes those of its family from its cache, or downloads them (a few
+    kilobytes of text) where there is none.
+
+    Args:
+        device: "cpu" (fp32), "cuda" (fp16) ...; by default the GPU where there is one.
+
+    Raises:
+        FileNotFoundError: nothing is there.
+        ValueError: it is no Stable Diffusion checkpoint.
+    """
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    dtype = torch.float32 if device == "cpu" else torch.float16
+    if path.is_dir():
+        if not (path / "model_index.json").is_file():
+            raise ValueError(f"{path} has no model_index.json: expected a diffusers folder, or a .safetensors file.")
+        pipeline = DiffusionPipeline.from_pretrained(path, torch_dtype=dtype, local_files_only=True)
+    elif path.is_file():
+        family = StableDiffusionXLPipeline if _is_sdxl(path) else StableDiffusionPipeline
+        pipeline = family.from_single_file(str(path), torch_dtype=dtype)
+    else:
+        raise FileNotFoundError(f"There is no checkpoint at {path}: give a diffusers folder or a .safetensors file.")
+    return from_pipeline(pipeline, device)
+
+
+def from_pipeline(pipeline: Any, device: str) -> Base:
+    """What sampling needs of a Stable Diffusion pipeline, moved to `device`."""
+    unet, vae = getattr(pipeline, "unet", None), getattr(pipeline, "vae", None)
+    if unet is None or vae is None or unet.config["in_channels"] not in (4, 9):
+        raise ValueError(
+            f"{type(pipeline).__name__} is not supported: give an SD 1.5, SD 2 or SDXL checkpoint, base or inpainting."
+        )
+    for part in ("unet", "vae", "text_encoder", "text_encoder_2"):
+        if (module := getattr(pipeline, part, None)) is not None:
+            module.to(device).eval().requires_grad_(False)
+    if vae.config["force_upcast"]:
+        vae.to(torch.float32)
+    sdxl = getattr(pipeline, "text_encoder_2", None) is not None
+
+    def encode_prompt(text: str, size: tuple[int, int]) -> Prompt:
+        if not sdxl:
+            return Prompt(pipeline.encode_prompt(text, device, 1, False)[0])
+        context, _, pooled, _ = pipeline.encode_prompt(
+            prompt=text, device=device, num_images_per_prompt=1, do_classifier_free_guidance=False
+        )
+        sizes = torch.tensor([[*size, 0, 0, *size]], device=device, dtype=context.dtype)
+        return Prompt(context, {"text_embeds": pooled, "time_ids": sizes})
+
+    encode, decode = vae_calls(vae)
+    factor = 2 ** (len(vae.config["block_out_channels"]) - 1)
+    return Base(
+        unet=unet,
+        encode=encode,
+        decode=decode,
+        schedule={key: pipeline.scheduler.config[key] for key in SCHEDULE_KEYS},
+        encode_prompt=encode_prompt,
+        multiple=factor * 2 ** (len(unet.config["block_out_channels"]) - 1),
+        native_size=factor * unet.config["sample_size"],
+    )
+
+
+def _is_sdxl(path: Path) -> bool:
+    with safe_open(path, framework="pt") as file:
+        keys = set(file.keys())
+    if not any(key.startswith("model.diffusion_model.") for key in keys):
+        raise ValueError(
+            f"{path} holds no Stable Diffusion checkpoint: expected keys that start with model.diffusion_model."
+        )
+    return any(key.startswith("conditioner.embedders.1.") for key in keys)

@@ -1,0 +1,136 @@
+"""`unclutter remove`: one photo, one mask, one file out."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+from rich.console import Console
+from torch import Tensor
+from tqdm import tqdm
+
+from ..kernels import regions, seams
+from .pictures import read_image, read_mask, write_image
+from .sampling import MASG, AttentiveEraser, Base, Method, Plain, SelfRectifying, load_mini, remove
+
+Name = Literal["masg", "attentive-eraser", "sra", "plain"]
+
+
+def remove_photo(
+    image: tyro.conf.Positional[Path],
+    mask: tyro.conf.Positional[Path],
+    out: Annotated[Path, tyro.conf.arg(aliases=["-o"])],
+    base: Path | None = None,
+    method: Name = "attentive-eraser",
+    strength: float | None = None,
+    prompt: str = "",
+    negative: str = "",
+    steps: int = 50,
+    seed: int = 0,
+    grow: float = 7.5,
+    context: float = 0.5,
+    feather: int = 8,
+    device: str | None = None,
+) -> None:
+    """Remove what a mask marks from a photo.
+
+    Only the part around the mask is worked on, at its own scale; all pixels outside the mask and its soft border stay
+    as they were.
+
+    Args:
+        image: the photo.
+        mask: white (or transparent) where it is to be removed; any size.
+        out: the picture to write.
+        base: a diffusers folder or a .safetensors checkpoint: SD 1.5, SD 2, SDXL, or their inpainting versions.
+            Without one the mini model is used, which knows drawn scenes only.
+        method: masg (LRNR's guidance), attentive-eraser (AAS and SARG), sra (EraDiff's attention) or plain inpainting.
+        strength: guidance in the mask (masg, 12.5), removal scale (attentive-eraser, 9), or guidance (sra, plain: 1).
+        prompt: what to put in place; empty, or the background in words.
+        negative: what to keep away.
+        steps: sampling steps.
+        seed: of the noise.
+        grow: grow each object of the mask by this percentage of its size. 5 to 10 costs nothing; a mask a little too
+            small brings the object back.
+        context: surroundings the network sees, as a share of the object's size on each side.
+        feather: width of the soft border, in pixels.
+        device: "cpu", "cuda", ...; by default the GPU where there is one.
+    """
+    console = Console(stderr=True)
+    picture = read_image(image)
+    hole = regions.normalize_mask(read_mask(mask), 1, *picture.shape[-2:])
+    hole = regions.grow(regions.fill_holes(hole), percent=grow)
+    hole = regions.normalize_mask(hole, 1, *picture.shape[-2:])
+    if base is None:
+        console.print("No --base given: the mini model fills the hole. It knows drawn 64×64 scenes, not photographs.")
+        network, maximum = load_mini(), 2 * load_mini().native_size
+    else:
+        from .checkpoints import load_checkpoint
+
+        network, maximum = load_checkpoint(base, device), None
+    result = remove_region(
+        network,
+        picture,
+        hole,
+        with_strength(method, strength),
+        maximum=maximum,
+        context=context,
+        feather=feather,
+        positive=prompt,
+        negative=negative,
+        steps=steps,
+        seed=seed,
+    )
+    write_image(out, result)
+    console.print(f"Wrote {out}")
+
+
+def remove_region(
+    base: Base,
+    picture: Tensor,
+    hole: Tensor,
+    method: Method,
+    *,
+    maximum: int | None = None,
+    context: float = 0.5,
+    feather: int = 8,
+    positive: str = "",
+    negative: str = "",
+    steps: int = 50,
+    seed: int = 0,
+) -> Tensor:
+    """Crop around the hole, remove, paste back.
+
+    Args:
+        picture: [1, 3, H, W] in 0..1.
+        hole: [1, H, W] of 0 and 1.
+        maximum: longest side the network is given; None for as long as it takes.
+
+    Returns:
+        [1, 3, H, W] in 0..1, equal to `picture` bit for bit outside the hole and its feather.
+    """
+    crop = seams.plan_crop(hole, context=context, multiple=base.multiple, minimum=base.native_size, maximum=maximum)
+    part = remove(
+        base,
+        seams.extract(picture, crop, "image"),
+        seams.extract(hole[:, None], crop, "mask")[:, 0],
+        method,
+        positive=positive,
+        negative=negative,
+        steps=steps,
+        seed=seed,
+        progress=lambda timesteps: tqdm(timesteps, desc="removing"),
+    )
+    return seams.paste_back(picture, part.cpu(), crop, hole, feather_pixels=feather)
+
+
+def with_strength(method: Name, strength: float | None) -> Method:
+    """The method by its name on the command line, with the papers' values unless `strength` says otherwise."""
+    chosen, field = {
+        "masg": (MASG(), "guidance"),
+        "attentive-eraser": (AttentiveEraser(), "removal_scale"),
+        "sra": (SelfRectifying(), "guidance"),
+        "plain": (Plain(), "guidance"),
+    }[method]
+    return chosen if strength is None else replace(chosen, **{field: strength})

@@ -1,0 +1,64 @@
+"""Pictures in and out: files as tensors, and contact sheets with captions."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import torch
+from einops import rearrange
+from PIL import Image, ImageDraw, ImageFont, ImageOps
+from torch import Tensor
+
+
+def read_image(path: Path) -> Tensor:
+    """[1, 3, H, W] in 0..1, turned as its EXIF orientation says."""
+    with _open(path) as picture:
+        pixels = np.array(ImageOps.exif_transpose(picture).convert("RGB"), dtype=np.float32) / 255
+    return rearrange(torch.from_numpy(pixels), "h w c -> 1 c h w")
+
+
+def read_mask(path: Path) -> Tensor:
+    """[1, H, W] in 0..1, white = 1; of a picture with transparency, where it is transparent, as in ComfyUI."""
+    with _open(path) as picture:
+        picture = ImageOps.exif_transpose(picture)
+        pixels = np.array(picture.convert("L"), dtype=np.float32)
+        if "A" in picture.getbands() and (alpha := np.array(picture.getchannel("A"))).min() < 255:
+            pixels = 255 - alpha.astype(np.float32)
+    return torch.from_numpy(pixels / 255)[None]
+
+
+def write_image(path: Path, image: Tensor) -> None:
+    """Write [1, 3, H, W] in 0..1, all of it or nothing."""
+    pixels = (rearrange(image.clamp(0, 1), "1 c h w -> h w c") * 255).round().byte().cpu().numpy()
+    _save(path, Image.fromarray(pixels))
+
+
+def contact_sheet(path: Path, rows: list[list[tuple[str, Tensor]]], side: int = 192) -> None:
+    """Write rows of captioned pictures ([1, 3, H, W] in 0..1), each `side` pixels wide."""
+    font, margin, line = ImageFont.load_default(14), 8, 22
+    width = max(len(row) for row in rows) * (side + margin) + margin
+    sheet = Image.new("RGB", (width, len(rows) * (side + line + margin) + margin), "white")
+    draw = ImageDraw.Draw(sheet)
+    for y, row in enumerate(rows):
+        for x, (caption, image) in enumerate(row):
+            left, top = margin + x * (side + margin), margin + y * (side + line + margin)
+            pixels = (rearrange(image.clamp(0, 1), "1 c h w -> h w c") * 255).round().byte().cpu().numpy()
+            sheet.paste(Image.fromarray(pixels).resize((side, side), Image.Resampling.BICUBIC), (left, top + line))
+            draw.text((left, top + 2), caption, fill="black", font=font)
+    _save(path, sheet)
+
+
+def _open(path: Path) -> Image.Image:
+    try:
+        return Image.open(path)
+    except (FileNotFoundError, IsADirectoryError):
+        raise FileNotFoundError(f"There is no picture at {path}: give the path of a PNG or JPEG file.") from None
+
+
+def _save(path: Path, picture: Image.Image) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.stem}.part{path.suffix}")
+    picture.save(temporary)
+    os.replace(temporary, path)
