@@ -18,11 +18,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from unclutter.training.comfyui import ComfyServer
 
 COMFYUI = Path(os.environ.get("COMFYUI_PATH") or Path.home() / "comfy" / "ComfyUI").expanduser()
 COMFYUI_FIXTURES = {"comfyui_path", "comfy", "comfy_server"}
+
+
+def pytest_configure() -> None:
+    torch.set_num_threads(1)  # the tests' tensors are tiny: threads only wait for each other
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -103,12 +108,8 @@ def comfy(comfyui_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
 
 @pytest.fixture(scope="session")
 def comfy_server(comfyui_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestServer]:
-    server = TestServer(comfyui_path, tmp_path_factory.mktemp("comfy_server"))
-    try:
-        server.wait_until_ready()
+    with TestServer(comfyui_path, tmp_path_factory.mktemp("comfy_server")) as server:
         yield server
-    finally:
-        server.stop()
 
 
 class TestServer(ComfyServer):

@@ -28,6 +28,8 @@ class ComfyServer:
     """
 
     def __init__(self, comfyui_path: Path, base_directory: Path) -> None:
+        if not (comfyui_path / "main.py").is_file():
+            raise FileNotFoundError(f"There is no ComfyUI in {comfyui_path}: give the folder that holds its main.py.")
         self.base_directory = base_directory
         (base_directory / "custom_nodes").mkdir()
         (base_directory / "custom_nodes" / PACK_FOLDER).symlink_to(PACK, target_is_directory=True)
@@ -48,6 +50,17 @@ class ComfyServer:
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )
+
+    def __enter__(self) -> ComfyServer:
+        try:
+            self.wait_until_ready()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
 
     def log(self) -> str:
         """What the server has printed so far."""

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from einops import rearrange
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 from tqdm import tqdm
 
 from ..kernels import seams
-from ..kernels.regions import grow
-from .pictures import contact_sheet
+from ..kernels.regions import feather, grow
+from .comfyui import PACK, ComfyServer
+from .pictures import contact_sheet, write_image
 from .sampling import MASG, AttentiveEraser, Base, Method, Plain, SelfRectifying, load_mini, remove
 from .scenes import draw_scenes
 
@@ -26,6 +30,9 @@ METHODS: dict[str, Method] = {
 """Guidance as strong as the mini model bears; on SDXL the papers' 12.5 and 9 are the defaults."""
 BACKGROUND = "background"
 """What MASG asks for: the mini model has no learned removal prompt yet."""
+GRAPHS = {"masg": "masg_mini", "attentive-eraser": "attentive_eraser_mini", "sra": "sra_mini"}
+"""The shipped workflow of each method."""
+SIZE, FEATHER = 64, 1
 
 
 @dataclass(frozen=True)
@@ -35,7 +42,7 @@ class Score:
     Attributes:
         hole_psnr: dB inside the hole against the scene in which the object never was.
         redrawn: share of fills nearer to the erased object than to the true background (squared error in the hole).
-        outside: largest change of any pixel outside the hole and its feather, 0..1.
+        outside: largest change of any pixel outside the hole and its soft border, 0..1.
     """
 
     hole_psnr: float
@@ -43,7 +50,13 @@ class Score:
     outside: float
 
 
-def demo(out: Path = Path("unclutter_demo.png"), scenes: int = 8, steps: int = 20, seed: int = 0) -> dict[str, Score]:
+def demo(
+    out: Path = Path("unclutter_demo.png"),
+    scenes: int = 8,
+    steps: int = 20,
+    seed: int = 0,
+    comfyui: Path | None = None,
+) -> dict[str, Score]:
     """Remove one of many look-alikes from drawn scenes with every method, on the mini model, and compare.
 
     Args:
@@ -51,20 +64,25 @@ def demo(out: Path = Path("unclutter_demo.png"), scenes: int = 8, steps: int = 2
         scenes: how many scenes are measured; the sheet shows the first four.
         steps: sampling steps.
         seed: of the scenes and of the noise.
+        comfyui: a ComfyUI folder: run its server, and the shipped workflows in it, instead of diffusers.
     """
+    if scenes < 1 or steps < 1:
+        raise ValueError(f"scenes is {scenes} and steps is {steps}: both must be at least 1.")
     console = Console()
     console.print("The mini model knows drawn scenes only: this shows how the methods behave, not what SDXL does.")
-    base, size = load_mini(), 64
     generator = torch.Generator().manual_seed(10_000 + seed)  # training drew with other seeds
-    drawn = draw_scenes(scenes, size, generator)
+    drawn = draw_scenes(scenes, SIZE, generator)
     picture, index = drawn.picture(), drawn.pick_object(generator)
     truth, mask = drawn.without(index), grow(drawn.effect_mask(index), pixels=1)
-    results, table = {}, Table("method", "hole PSNR, dB", "redrawn", "largest change outside")
-    scores = {}
-    for name, method in METHODS.items():
-        result = erase(base, picture, mask, method, steps, seed, name)
-        results[name], scores[name] = result, score(result, picture, truth, mask)
-        row = scores[name]
+    if comfyui is None:
+        base = load_mini()
+        results = {name: erase(base, picture, mask, method, steps, seed, name) for name, method in METHODS.items()}
+    else:
+        results = run_graphs(comfyui, picture, mask, steps, seed)
+
+    table = Table("method", "hole PSNR, dB", "redrawn", "largest change outside")
+    scores = {name: score(result, picture, truth, mask) for name, result in results.items()}
+    for name, row in scores.items():
         table.add_row(name, f"{row.hole_psnr:.2f}", f"{row.redrawn:.0%}", f"{row.outside:.4f}")
     shown = {"input": picture, "mask": mask[:, None].expand(-1, 3, -1, -1), **results, "truth": truth}
     contact_sheet(out, [[(name, x[row : row + 1]) for name, x in shown.items()] for row in range(min(scenes, 4))])
@@ -81,7 +99,43 @@ def erase(base: Base, picture: Tensor, mask: Tensor, method: Method, steps: int,
     )
     height, width = picture.shape[-2:]
     whole = seams.Crop((seams.Box(0, 0, height, width),) * len(picture), (height, width))
-    return seams.paste_back(picture, result, whole, mask, feather_pixels=1)
+    return seams.paste_back(picture, result, whole, mask, feather_pixels=FEATHER)
+
+
+def run_graphs(comfyui: Path, picture: Tensor, mask: Tensor, steps: int, seed: int) -> dict[str, Tensor]:
+    """The shipped workflows in a server of that ComfyUI, one scene after the other."""
+    results = {}
+    with tempfile.TemporaryDirectory() as folder, ComfyServer(comfyui, Path(folder)) as server:
+        files = []
+        for row in range(len(picture)):
+            scene, hole = Path(folder) / f"scene_{row}.png", Path(folder) / f"hole_{row}.png"
+            write_image(scene, picture[row : row + 1])
+            write_image(hole, mask[row].expand(1, 3, -1, -1))
+            files.append((server.upload(scene), server.upload(hole)))
+        for name, graph_name in GRAPHS.items():
+            graph = json.loads((PACK / "workflows" / "api" / f"{graph_name}.json").read_text())
+            fills = []
+            for scene, hole in tqdm(files, desc=name):
+                (saved,) = [key for key, node in graph.items() if node["class_type"] == "SaveImage"]
+                fills.append(server.images(server.post(with_inputs(graph, scene, hole, steps, seed)), saved))
+            results[name] = rearrange(torch.cat(fills), "b h w c -> b c h w")
+    return results
+
+
+def with_inputs(graph: dict, scene: str, hole: str, steps: int, seed: int) -> dict:
+    """A graph in API format with these pictures, as the mask is: not grown, and feathered as in `erase`."""
+    values = {
+        "LoadImage": {"image": scene},
+        "LoadImageMask": {"image": hole, "channel": "red"},
+        "UnclutterPrepareMask": {"grow_percent": 0.0, "grow_pixels": 0},
+        "UnclutterPasteBack": {"feather": FEATHER},
+        "KSampler": {"steps": steps, "seed": seed},
+        "BasicScheduler": {"steps": steps},
+        "RandomNoise": {"noise_seed": seed},
+    }
+    return {
+        key: {**node, "inputs": {**node["inputs"], **values.get(node["class_type"], {})}} for key, node in graph.items()
+    }
 
 
 def score(result: Tensor, picture: Tensor, truth: Tensor, mask: Tensor) -> Score:
@@ -90,6 +144,6 @@ def score(result: Tensor, picture: Tensor, truth: Tensor, mask: Tensor) -> Score
     area = 3 * mask.sum(dim=(1, 2))
     to_truth = ((result - truth).square() * hole).sum(dim=(1, 2, 3)) / area
     to_object = ((result - picture).square() * hole).sum(dim=(1, 2, 3)) / area
-    outside = (result - picture).abs() * (1 - grow(mask, pixels=1))[:, None]
+    outside = (result - picture).abs() * (feather(mask, FEATHER) == 0)[:, None]
     psnr = -10 * to_truth.clamp(min=1e-10).log10()
     return Score(psnr.mean().item(), (to_object < to_truth).float().mean().item(), outside.max().item())

@@ -347,8 +347,10 @@ def test_with_differential_diffusion(tiny):
     plain = tiny.sample(tiny.guider(model), latent=latent, noise_mask=soft)
     for apply in METHODS.values():
         result = tiny.sample(tiny.guider(apply(model, mask)), latent=latent, noise_mask=soft)
+        free = tiny.sample(tiny.guider(apply(model, mask)), latent=latent)
         outside = (soft == 0).expand_as(result)
-        torch.testing.assert_close(result[outside], latent[outside])
+        # Its last step, at threshold 0, is free everywhere, with or without our nodes.
+        assert (result - latent)[outside].abs().mean() < 0.5 * (free - latent)[outside].abs().mean()
         assert not torch.equal(result, plain)
 
 

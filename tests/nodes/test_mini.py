@@ -1,0 +1,163 @@
+"""The mini model in ComfyUI: the same picture as in diffusers, and runs that leave no trace."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from unclutter.training.comfyui import PACK
+from unclutter.training.sampling import MASG, AttentiveEraser, Plain, SelfRectifying, load_mini, remove
+from unclutter.training.scenes import draw_scenes
+
+STEPS, SEED = 6, 3
+
+
+@pytest.fixture(scope="module")
+def scene():
+    generator = torch.Generator().manual_seed(5)
+    drawn = draw_scenes(1, 64, generator)
+    return drawn.picture(), drawn.effect_mask(drawn.pick_object(generator))
+
+
+@pytest.fixture(scope="module")
+def loaded(comfy):
+    from unclutter.nodes.mini import LoadMini
+
+    return LoadMini.execute().args
+
+
+@pytest.fixture
+def conditioned(loaded, scene):
+    from unclutter.nodes.conditioning import RemovalConditioning
+
+    _, clip, vae = loaded
+    text = [clip.encode_from_tokens_scheduled(clip.tokenize(prompt)) for prompt in ("blue background", "")]
+    return RemovalConditioning.execute(*text, vae, scene[0].movedim(1, -1), scene[1], "masked grey", "max", True).args
+
+
+def guide(method, model, mask, positive, negative):
+    import comfy.samplers
+    from unclutter.nodes.attention import AttentiveEraser as Eraser
+    from unclutter.nodes.attention import SelfRectifyingAttention
+    from unclutter.nodes.guidance import MASGGuider
+
+    if isinstance(method, MASG):
+        values = (method.guidance, method.background, method.schedule, method.cutoff)
+        return MASGGuider.execute(model, positive, negative, mask, *values).args[0]
+    if isinstance(method, AttentiveEraser):
+        values = (method.removal_scale, method.suppression, method.suppression_steps, "decoder", 0.0, 1.0)
+        model = Eraser.execute(model, mask, *values).args[0]
+    if isinstance(method, SelfRectifying):
+        model = SelfRectifyingAttention.execute(model, mask, "strict" if method.strict else "Eq. 10", 0.0, 1.0).args[0]
+    guider = comfy.samplers.CFGGuider(model)
+    guider.set_conds(positive, negative)
+    guider.set_cfg(method.guidance)
+    return guider
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        Plain(),
+        Plain(3.0),
+        MASG(6.0),
+        AttentiveEraser(3.0),
+        AttentiveEraser(1.0),
+        AttentiveEraser(3.0, guidance=2.0),
+        SelfRectifying(),
+        SelfRectifying(strict=True),
+    ],
+    ids=str,
+)
+def test_both_hosts_make_the_same_picture(loaded, conditioned, scene, method):
+    import comfy.sample
+    import comfy.samplers
+
+    model, _, vae = loaded
+    positive, negative, latent = conditioned
+    guider = guide(method, model, scene[1], positive, negative)
+    sigmas = comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), "simple", STEPS)
+    samples = guider.sample(
+        comfy.sample.prepare_noise(latent["samples"], SEED),
+        latent["samples"],
+        comfy.samplers.sampler_object("euler"),
+        sigmas,
+        denoise_mask=latent["noise_mask"],
+        disable_pbar=True,
+        seed=SEED,
+    )
+    in_comfyui = vae.decode(samples).movedim(-1, 1)
+    in_diffusers = remove(load_mini(), *scene, method, positive="blue background", steps=STEPS, seed=SEED)
+    psnr = -10 * (in_comfyui - in_diffusers).square().mean().log10()
+    assert psnr >= 40
+    plain = remove(load_mini(), *scene, Plain(), positive="blue background", steps=STEPS, seed=SEED)
+    assert method == Plain() or not torch.allclose(in_diffusers, plain, atol=1e-3)
+
+
+def test_words_of_a_prompt_reach_the_network(loaded):
+    _, clip, _ = loaded
+    base = load_mini()
+    for text in ("", "five green discs on blue waves background", "nikon, 8K"):
+        (context, _), *_ = clip.encode_from_tokens_scheduled(clip.tokenize(text))
+        torch.testing.assert_close(context, base.encode_prompt(text, (64, 64)).context, atol=1e-4, rtol=0)
+
+
+def graph(name, **changes):
+    """A shipped graph with inputs changed by class: KSampler={"steps": 4}."""
+    nodes = json.loads((PACK / "workflows" / "api" / f"{name}.json").read_text())
+    for node in nodes.values():
+        node["inputs"] |= changes.get(node["class_type"], {})
+    return nodes
+
+
+@pytest.fixture
+def server(comfy_server):
+    for name in ("example_scene.png", "example_mask.png"):
+        comfy_server.upload(PACK / "workflows" / name)
+    return comfy_server
+
+
+def result(server, nodes):
+    (saved,) = [key for key, node in nodes.items() if node["class_type"] == "SaveImage"]
+    return server.images(server.post(nodes), saved)
+
+
+def test_a_cancelled_run_stops_and_the_next_one_is_clean(server):
+    quick = graph("attentive_eraser_mini", KSampler={"steps": 4, "seed": 11})
+    expected = result(server, quick)
+    running = server.submit(graph("attentive_eraser_mini", KSampler={"steps": 2000, "seed": 12}))
+    server.wait_for_step(running)
+    server.cancel()
+    with pytest.raises(RuntimeError, match="interrupted in KSampler"):
+        server.wait(running, timeout=30)
+    quick["18"]["inputs"]["filename_prefix"] = "unclutter/again"
+    quick["15"]["inputs"]["steps"] = 5
+    result(server, quick)
+    quick["15"]["inputs"]["steps"] = 4
+    assert torch.equal(result(server, quick), expected)
+
+
+def test_without_our_node_the_model_is_as_before(server):
+    nodes = graph("sra_mini", KSampler={"steps": 4, "seed": 21})
+    sampler = next(node for node in nodes.values() if node["class_type"] == "KSampler")
+    patched = sampler["inputs"]["model"]
+    bare = nodes[patched[0]]["inputs"]["model"]
+    sampler["inputs"]["model"] = bare
+    before = result(server, nodes)
+    sampler["inputs"]["model"] = patched
+    assert not torch.equal(result(server, nodes), before)
+    sampler["inputs"] |= {"model": bare, "steps": 3}
+    result(server, nodes)
+    sampler["inputs"]["steps"] = 4
+    nodes["18"]["inputs"]["filename_prefix"] = "unclutter/after"
+    assert torch.equal(result(server, nodes), before)
+
+
+def test_two_masks_on_one_cached_model(server):
+    nodes = graph("sra_mini", KSampler={"steps": 4, "seed": 31}, UnclutterPrepareMask={"grow_percent": 5.0})
+    first = result(server, nodes)
+    other = graph("sra_mini", KSampler={"steps": 4, "seed": 31}, UnclutterPrepareMask={"grow_percent": 40.0})
+    assert not torch.equal(result(server, other), first)
+    nodes["18"]["inputs"]["filename_prefix"] = "unclutter/first_again"
+    assert torch.equal(result(server, nodes), first)

@@ -1,0 +1,156 @@
+"""The shipped workflows: both formats agree, and every graph of the mini model runs in a real ComfyUI."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from unclutter.kernels import regions
+from unclutter.training.comfyui import PACK
+from unclutter.training.pictures import read_image, read_mask
+
+FOLDER = PACK / "workflows"
+NAMES = sorted(path.stem for path in FOLDER.glob("*.json"))
+MINI = [name for name in NAMES if name.endswith("_mini")]
+PHOTOS = PACK.parent / "shared" / "photos"
+WIDGETS = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"}
+
+
+def api_graph(name):
+    return json.loads((FOLDER / "api" / f"{name}.json").read_text())
+
+
+def ui_graph(name):
+    return json.loads((FOLDER / f"{name}.json").read_text())
+
+
+def to_api(workflow, info):
+    """What ComfyUI's page sends for a workflow, from the node schemas the server publishes."""
+    links = {link[0]: [str(link[1]), link[2]] for link in workflow["links"]}
+    graph = {}
+    for node in workflow["nodes"]:
+        if node["type"] == "MarkdownNote":
+            continue
+        schema = info[node["type"]]
+        linked = {slot["name"]: links[slot["link"]] for slot in node["inputs"] if slot["link"] is not None}
+        values, inputs = list(node["widgets_values"]), {}
+        for section in ("required", "optional"):
+            for key in schema["input_order"].get(section, []):
+                kind, *options = schema["input"][section][key]
+                if isinstance(kind, list) or kind in WIDGETS:
+                    inputs[key] = values.pop(0)
+                    extra = options[0] if options else {}
+                    for _ in ("control_after_generate", "image_upload"):
+                        if extra.get(_):
+                            values.pop(0)
+                if key in linked:
+                    inputs[key] = linked[key]
+        assert not values, f"{node['title']} has values that no widget takes: {values}"
+        graph[str(node["id"])] = {"class_type": node["type"], "inputs": inputs, "_meta": {"title": node["title"]}}
+    return graph
+
+
+def test_every_method_has_its_graphs():
+    expected = {f"{method}_{size}" for method in ("masg", "attentive_eraser", "sra") for size in ("mini", "sdxl")}
+    assert set(NAMES) == expected == {path.stem for path in (FOLDER / "api").glob("*.json")}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_both_formats_are_the_same_graph(comfy_server, name):
+    assert to_api(ui_graph(name), comfy_server.object_info()) == api_graph(name)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_value_is_one_the_server_takes(comfy_server, name):
+    info = comfy_server.object_info()
+    for node in api_graph(name).values():
+        schema = info[node["class_type"]]["input"]
+        known = schema.get("required", {}) | schema.get("optional", {})
+        assert set(schema.get("required", {})) <= set(node["inputs"]) <= set(known)
+        for key, value in node["inputs"].items():
+            kind, *options = known[key]
+            choices = kind if isinstance(kind, list) else (options[0] if options else {}).get("options")
+            if choices and not isinstance(value, list) and key not in ("image", "ckpt_name"):
+                assert value in choices
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name.endswith("_sdxl")])
+def test_a_missing_checkpoint_can_be_downloaded_by_a_click(name):
+    (loader,) = [node for node in ui_graph(name)["nodes"] if node["type"] == "CheckpointLoaderSimple"]
+    (model,) = loader["properties"]["models"]
+    assert loader["widgets_values"] == [model["name"]] and model["url"].endswith(model["name"])
+    assert model["directory"] == "checkpoints" and model["url"].startswith("https://")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_is_listed_with_a_thumbnail_groups_and_a_note(comfy_server, name):
+    assert (FOLDER / f"{name}.jpg").stat().st_size < 60_000
+    workflow = ui_graph(name)
+    assert len(workflow["groups"]) >= 3
+    assert any(node["type"] == "MarkdownNote" for node in workflow["nodes"])
+    assert name in comfy_server.get("/api/workflow_templates").json()["ComfyUI-Unclutter"]
+
+
+@pytest.fixture
+def inputs(comfy_server):
+    for name in ("example_scene.png", "example_mask.png"):
+        comfy_server.upload(FOLDER / name)
+
+
+@pytest.mark.parametrize("name", MINI)
+def test_a_graph_removes_and_touches_nothing_else(comfy_server, inputs, name):
+    graph = api_graph(name)
+    for node in graph.values():
+        if "steps" in node["inputs"] and not isinstance(node["inputs"]["steps"], list):
+            node["inputs"]["steps"] = 4
+    after = comfy_server.images(comfy_server.post(graph), "18").movedim(-1, 1)
+    before, mask = read_image(FOLDER / "example_scene.png"), read_mask(FOLDER / "example_mask.png")
+    band = regions.feather(regions.grow(regions.fill_holes(mask), percent=7.5), 2) > 0
+    outside = ~band[:, None].expand_as(before)
+    assert torch.equal(before[outside], after[outside])
+    assert (before - after).abs()[mask[:, None].expand_as(before) > 0].mean() > 0.02
+
+
+def test_a_photo_goes_through_a_graph(comfy_server):
+    if not PHOTOS.is_dir():
+        pytest.skip(f"no photos in {PHOTOS}")
+    graph = api_graph("sra_mini")
+    for node in graph.values():
+        if node["class_type"] == "LoadImage":
+            node["inputs"]["image"] = comfy_server.upload(PHOTOS / "bench.jpg")
+        if node["class_type"] == "LoadImageMask":
+            node["inputs"]["image"] = comfy_server.upload(PHOTOS / "bench_mask.png")
+        if node["class_type"] == "KSampler":
+            node["inputs"]["steps"] = 3
+    after = comfy_server.images(comfy_server.post(graph), "18").movedim(-1, 1)
+    before, mask = read_image(PHOTOS / "bench.jpg"), read_mask(PHOTOS / "bench_mask.png")
+    assert after.shape == before.shape
+    far = (regions.grow((mask > 0.5).float(), percent=7.5, pixels=4) == 0)[:, None].expand_as(before)
+    assert torch.equal(before[far], after[far]) and not torch.equal(before, after)
+
+
+def test_a_graph_runs_through_comfy_cli(comfy_server, inputs, tmp_path):
+    comfy = shutil.which("comfy", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    assert comfy, "comfy-cli is part of the dev extra: pip install -e '.[dev]'"
+    graph = api_graph("masg_mini")
+    graph["11"]["inputs"]["steps"] = 2
+    file = tmp_path / "graph.json"
+    file.write_text(json.dumps(graph))
+    host, port = comfy_server.address.split(":")
+    done = subprocess.run(
+        [comfy, "--skip-prompt", "run", "--workflow", str(file), "--where", "local", "--wait"]
+        + ["--host", host, "--port", port, "--timeout", "120"],
+        env={**os.environ, "DO_NOT_TRACK": "1", "COMFY_NO_WATCH": "1", "HOME": str(tmp_path)},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert list((comfy_server.base_directory / "output" / "unclutter").glob("masg*.png"))
