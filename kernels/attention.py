@@ -182,5 +182,5 @@ def _partition(objects: Tensor) -> Tensor:
 def _take(x: Tensor, index: Tensor) -> Tensor:
     """Tokens `index` [B, K] of x [B, heads, N, d]: [B, heads, K, d]."""
     if len(x) == 1:
-        return x[:, :, index[0]]
+        return x.index_select(2, index[0])
     return x.gather(2, index[:, None, :, None].expand(-1, x.shape[1], -1, x.shape[-1]))

@@ -6,6 +6,7 @@ import json
 
 import pytest
 import torch
+
 from unclutter.training.comfyui import PACK
 from unclutter.training.sampling import MASG, AttentiveEraser, Plain, SelfRectifying, load_mini, remove
 from unclutter.training.scenes import draw_scenes
@@ -38,6 +39,7 @@ def conditioned(loaded, scene):
 
 def guide(method, model, mask, positive, negative):
     import comfy.samplers
+
     from unclutter.nodes.attention import AttentiveEraser as Eraser
     from unclutter.nodes.attention import SelfRectifyingAttention
     from unclutter.nodes.guidance import MASGGuider
