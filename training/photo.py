@@ -12,6 +12,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..kernels import regions, seams
+from .checkpoints import load_checkpoint
 from .pictures import read_image, read_mask, write_image
 from .sampling import MASG, AttentiveEraser, Base, Method, Plain, SelfRectifying, load_mini, remove
 
@@ -64,10 +65,9 @@ def remove_photo(
     hole = regions.normalize_mask(hole, 1, *picture.shape[-2:])
     if base is None:
         console.print("No --base given: the mini model fills the hole. It knows drawn 64×64 scenes, not photographs.")
-        network, maximum = load_mini(), 2 * load_mini().native_size
+        network = load_mini()
+        maximum = 2 * network.native_size
     else:
-        from .checkpoints import load_checkpoint
-
         network, maximum = load_checkpoint(base, device), None
     result = remove_region(
         network,

@@ -100,15 +100,10 @@ def load_mini(path: Path = mini.FOLDER) -> Base:
     unet = UNet2DConditionModel.from_config(files.configs["unet"])
     unet.load_state_dict(files.weights["unet"])
     text_encoder = CLIPTextModel(CLIPTextConfig.from_dict(files.configs["text_encoder"]))
-    expected = text_encoder.state_dict()
     weights = files.weights["text_encoder"]
-    text_encoder.load_state_dict(
-        {
-            key: weights[f"text_model.{key.removeprefix('text_model.')}"]
-            for key in expected
-            if key in weights or f"text_model.{key}" in weights
-        }
-    )
+    # Releases of transformers differ in whether the module's keys carry this prefix; the file's always do.
+    keys = {key: f"text_model.{key.removeprefix('text_model.')}" for key in text_encoder.state_dict()}
+    text_encoder.load_state_dict({key: weights[stored] for key, stored in keys.items()})
     vae_config = dict(files.configs["vae"])
     if vae_config.pop("class") == "AutoencoderKL":
         vae = AutoencoderKL.from_config(vae_config)

@@ -32,7 +32,7 @@ def test_remove_changes_the_mask_and_nothing_else(photo, method, capsys):
     "change, message",
     [
         (["nothing.png", "mask.png"], "no picture at"),
-        (["photo.png", "photo.png", "--base", "nowhere"], "no checkpoint at"),
+        (["photo.png", "mask.png", "--base", "nowhere"], "no checkpoint at"),
         (["photo.png", "mask.png", "--base", "."], "model_index.json"),
     ],
 )
