@@ -43,7 +43,7 @@ class RegionSettings:
 
 PLAIN = RegionSettings()
 AAS = RegionSettings(object_logit=(-math.inf, -math.inf))
-"""Attention activation and suppression (Attentive Eraser, Eq. 7): nobody sees the object."""
+"""Attention activation and suppression (Attentive Eraser): nobody sees the object."""
 SRA = RegionSettings(object_logit=(0.0, -math.inf))
 """Self-rectifying attention (EraDiff, Eq. 10): the object does not see itself."""
 SRA_STRICT = AAS

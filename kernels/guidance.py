@@ -1,4 +1,4 @@
-"""Guidance that depends on where and when: MASG (LRNR, Sec. 3.3 and Algorithm 1) and SARG (Attentive Eraser)."""
+"""Guidance that depends on where and when: MASG (LRNR, Algorithm 1) and SARG (Attentive Eraser)."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def masg_map(mask: Tensor, scale: float, background_scale: float) -> Tensor:
 
 
 def sarg(plain: Tensor, erased: Tensor, scale: float) -> Tensor:
-    """Self-attention redirection guidance (Attentive Eraser, Eq. 11): away from the prediction that sees the object.
+    """Self-attention redirection guidance (Attentive Eraser): away from the prediction that sees the object.
 
     On noise or on x0 predictions alike, as the weights sum to 1.
     """

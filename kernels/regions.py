@@ -101,7 +101,7 @@ def latent_mask(mask: Tensor, height: int, width: int, pooling: str) -> Tensor:
 
 
 def occupancy(mask: Tensor, height: int, width: int) -> Tensor:
-    """The share of each cell that is masked: mask [B, H, W] -> [B, 1, height, width] in 0..1 (OSOR, Sec. 3.3)."""
+    """The share of each cell that is masked: mask [B, H, W] -> [B, 1, height, width] in 0..1 (OSOR)."""
     return F.adaptive_avg_pool2d(mask[:, None], (height, width))
 
 
