@@ -27,7 +27,7 @@ class MASGGuider(io.ComfyNode):
             display_name="MASG Guider",
             category="Unclutter/guidance",
             description=(
-                "Mask-aware semantic guidance (LRNR): strong guidance in the mask, so that the object goes, and weak "
+                "Mask-aware scheduled guidance (LRNR): strong guidance in the mask, so that the object goes, and weak "
                 "guidance around it, so that the surroundings stay natural. For SamplerCustomAdvanced, with any sampler."
             ),
             search_aliases=["mask cfg", "regional cfg", "per-pixel cfg", "inpaint guider"],

@@ -38,7 +38,7 @@ DIFFUSION_MODEL = comfy.patcher_extension.WrappersMP.DIFFUSION_MODEL
 
 
 class MASGGuider(comfy.samplers.CFGGuider):
-    """Mask-aware semantic guidance (LRNR, Algorithm 1): classifier-free guidance with a scale for each latent pixel.
+    """Mask-aware scheduled guidance (LRNR, Algorithm 1): classifier-free guidance with a scale for each latent pixel.
 
     `scale_at(t, steps)` is the scale in the mask, with t counting down from `steps` to 1.
     """

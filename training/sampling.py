@@ -33,7 +33,7 @@ class Plain:
 
 @dataclass(frozen=True)
 class MASG:
-    """Mask-aware spatial guidance (LRNR): strong in the hole, `background` around it."""
+    """Mask-aware scheduled guidance (LRNR): strong in the hole, `background` around it."""
 
     guidance: float = 12.5
     background: float = 1.0
