@@ -131,15 +131,16 @@ def _equal_counts(
     kept_k, kept_v = _take(k, order[:, :background]), _take(v, order[:, :background])
     if all(hidden):
         return attention(q, kept_k, kept_v)
-    parts = []
+    out = q.new_empty(*q.shape[:-1], v.shape[-1])
     for kind, rows in enumerate((order[:, :background], order[:, background:])):
         queries = _take(q, rows)
         if hidden[kind]:
-            parts.append(attention(queries, kept_k, kept_v))
+            part = attention(queries, kept_k, kept_v)
         else:
             kinds = objects.new_full(rows.shape, bool(kind))
-            parts.append(_with_logit(queries, k, v, kinds, objects, settings.object_logit, attention))
-    return _take(torch.cat(parts, dim=2), order.argsort(dim=1))
+            part = _with_logit(queries, k, v, kinds, objects, settings.object_logit, attention)
+        out = _put(out, rows, part.to(out.dtype))
+    return out
 
 
 def _with_logit(
@@ -149,16 +150,14 @@ def _with_logit(
     if all(not isinstance(value, Tensor) and value in (0, -math.inf) for value in logits):
         return attention(q, k, v)
     width = q.shape[-1]
-    wide = -(-(width + 1) // 8) * 8  # fast attention kernels want multiples of 8
+    # Attention kernels of GPUs want multiples of 8; on a CPU each further channel only costs.
+    wide = width + 1 if q.device.type == "cpu" else -(-(width + 1) // 8) * 8
     finite = (0.0 if not isinstance(value, Tensor) and value == -math.inf else value for value in logits)
-    logit = _by_region((next(finite), next(finite)), kinds, q) * math.sqrt(width)
-    heads = q.shape[1]
-    extra_q = logit[:, None, :, None].expand(-1, heads, -1, 1)
-    extra_k = objects[:, None, :, None].expand(-1, heads, -1, 1).to(k)
-    pad = wide - width - 1
-    # The host scales by 1/√wide; the logits are to be scaled by 1/√width.
-    wide_q = F.pad(torch.cat([q, extra_q], dim=-1) * math.sqrt(wide / width), (0, pad))
-    wide_k = F.pad(torch.cat([k, extra_k], dim=-1), (0, pad))
+    logit = _by_region((next(finite), next(finite)), kinds, q)
+    # The host scales by 1/√wide; the logits are to be scaled by 1/√width, and δ not at all.
+    wide_q, wide_k = F.pad(q * math.sqrt(wide / width), (0, wide - width)), F.pad(k, (0, wide - width))
+    wide_q[..., width] = (logit * math.sqrt(wide))[:, None]
+    wide_k[..., width] = objects[:, None].to(k)
     return attention(wide_q, wide_k, F.pad(v, (0, wide - v.shape[-1])))[..., : v.shape[-1]]
 
 
@@ -184,3 +183,10 @@ def _take(x: Tensor, index: Tensor) -> Tensor:
     if len(x) == 1:
         return x.index_select(2, index[0])
     return x.gather(2, index[:, None, :, None].expand(-1, x.shape[1], -1, x.shape[-1]))
+
+
+def _put(x: Tensor, index: Tensor, values: Tensor) -> Tensor:
+    """x [B, heads, N, d] with `values` [B, heads, K, d] written over its tokens `index` [B, K], in place."""
+    if len(x) == 1:
+        return x.index_copy_(2, index[0], values)
+    return x.scatter_(2, index[:, None, :, None].expand_as(values), values)

@@ -69,27 +69,28 @@ def bench_attention(
 
 
 def bench_guider(
-    comfyui: Path, steps: int = 8, repeats: int = 5, markdown: bool = False
+    comfyui: Path, steps: int = 8, size: int = 128, repeats: int = 5, markdown: bool = False
 ) -> list[dict[str, float | str]]:
     """A MASG step against a CFGGuider step, and a SARG step against the two passes it needs, in a real ComfyUI.
 
-    On the mini model with a picture of 256×256 pixels, so that the network weighs more than what is around it.
+    On the mini model.
 
     Args:
         comfyui: a ComfyUI folder.
         steps: sampling steps of a run.
+        size: side of the picture in pixels; the larger, the more the network weighs against what is around it.
         repeats: rounds of measurements.
         markdown: print a Markdown table.
     """
     with tempfile.TemporaryDirectory() as folder, ComfyServer(comfyui, Path(folder)) as server:
         for name in ("example_scene.png", "example_mask.png"):
             server.upload(PACK / "workflows" / name)
-        guided = graph("masg_mini", {"11": {"steps": steps}, "10": {"schedule": "constant"}})
+        guided = graph("masg_mini", size, {"11": {"steps": steps}, "10": {"schedule": "constant"}})
         cfg = {"model": ["3", 0], "positive": ["9", 0], "negative": ["9", 1], "cfg": 6.0}
         core = {**guided, "10": {"class_type": "CFGGuider", "inputs": cfg, "_meta": {"title": "CFG"}}}
         core = {key: node for key, node in core.items() if key != "12"}  # no plot to preview
-        erased = graph("attentive_eraser_mini", {"15": {"steps": steps}})
-        plain = graph("attentive_eraser_mini", {"15": {"steps": steps, "model": ["3", 0]}})
+        erased = graph("attentive_eraser_mini", size, {"15": {"steps": steps}})
+        plain = graph("attentive_eraser_mini", size, {"15": {"steps": steps, "model": ["3", 0]}})
         seed = 0
 
         def run(nodes: dict) -> float:
@@ -114,14 +115,14 @@ def bench_guider(
         {"step": "MASG / CFGGuider", "ratio": statistics.median(masg / base for base, masg, _, _ in rounds)},
         {"step": "SARG / two plain passes", "ratio": statistics.median(sarg / (2 * one) for _, _, one, sarg in rounds)},
     ]
-    report(f"{machine('cpu')}, mini model, {steps} steps", rows, markdown)
+    report(f"{machine('cpu')}, mini model, {size}×{size} pixels, {steps} steps", rows, markdown)
     return rows
 
 
-def graph(name: str, changes: dict[str, dict]) -> dict:
-    """A shipped graph at 256×256 pixels, with inputs changed by node."""
+def graph(name: str, size: int, changes: dict[str, dict]) -> dict:
+    """A shipped graph at `size`×`size` pixels, with inputs changed by node."""
     nodes = json.loads((PACK / "workflows" / "api" / f"{name}.json").read_text())
-    for key, inputs in {"8": {"minimum": 256, "maximum": 256}, **changes}.items():
+    for key, inputs in {"8": {"minimum": size, "maximum": size}, **changes}.items():
         nodes[key]["inputs"] |= inputs
     return nodes
 

@@ -16,12 +16,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
 from diffusers.optimization import get_cosine_schedule_with_warmup
-from diffusers.training_utils import EMAModel
+from diffusers.training_utils import EMAModel, compute_snr
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from torch import Tensor
 from tqdm import tqdm
@@ -218,11 +217,14 @@ def train_unet(
     """ε-prediction on `[noisy latent, mask, latent of the picture with a grey hole]`, as SDXL-inpainting."""
     unet, text_encoder = build_unet(config), build_text_encoder(config, tokenizer)
     parameters = [*unet.parameters(), *text_encoder.parameters()]
-    optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, betas=(0.9, 0.99), weight_decay=0.01)
+    optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
     schedule = get_cosine_schedule_with_warmup(optimizer, config.steps // 50, config.steps)
     unet, text_encoder, optimizer = accelerator.prepare(unet, text_encoder, optimizer)
     ema = EMAModel(parameters, decay=0.998, use_ema_warmup=True, power=0.75)
     noise_schedule = DDPMScheduler(**mini_files.SCHEDULE)
+    # 1/√SNR (Yu et al., Debias the Training of Diffusion Models, 2023): plain ε-prediction hardly learns the noisy
+    # end, where an error in the noise is 15 times as large in the picture, and a small network never catches up.
+    weights = compute_snr(noise_schedule, torch.arange(noise_schedule.config["num_train_timesteps"])).rsqrt()
     log.write(event="unet", parameters=sum(p.numel() for p in parameters))
 
     def write() -> None:
@@ -248,7 +250,8 @@ def train_unet(
         with accelerator.autocast():
             context = text_encoder(tokenize(tokenizer, captions).to(latents.device)).last_hidden_state
             prediction = unet(torch.cat([noisy, condition], dim=1), timesteps, context).sample
-        loss = F.mse_loss(prediction.float(), noise)
+        errors = (prediction.float() - noise).square().mean(dim=(1, 2, 3))
+        loss = (errors * weights.to(errors.device)[timesteps]).mean()
         if not torch.isfinite(loss):
             raise FloatingPointError(f"The loss is {loss.item()} at step {step}: lower learning_rate and start again.")
         accelerator.backward(loss)
@@ -257,7 +260,7 @@ def train_unet(
         schedule.step()
         optimizer.zero_grad()
         ema.step(parameters)
-        recent.append(loss.item())
+        recent.append(errors.mean().item())
         if (step + 1) % 50 == 0 or step == config.steps - 1:
             mean = sum(recent) / len(recent)
             recent.clear()

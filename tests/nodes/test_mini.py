@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 
+from unclutter.adapters import mini
 from unclutter.training.comfyui import PACK
+from unclutter.training.mini import GPU, train_mini
 from unclutter.training.sampling import MASG, AttentiveEraser, Plain, SelfRectifying, load_mini, remove
 from unclutter.training.scenes import draw_scenes
 
@@ -28,8 +31,7 @@ def loaded(comfy):
     return LoadMini.execute().args
 
 
-@pytest.fixture
-def conditioned(loaded, scene):
+def condition(loaded, scene):
     from unclutter.nodes.conditioning import RemovalConditioning
 
     _, clip, vae = loaded
@@ -58,6 +60,29 @@ def guide(method, model, mask, positive, negative):
     return guider
 
 
+def sample(loaded, scene, method):
+    """The picture [1, 3, H, W] that ComfyUI makes."""
+    import comfy.sample
+    import comfy.samplers
+
+    model, _, vae = loaded
+    positive, negative, latent = condition(loaded, scene)
+    samples = guide(method, model, scene[1], positive, negative).sample(
+        comfy.sample.prepare_noise(latent["samples"], SEED),
+        latent["samples"],
+        comfy.samplers.sampler_object("euler"),
+        comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), "simple", STEPS),
+        denoise_mask=latent["noise_mask"],
+        disable_pbar=True,
+        seed=SEED,
+    )
+    return vae.decode(samples).movedim(-1, 1)
+
+
+def psnr(one, other):
+    return -10 * (one - other).square().mean().log10()
+
+
 @pytest.mark.parametrize(
     "method",
     [
@@ -72,29 +97,22 @@ def guide(method, model, mask, positive, negative):
     ],
     ids=str,
 )
-def test_both_hosts_make_the_same_picture(loaded, conditioned, scene, method):
-    import comfy.sample
-    import comfy.samplers
-
-    model, _, vae = loaded
-    positive, negative, latent = conditioned
-    guider = guide(method, model, scene[1], positive, negative)
-    sigmas = comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), "simple", STEPS)
-    samples = guider.sample(
-        comfy.sample.prepare_noise(latent["samples"], SEED),
-        latent["samples"],
-        comfy.samplers.sampler_object("euler"),
-        sigmas,
-        denoise_mask=latent["noise_mask"],
-        disable_pbar=True,
-        seed=SEED,
-    )
-    in_comfyui = vae.decode(samples).movedim(-1, 1)
+def test_both_hosts_make_the_same_picture(loaded, scene, method):
     in_diffusers = remove(load_mini(), *scene, method, positive="blue background", steps=STEPS, seed=SEED)
-    psnr = -10 * (in_comfyui - in_diffusers).square().mean().log10()
-    assert psnr >= 40
+    assert psnr(sample(loaded, scene, method), in_diffusers) >= 40
     plain = remove(load_mini(), *scene, Plain(), positive="blue background", steps=STEPS, seed=SEED)
     assert method == Plain() or not torch.allclose(in_diffusers, plain, atol=1e-3)
+
+
+def test_a_model_of_the_gpu_presets_structure_is_the_same_in_both_hosts(comfy, scene, tmp_path):
+    from unclutter.nodes import host
+
+    levels = {"vae_channels": (32, 64, 64, 128), "unet_channels": (32, 64, 96), "transformer_depth": (1, 2, 2)}
+    train_mini(replace(GPU, size=64, vae_steps=1, vae_batch=2, steps=1, batch=2, output=tmp_path, **levels))
+    in_comfyui = sample(host.load_mini(mini.load(tmp_path)), scene, Plain())
+    in_diffusers = remove(load_mini(tmp_path), *scene, Plain(), positive="blue background", steps=STEPS, seed=SEED)
+    assert in_diffusers.std() > 0.01
+    assert psnr(in_comfyui, in_diffusers) >= 40
 
 
 def test_words_of_a_prompt_reach_the_network(loaded):
