@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import random
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
@@ -29,6 +30,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from ..adapters import mini as mini_files
 from ..kernels.patches import fit_patch_autoencoder
 from ..kernels.regions import grow, latent_mask
+from .sampling import load_mini
 from .scenes import COLOURS, COUNTS, KINDS, TEXTURES, Scenes, draw_scenes, random_masks
 
 
@@ -56,12 +58,17 @@ class MiniConfig:
     """Noise draws each scene is used for: drawing and encoding cost about as much as a step."""
     learning_rate: float = 1e-3
     """Peak of the cosine schedule, after a warm-up of 2 % of the steps."""
-    object_masks: float = 0.6
-    """Share of holes shaped like an object of the scene; the rest is random."""
+    object_masks: float = 0.4
+    """Share of holes that are an object of the scene."""
+    empty_masks: float = 0.3
+    """Share of holes with the shape of an object that is not there: the shape alone must not tell what to draw.
+    The rest is random."""
     empty_caption: float = 0.2
     """Share of captions dropped, for classifier-free guidance."""
     mixed_precision: str = "no"
     """"no" or "bf16"."""
+    initial: Path | None = None
+    """Folder of a mini model of the same structure to go on from; None: from nothing."""
     seed: int = 0
     output: Path = field(default=mini_files.FOLDER)
     """Folder that receives the weights and `training_log.jsonl`."""
@@ -108,10 +115,17 @@ def train_mini(config: MiniConfig = CPU) -> None:
     set_seed(config.seed)
     accelerator = Accelerator(mixed_precision=config.mixed_precision)
     log = Log(config.output / "training_log.jsonl")
-    log.write(event="start", config={**asdict(config), "output": None}, device=str(accelerator.device))
+    settings = {key: value for key, value in asdict(config).items() if key not in ("output", "initial")}
+    log.write(event="start", config=settings, goes_on=config.initial is not None, device=str(accelerator.device))
     tokenizer = build_tokenizer(config.output / "tokenizer")
-    vae = train_vae(config, accelerator, log) if config.vae_channels else fit_patches(config, accelerator, log)
-    train_unet(config, accelerator, vae, tokenizer, log)
+    if config.initial:
+        base = load_mini(config.initial, str(accelerator.device))
+        (encoder,) = base.texts.encoders
+        shutil.copyfile(config.initial / "vae.safetensors", config.output / "vae.safetensors")
+        train_unet(config, accelerator, base.encode, base.unet, encoder.module, tokenizer, log)
+        return
+    encode = train_vae(config, accelerator, log) if config.vae_channels else fit_patches(config, accelerator, log)
+    train_unet(config, accelerator, encode, build_unet(config), build_text_encoder(config, tokenizer), tokenizer, log)
 
 
 class Log:
@@ -212,11 +226,16 @@ def train_vae(config: MiniConfig, accelerator: Accelerator, log: Log) -> Encode:
 
 
 def train_unet(
-    config: MiniConfig, accelerator: Accelerator, encode: Encode, tokenizer: CLIPTokenizer, log: Log
+    config: MiniConfig,
+    accelerator: Accelerator,
+    encode: Encode,
+    unet: UNet2DConditionModel,
+    text_encoder: CLIPTextModel,
+    tokenizer: CLIPTokenizer,
+    log: Log,
 ) -> None:
     """ε-prediction on `[noisy latent, mask, latent of the picture with a grey hole]`, as SDXL-inpainting."""
-    unet, text_encoder = build_unet(config), build_text_encoder(config, tokenizer)
-    parameters = [*unet.parameters(), *text_encoder.parameters()]
+    parameters = [*unet.train().requires_grad_().parameters(), *text_encoder.train().requires_grad_().parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
     schedule = get_cosine_schedule_with_warmup(optimizer, config.steps // 50, config.steps)
     unet, text_encoder, optimizer = accelerator.prepare(unet, text_encoder, optimizer)
@@ -292,11 +311,15 @@ def inpainting_batches(
 
 
 def draw_holes(config: MiniConfig, scenes: Scenes, index: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Holes [B, H, W] in {0, 1}, and which of them have the shape of object `index` ([B] bool)."""
+    """Holes [B, H, W] in {0, 1}, and which of them are object `index` ([B] bool)."""
     rows = torch.arange(len(index), device=index.device)
-    of_object = torch.rand(len(index), generator=generator, device=index.device) < config.object_masks
+    kind = torch.rand(len(index), generator=generator, device=index.device)
     shaped = grow(scenes.instance_masks()[rows, index], pixels=config.size / 64)
-    return torch.where(of_object[:, None, None], shaped, random_masks(len(index), config.size, generator)), of_object
+    # The next scene's object: its place and shape, whatever lies there in this one.
+    shaped = torch.where((kind < config.object_masks)[:, None, None], shaped, shaped.roll(1, dims=0))
+    random_hole = kind >= config.object_masks + config.empty_masks
+    holes = torch.where(random_hole[:, None, None], random_masks(len(index), config.size, generator), shaped)
+    return holes, kind < config.object_masks
 
 
 def draw_caption(words: random.Random, config: MiniConfig, scenes: Scenes, row: int, slot: int, of_object: bool) -> str:
