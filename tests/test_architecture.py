@@ -105,10 +105,9 @@ def test_the_rules_can_be_broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_pyproject_names_every_package_and_every_runtime_dependency() -> None:
-    packages = {"unclutter" + "." * bool(part) + part for part in MAY_IMPORT}
-    folders = {"unclutter." + ".".join(path.parent.relative_to(ROOT).parts) for path in FILES if path.parent != ROOT}
-    assert listed("packages") == packages
-    assert folders <= packages
+    folders = {".".join(("unclutter", *path.parent.relative_to(ROOT).parts)) for path in FILES}
+    assert {f"unclutter.{part}" for part in MAY_IMPORT if part} <= folders
+    assert listed("packages") == folders
     assert listed("dependencies") == RUNTIME - {"PIL"} | {"Pillow"}
 
 

@@ -9,26 +9,28 @@ import torch
 from diffusers import DiffusionPipeline, StableDiffusionPipeline, StableDiffusionXLPipeline
 from safetensors import safe_open
 
-from .sampling import Base, Prompt, vae_calls
+from .sampling import Base, vae_calls
+from .text import TextEncoder, Texts
 
 SCHEDULE_KEYS = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "prediction_type")
 
 
-def load_checkpoint(path: Path, device: str | None = None) -> Base:
+def load_checkpoint(path: Path, device: str | None = None, dtype: torch.dtype | None = None) -> Base:
     """A diffusers folder or a single safetensors file.
 
     A single file has no configs in it: diffusers takes those of its family from its cache, or downloads them (a few
     kilobytes of text) where there is none.
 
     Args:
-        device: "cpu" (fp32), "cuda" (fp16) ...; by default the GPU where there is one.
+        device: "cpu", "cuda" ...; by default the GPU where there is one.
+        dtype: of the weights; by default fp32 on a CPU and fp16 elsewhere.
 
     Raises:
         FileNotFoundError: nothing is there.
         ValueError: it is no Stable Diffusion checkpoint.
     """
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    dtype = torch.float32 if device == "cpu" else torch.float16
+    dtype = dtype or (torch.float32 if device == "cpu" else torch.float16)
     if path.is_dir():
         if not (path / "model_index.json").is_file():
             raise ValueError(f"{path} has no model_index.json: expected a diffusers folder, or a .safetensors file.")
@@ -53,17 +55,16 @@ def from_pipeline(pipeline: Any, device: str) -> Base:
             module.to(device).eval().requires_grad_(False)
     if vae.config["force_upcast"]:
         vae.to(torch.float32)
-    sdxl = getattr(pipeline, "text_encoder_2", None) is not None
-
-    def encode_prompt(text: str, size: tuple[int, int]) -> Prompt:
-        if not sdxl:
-            return Prompt(pipeline.encode_prompt(text, device, 1, False)[0])
-        context, _, pooled, _ = pipeline.encode_prompt(
-            prompt=text, device=device, num_images_per_prompt=1, do_classifier_free_guidance=False
+    texts = Texts(
+        tuple(
+            TextEncoder(name, getattr(pipeline, tokenizer), getattr(pipeline, part))
+            for name, tokenizer, part in (
+                ("clip_l", "tokenizer", "text_encoder"),
+                ("clip_g", "tokenizer_2", "text_encoder_2"),
+            )
+            if getattr(pipeline, part, None) is not None
         )
-        sizes = torch.tensor([[*size, 0, 0, *size]], device=device, dtype=context.dtype)
-        return Prompt(context, {"text_embeds": pooled, "time_ids": sizes})
-
+    )
     encode, decode = vae_calls(vae)
     factor = 2 ** (len(vae.config["block_out_channels"]) - 1)
     return Base(
@@ -71,7 +72,7 @@ def from_pipeline(pipeline: Any, device: str) -> Base:
         encode=encode,
         decode=decode,
         schedule={key: pipeline.scheduler.config[key] for key in SCHEDULE_KEYS},
-        encode_prompt=encode_prompt,
+        texts=texts,
         multiple=factor * 2 ** (len(unet.config["block_out_channels"]) - 1),
         native_size=factor * unet.config["sample_size"],
     )

@@ -1,17 +1,16 @@
-"""The command line: `unclutter demo`, `remove`, `train mini`, `bench attention`, `bench guider`."""
+"""The command line: `unclutter COMMAND`, also `python -m unclutter.training COMMAND` for `accelerate launch`.
+
+A command's module is imported when it is asked for, so that `unclutter demo` needs nothing that only training needs.
+"""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from importlib import import_module
+from typing import Any
 
-import torch
 import tyro
-
-from .bench import bench_attention, bench_guider
-from .demo import demo
-from .mini import CPU, GPU, train_mini
-from .photo import remove_photo
 
 Command = Callable[[list[str], str], object]
 
@@ -28,28 +27,48 @@ def main(arguments: list[str] | None = None) -> int:
     except (ValueError, OSError, FloatingPointError) as error:
         print(f"unclutter {name}: {error}", file=sys.stderr)
         return 1
+    except ModuleNotFoundError as error:
+        print(f"unclutter {name} needs {error.name}: install the pack with its train extra.", file=sys.stderr)
+        return 1
     return 0
 
 
-def from_function(function: Callable) -> Command:
-    return lambda arguments, prog: tyro.cli(function, args=arguments, prog=prog)
+def function(module: str, name: str) -> Command:
+    return lambda arguments, prog: tyro.cli(_get(module, name), args=arguments, prog=prog)
 
 
-def train_mini_from(arguments: list[str], prog: str) -> None:
+def recipe(module: str, settings: str, objective: str) -> Command:
+    def run(arguments: list[str], prog: str) -> None:
+        chosen = tyro.cli(_get(module, settings), args=arguments, prog=prog)
+        _get(".loop", "train")(chosen, _get(module, objective))
+
+    return run
+
+
+def train_mini(arguments: list[str], prog: str) -> None:
     """`unclutter train mini [cpu|gpu] [--field value ...]`; without a preset, the one that fits the machine."""
+    import torch
+
     presets = {
-        "cpu": ("64×64 scenes, an hour or two on two cores; crude", CPU),
-        "gpu": ("256×256 scenes with a trained VAE, ten to twenty minutes on one GPU", GPU),
+        "cpu": ("64×64 scenes, an hour or two on two cores; crude", _get(".mini", "CPU")),
+        "gpu": ("256×256 scenes with a trained VAE, ten to twenty minutes on one GPU", _get(".mini", "GPU")),
     }
     if not arguments or arguments[0] not in (*presets, "-h", "--help"):
         arguments = ["gpu" if torch.cuda.is_available() else "cpu", *arguments]
-    train_mini(tyro.extras.overridable_config_cli(presets, args=arguments, prog=prog))
+    _get(".mini", "train_mini")(tyro.extras.overridable_config_cli(presets, args=arguments, prog=prog))
+
+
+def _get(module: str, name: str) -> Any:
+    return getattr(import_module(module, __package__), name)
 
 
 COMMANDS: dict[str, Command] = {
-    "demo": from_function(demo),
-    "remove": from_function(remove_photo),
-    "train mini": train_mini_from,
-    "bench attention": from_function(bench_attention),
-    "bench guider": from_function(bench_guider),
+    "demo": function(".demo", "demo"),
+    "remove": function(".photo", "remove_photo"),
+    "train mini": train_mini,
+    "train lrnr": recipe(".lrnr", "LRNRRecipe", "LRNR"),
+    "train eradiff": recipe(".eradiff", "EraDiffRecipe", "EraDiff"),
+    "data drawn": function(".data.drawn", "draw_pairs"),
+    "bench attention": function(".bench", "bench_attention"),
+    "bench guider": function(".bench", "bench_guider"),
 }

@@ -8,25 +8,33 @@ from pathlib import Path
 import numpy as np
 import torch
 from einops import rearrange
-from PIL import Image, ImageDraw, ImageFont, ImageOps
+from PIL import ExifTags, Image, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 
 def read_image(path: Path) -> Tensor:
     """[1, 3, H, W] in 0..1, turned as its EXIF orientation says."""
     with _open(path) as picture:
-        pixels = np.array(ImageOps.exif_transpose(picture).convert("RGB"), dtype=np.float32) / 255
+        pixels = np.array(_eight_bits(picture).convert("RGB"), dtype=np.float32) / 255
     return rearrange(torch.from_numpy(pixels), "h w c -> 1 c h w")
 
 
 def read_mask(path: Path) -> Tensor:
     """[1, H, W] in 0..1, white = 1; of a picture with transparency, where it is transparent, as in ComfyUI."""
     with _open(path) as picture:
-        picture = ImageOps.exif_transpose(picture)
+        picture = _eight_bits(picture)
         pixels = np.array(picture.convert("L"), dtype=np.float32)
         if "A" in picture.getbands() and (alpha := np.array(picture.getchannel("A"))).min() < 255:
             pixels = 255 - alpha.astype(np.float32)
     return torch.from_numpy(pixels / 255)[None]
+
+
+def picture_size(path: Path) -> tuple[int, int]:
+    """(height, width) as `read_image` gives them, from the file's header alone."""
+    with _open(path) as picture:
+        width, height = picture.size
+        turned = picture.getexif().get(ExifTags.Base.Orientation, 1) >= 5
+    return (width, height) if turned else (height, width)
 
 
 def write_image(path: Path, image: Tensor) -> None:
@@ -55,6 +63,22 @@ def _open(path: Path) -> Image.Image:
         return Image.open(path)
     except (FileNotFoundError, IsADirectoryError):
         raise FileNotFoundError(f"There is no picture at {path}: give the path of a PNG or JPEG file.") from None
+    except (UnidentifiedImageError, OSError) as error:
+        raise ValueError(f"{path} cannot be read as a picture ({error}): expected a PNG or JPEG file.") from None
+
+
+def _eight_bits(picture: Image.Image) -> Image.Image:
+    """The whole picture, upright, in a mode that Pillow converts without cutting off: 16-bit greys are scaled."""
+    try:
+        picture.load()
+    except (OSError, SyntaxError) as error:  # Pillow raises SyntaxError on a broken PNG
+        raise ValueError(
+            f"{getattr(picture, 'filename', 'A picture')} is damaged ({error}): get it again, or leave it out."
+        ) from None
+    picture = ImageOps.exif_transpose(picture)
+    if picture.mode.startswith("I") or picture.mode == "F":
+        return Image.fromarray((np.asarray(picture, dtype=np.float32) / 257).round().clip(0, 255).astype(np.uint8))
+    return picture
 
 
 def _save(path: Path, picture: Image.Image) -> None:

@@ -7,9 +7,9 @@ the same picture in both hosts.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from diffusers import AutoencoderKL, EulerDiscreteScheduler, UNet2DConditionModel
@@ -22,6 +22,7 @@ from ..kernels.guidance import masg_map, masg_scale, sarg, schedule_position
 from ..kernels.patches import PatchAutoencoder
 from ..kernels.regions import latent_mask
 from .attention import regions
+from .text import TextEncoder, Texts
 
 
 @dataclass(frozen=True)
@@ -65,14 +66,6 @@ Method = Plain | MASG | AttentiveEraser | SelfRectifying
 
 
 @dataclass(frozen=True)
-class Prompt:
-    """Encoded text: `context` [1, tokens, d], and what else the network's call needs (SDXL's pooled text, sizes)."""
-
-    context: Tensor
-    extra: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
 class Base:
     """A latent diffusion model: what sampling needs of a diffusers pipeline, and nothing else."""
 
@@ -81,12 +74,15 @@ class Base:
     """[B, 3, H, W] in -1..1 -> scaled latent."""
     decode: Callable[[Tensor], Tensor]
     schedule: dict[str, Any]
-    encode_prompt: Callable[[str, tuple[int, int]], Prompt]
-    """(text, (height, width) of the picture in pixels) -> Prompt."""
+    texts: Texts
     multiple: int
     """Sides of a picture are multiples of this."""
     native_size: int
     """Side of the pictures it was trained on, in pixels."""
+    condition_image: Literal["masked grey", "full"] = "masked grey"
+    """What an inpainting network is shown: the picture with a grey hole, or all of it (LRNR)."""
+    mask_pooling: Literal["max", "nearest"] = "max"
+    """How its mask channel is made; the latent is held outside of the max-pooled mask in any case."""
 
     @property
     def inpaints(self) -> bool:
@@ -94,8 +90,8 @@ class Base:
         return self.unet.config["in_channels"] == 2 * self.unet.config["out_channels"] + 1
 
 
-def load_mini(path: Path = mini.FOLDER) -> Base:
-    """The mini model as diffusers modules, in fp32 on the CPU."""
+def load_mini(path: Path = mini.FOLDER, device: str = "cpu") -> Base:
+    """The mini model as diffusers modules, in fp32."""
     files = mini.load(path)
     unet = UNet2DConditionModel.from_config(files.configs["unet"])
     unet.load_state_dict(files.weights["unet"])
@@ -111,13 +107,8 @@ def load_mini(path: Path = mini.FOLDER) -> Base:
         vae = PatchAutoencoder(vae_config["channels"], vae_config["patch"])
     vae.load_state_dict(files.weights["vae"])
     for module in (unet, text_encoder, vae):
-        module.eval().requires_grad_(False)
-    tokenizer = CLIPTokenizer.from_pretrained(files.tokenizer)
-
-    def encode_prompt(text: str, _: tuple[int, int]) -> Prompt:
-        ids = tokenizer([text], padding="max_length", max_length=77, truncation=True, return_tensors="pt").input_ids
-        return Prompt(text_encoder(ids).last_hidden_state)
-
+        module.to(device).eval().requires_grad_(False)
+    texts = Texts((TextEncoder("clip_l", CLIPTokenizer.from_pretrained(files.tokenizer), text_encoder),))
     encode, decode = vae_calls(vae) if isinstance(vae, AutoencoderKL) else (vae.encode, vae.decode)
     levels = len(files.configs["unet"]["block_out_channels"])
     factor = 8 if isinstance(vae, AutoencoderKL) else vae.patch
@@ -126,7 +117,7 @@ def load_mini(path: Path = mini.FOLDER) -> Base:
         encode=encode,
         decode=decode,
         schedule=mini.SCHEDULE,
-        encode_prompt=encode_prompt,
+        texts=texts,
         multiple=factor * 2 ** (levels - 1),
         native_size=factor * files.configs["unet"]["sample_size"],
     )
@@ -179,8 +170,10 @@ def remove(
     x = latent + noise * (1 + sigmas[0] ** 2) ** 0.5
 
     size = (image.shape[-2], image.shape[-1])
-    prompts = {text: base.encode_prompt(text, size) for text in {positive, negative}}
-    condition = [hole, base.encode(2 * masked_grey(image, mask) - 1)] if base.inpaints else []
+    prompts = {text: base.texts.encode([text], size) for text in {positive, negative}}
+    shown = image if base.condition_image == "full" else masked_grey(image, mask)
+    channel = latent_mask(mask, *latent.shape[-2:], pooling=base.mask_pooling).to(latent)
+    condition = [channel, base.encode(2 * shown - 1)] if base.inpaints else []
 
     def denoised(x: Tensor, sigma: float, t: Tensor, text: str) -> Tensor:
         """The network's x0 for one prompt."""

@@ -120,7 +120,7 @@ def test_words_of_a_prompt_reach_the_network(loaded):
     base = load_mini()
     for text in ("", "five green discs on blue waves background", "nikon, 8K"):
         (context, _), *_ = clip.encode_from_tokens_scheduled(clip.tokenize(text))
-        torch.testing.assert_close(context, base.encode_prompt(text, (64, 64)).context, atol=1e-4, rtol=0)
+        torch.testing.assert_close(context, base.texts.encode([text], (64, 64)).context, atol=1e-4, rtol=0)
 
 
 def graph(name, **changes):

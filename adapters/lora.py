@@ -1,0 +1,214 @@
+"""LoRA files: ours, and those that other trainers write.
+
+ComfyUI applies kohya's keys in full and drops the attention keys of diffusers and peft without an error, so kohya's
+are what `save` writes unless told otherwise.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, tensor
+
+Style = Literal["kohya", "diffusers"]
+
+KOHYA = {
+    "lora_unet_": "unet.",
+    "lora_te_": "text_encoder.",
+    "lora_te1_": "text_encoder.",
+    "lora_te2_": "text_encoder_2.",
+}
+PARTS = ("unet.", "text_encoder.", "text_encoder_2.")
+FACTORS = {
+    ".lora_A.weight": "down",
+    ".lora_B.weight": "up",
+    ".lora_A.default.weight": "down",
+    ".lora_B.default.weight": "up",
+    ".lora.down.weight": "down",
+    ".lora.up.weight": "up",
+    ".lora_down.weight": "down",
+    ".lora_up.weight": "up",
+    "_lora.down.weight": "down",
+    "_lora.up.weight": "up",
+    ".alpha": "alpha",
+}
+"""How the two factors and the alpha of a module are spelled: diffusers, peft, older diffusers (both), kohya."""
+NAMES = (
+    "add_embedding",
+    "conv_in",
+    "conv_out",
+    "conv_shortcut",
+    "down_blocks",
+    "linear_1",
+    "linear_2",
+    "mid_block",
+    "out_proj",
+    "proj_in",
+    "proj_out",
+    "self_attn",
+    "text_model",
+    "time_emb_proj",
+    "time_embedding",
+    "to_k",
+    "to_out",
+    "to_q",
+    "to_v",
+    "transformer_blocks",
+    "up_blocks",
+)
+"""Parts of diffusers' and transformers' module paths that hold an underscore; kohya writes dots as underscores too."""
+_SEGMENT = re.compile("|".join([*(f"{name}(?=_|$)" for name in NAMES), "[qkv]_proj(?=_|$)", "[^_]+"]))
+
+
+@dataclass(frozen=True)
+class LoraPair:
+    """One module's update: strength · alpha / r · up @ down.
+
+    Attributes:
+        down: [r, in], or [r, in, k, k] of a convolution.
+        up: [out, r], or [out, r, 1, 1].
+        alpha: equal to r for a scale of 1.
+    """
+
+    down: Tensor
+    up: Tensor
+    alpha: float
+
+
+@dataclass(frozen=True)
+class Lora:
+    """A LoRA by module, e.g. `unet.mid_block.attentions.0.transformer_blocks.0.attn1.to_q`.
+
+    Attributes:
+        pairs: by part (unet, text_encoder, text_encoder_2) and diffusers' path of the module in it.
+        metadata: the file's header.
+    """
+
+    pairs: dict[str, LoraPair]
+    metadata: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def rank(self) -> int:
+        return max(pair.down.shape[0] for pair in self.pairs.values())
+
+    def unmatched(self, modules: Iterable[str]) -> list[str]:
+        """The modules this LoRA is for that are not among `modules` (names with their part in front)."""
+        return sorted(self.pairs.keys() - set(modules))
+
+
+def load(path: Path) -> Lora:
+    """Read a LoRA in kohya's, diffusers' or peft's keys, or a mixture of them.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is no safetensors file, or holds no LoRA, or half of one; the message counts tensors.
+    """
+    tensors, metadata = read_safetensors(path)
+    found: dict[str, dict[str, Tensor]] = {}
+    unknown = []
+    for key, value in tensors.items():
+        suffix = next((suffix for suffix in FACTORS if key.endswith(suffix)), None)
+        module = module_of(key[: -len(suffix)]) if suffix else None
+        if suffix is None or module is None:
+            unknown.append(key)
+        else:
+            found.setdefault(module, {})[FACTORS[suffix]] = value
+    pairs = {}
+    for module, factors in found.items():
+        if not {"down", "up"} <= factors.keys():
+            raise ValueError(
+                f"{path.name} holds {' and '.join(sorted(factors))} of {module}, expected both factors: the file is "
+                "incomplete, get it again."
+            )
+        rank = factors["down"].shape[0]
+        if factors["up"].shape[1] != rank:
+            raise ValueError(
+                f"{path.name} has rank {rank} below and {factors['up'].shape[1]} above in {module}, expected one rank: "
+                "the file is damaged, get it again."
+            )
+        alpha = float(factors["alpha"]) if "alpha" in factors else float(rank)
+        pairs[module] = LoraPair(factors["down"], factors["up"], alpha)
+    if not pairs or unknown:
+        raise ValueError(
+            f"{path.name}: {len(tensors) - len(unknown)} of {len(tensors)} tensors are LoRA factors of the SD family"
+            f"{f', {unknown[0]} is not' if unknown else ''}; expected all of them, in kohya's, diffusers' or peft's keys."
+        )
+    return Lora(pairs, metadata)
+
+
+def save(path: Path, lora: Lora, style: Style = "kohya") -> None:
+    """Write a LoRA, all of it or nothing.
+
+    kohya's keys carry the alpha; diffusers' know none, so it goes into `up`.
+    """
+    two_encoders = any(module.startswith("text_encoder_2.") for module in lora.pairs)
+    tensors = {}
+    for module, pair in lora.pairs.items():
+        if style == "kohya":
+            name = kohya_name(module, two_encoders)
+            tensors |= {
+                f"{name}.lora_down.weight": pair.down,
+                f"{name}.lora_up.weight": pair.up,
+                f"{name}.alpha": tensor(pair.alpha),
+            }
+        else:
+            scale = pair.alpha / pair.down.shape[0]
+            tensors |= {f"{module}.lora_A.weight": pair.down, f"{module}.lora_B.weight": pair.up * scale}
+    header = {"format": "pt", "modelspec.sai_model_spec": "1.0.0", "unclutter.kind": "lora", **lora.metadata}
+    write_safetensors(path, tensors, header)
+
+
+def module_of(name: str) -> str | None:
+    """Part and diffusers path of a module, from its name in any of the styles; None where it is none of the SD family's."""
+    for prefix, part in KOHYA.items():
+        if name.startswith(prefix):
+            path = name.removeprefix(prefix)
+            if path.startswith(("input_blocks_", "middle_block_", "output_blocks_")):
+                return None
+            return part + ".".join(_SEGMENT.findall(path))
+    name = name.removeprefix("base_model.model.").replace(".processor.", ".")
+    if name.startswith(PARTS):
+        return name
+    return f"unet.{name}" if name.startswith(("down_blocks.", "mid_block.", "up_blocks.", "conv_", "time_")) else None
+
+
+def kohya_name(module: str, two_encoders: bool) -> str:
+    part, _, path = module.partition(".")
+    encoder = "lora_te1" if two_encoders else "lora_te"
+    prefix = {"unet": "lora_unet", "text_encoder": encoder, "text_encoder_2": "lora_te2"}[part]
+    return f"{prefix}_{path.replace('.', '_')}"
+
+
+def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """All tensors and the header of a file.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no safetensors file, or a truncated one.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no file {path}: give the path of a .safetensors file.")
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except SafetensorError as error:
+        raise ValueError(
+            f"{path.name} is no whole safetensors file ({error}): get it again, or convert it if it is a pickle."
+        ) from error
+
+
+def write_safetensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.part")
+    try:
+        save_file({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, temporary, metadata)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

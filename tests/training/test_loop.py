@@ -1,0 +1,222 @@
+"""Training from a folder of pairs: what is learned, what stays, and what a stop in the middle leaves behind."""
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import pytest
+import torch
+from diffusers import UNet2DConditionModel
+
+from unclutter.adapters import lora, prompt
+from unclutter.training.checkpoints import Base
+from unclutter.training.cli import main
+from unclutter.training.data.drawn import draw_pairs
+from unclutter.training.eradiff import EraDiff, EraDiffRecipe
+from unclutter.training.loop import train
+from unclutter.training.lrnr import LRNR, LRNRRecipe
+from unclutter.training.recipe import Objective
+from unclutter.training.sampling import load_mini
+
+RECIPES = {"lrnr": (LRNRRecipe, LRNR), "eradiff": (EraDiffRecipe, EraDiff)}
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pairs")
+    draw_pairs(folder, count=6)
+    return folder
+
+
+@pytest.fixture
+def quick(pairs, tmp_path):
+    """Settings of a training of a few seconds."""
+    shared = {"steps": 3, "batch": 2, "lora_rank": 4, "workers": 0, "sample_every": 0, "enhancers": ("8K", "nikon")}
+    return LRNRRecipe(pairs, tmp_path / "out", **shared)
+
+
+def command(recipe, *more):
+    """The same training as a command of its own."""
+    values = {key: str(getattr(recipe, key)) for key in ("data", "output", "steps", "batch", "workers", "sample_every")}
+    values |= {"lora_rank": str(recipe.lora_rank), "save_every": str(recipe.save_every)}
+    options = [text for key, value in values.items() for text in (f"--{key.replace('_', '-')}", value)]
+    return ["train", "lrnr", *options, "--enhancers", *recipe.enhancers, *more]
+
+
+def weights(folder):
+    state = torch.load(folder / "state.pt", weights_only=True)
+    return {name: value for name, value in state["parameters"].items()}
+
+
+@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("extra", [{}, {"gradient_checkpointing": True}], ids=["", "checkpointed"])
+def test_only_the_adapters_change(quick, name, extra):
+    recipe_class, objective = RECIPES[name]
+    values = {key: getattr(quick, key) for key in ("steps", "batch", "lora_rank", "workers", "sample_every")}
+    recipe = recipe_class(quick.data, quick.output, **values, **extra)
+    kept = {}
+
+    def build(base: Base, settings) -> Objective:
+        kept["before"] = {key: value.clone() for key, value in base.unet.state_dict().items()}
+        kept["text"] = {key: value.clone() for key, value in base.texts.encoders[0].module.state_dict().items()}
+        kept["objective"] = objective(base, settings)
+        return kept["objective"]
+
+    train(recipe, build)
+    after = {key.replace(".base_layer", ""): value for key, value in kept["objective"].unet.state_dict().items()}
+    assert all(torch.equal(value, after[key]) for key, value in kept["before"].items())
+    text = kept["objective"].base.texts.encoders[0].module.state_dict()
+    assert all(torch.equal(value, text[key]) for key, value in kept["text"].items())
+    learned = lora.load(quick.output / "lora.safetensors")
+    assert learned.rank == 4 and all(pair.up.abs().sum() > 0 for pair in learned.pairs.values())
+    assert {module.rpartition(".")[2] for module in learned.pairs} == {"to_q", "to_k", "to_v"}
+    assert learned.metadata["unclutter.method"] == name
+    assert learned.metadata["unclutter.condition_image"] == ("full" if name == "lrnr" else "masked grey")
+
+
+def test_the_prompt_is_learned_and_says_how_to_use_it(quick):
+    train(quick, LRNR)
+    learned = prompt.load(quick.output / "prompt.safetensors")
+    (encoder,) = load_mini().texts.encoders
+    start = encoder.module.get_input_embeddings().weight[encoder.tokenizer("remove").input_ids[1]]
+    assert learned.vectors["clip_l"].shape == (1, 64) and learned.enhancers == ("8K", "nikon")
+    assert 0 < (learned.vectors["clip_l"] - start).abs().max() < 0.01
+    assert json.loads((quick.output / "recipe.json").read_text())["prompt_learning_rate"] == 2.5e-4
+
+
+def test_a_resumed_training_ends_with_the_same_weights(quick, tmp_path):
+    train(replace(quick, steps=5), LRNR)
+    train(replace(quick, steps=2, output=tmp_path / "half"), LRNR)
+    train(replace(quick, steps=5, output=tmp_path / "half", resume=True), LRNR)
+    whole, resumed = weights(quick.output), weights(tmp_path / "half")
+    assert whole and all(torch.equal(value, resumed[name]) for name, value in whole.items())
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_killed_training_resumes_to_the_same_weights(quick, tmp_path, number):
+    killed = replace(quick, output=tmp_path / "killed", steps=100_000, save_every=1)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "unclutter.training", *command(killed)], stderr=subprocess.PIPE, text=True
+    )
+    while not (killed.output / "state.pt").exists():
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.05)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == (1 if number == signal.SIGTERM else -9)
+    assert ("--resume continues" in errors) == (number == signal.SIGTERM)
+    done = torch.load(killed.output / "state.pt", weights_only=True)["step"]
+    train(replace(killed, steps=done + 2, resume=True), LRNR)
+    train(replace(quick, steps=done + 2), LRNR)
+    whole, resumed = weights(quick.output), weights(killed.output)
+    assert all(torch.equal(value, resumed[name]) for name, value in whole.items())
+
+
+def test_two_processes_reach_the_weights_of_one(quick, tmp_path):
+    train(quick, LRNR)
+    both = replace(quick, output=tmp_path / "both")
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    run = [*launch, "--num_machines", "1", "--mixed_precision", "no", "-m", "unclutter.training", *command(both)]
+    subprocess.run(run, check=True, capture_output=True, env=environment, timeout=300)
+    one, two = weights(quick.output), weights(both.output)
+    for name, value in one.items():
+        # AdamW divides by the gradient's size, so that the order of a sum shows more in weights than in the loss.
+        torch.testing.assert_close(two[name], value, atol=1e-5, rtol=1e-3)
+
+
+def test_a_full_disk_leaves_the_last_checkpoint_whole(quick):
+    train(replace(quick, steps=1), LRNR)
+    before = weights(quick.output)
+
+    def full_disk():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+
+    run = [sys.executable, "-m", "unclutter.training", *command(replace(quick, save_every=1), "--resume")]
+    failed = subprocess.run(run, capture_output=True, text=True, preexec_fn=full_disk, timeout=120)
+    assert failed.returncode == 1 and "could not be saved" in failed.stderr and "Traceback" not in failed.stderr
+    after = weights(quick.output)
+    assert all(torch.equal(value, after[name]) for name, value in before.items())
+    assert not list(quick.output.glob("*.part"))
+
+
+def test_a_loss_that_is_not_finite_stops_and_names_the_files(quick):
+    class Broken(LRNR):
+        def forward(self, batch, generators):
+            return super().forward(batch, generators) * (torch.nan if len(steps) == 2 else 1)
+
+    steps: list[int] = []
+
+    def build(base: Base, recipe) -> Objective:
+        objective = Broken(base, recipe)
+        objective.register_forward_pre_hook(lambda *_: steps.append(1) if objective.training else None)
+        return objective
+
+    with pytest.raises(FloatingPointError, match=r"nan .* at step 2, on 00000\d, 00000\d: the last good .* step 1's"):
+        train(replace(quick, save_every=1, micro_batch=2), build)
+    assert torch.load(quick.output / "state.pt", weights_only=True)["step"] == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"resume": True}, "holds no state.pt to resume from"),
+        ({"data": "nowhere"}, "no folder"),
+        ({"batch": 3, "micro_batch": 2}, "batch is 3, expected a multiple of micro_batch"),
+        ({"learning_rate": -1.0}, "learning_rate is -1.0"),
+    ],
+)
+def test_bad_settings_are_one_sentence(quick, capsys, changes, message):
+    options = [text for key, value in changes.items() for text in (f"--{key.replace('_', '-')}", str(value))]
+    options = [text for text in options if text != "True"]
+    try:
+        assert main([*command(quick), *options]) == 1
+    except SystemExit as stopped:  # tyro, on a value that the recipe refuses
+        assert stopped.code == 2
+    error = " ".join(capsys.readouterr().err.split())
+    assert message in error and "Traceback" not in error
+
+
+def test_a_folder_holds_one_training(quick):
+    train(quick, LRNR)
+    with pytest.raises(ValueError, match="add --resume to continue it"):
+        train(quick, LRNR)
+    with pytest.raises(ValueError, match="had other settings .lora_rank 4 -> 8."):
+        train(replace(quick, resume=True, lora_rank=8), LRNR)
+
+
+def test_a_base_without_inpainting_channels_is_refused(quick):
+    base = load_mini()
+    plain = UNet2DConditionModel.from_config({**base.unet.config, "in_channels": 12})
+    with pytest.raises(ValueError, match="takes 12 channels, expected an inpainting model with 25"):
+        LRNR(replace(base, unet=plain), quick)
+
+
+def test_sizes_on_sdxl_are_those_of_the_paper(quick):
+    """35.80 M trained parameters at rank 32, 71.7 times fewer than the network (LRNR, Appendix G)."""
+    base = load_mini()
+    with torch.device("meta"):
+        unet = UNet2DConditionModel(
+            sample_size=128,
+            in_channels=9,
+            out_channels=4,
+            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+            up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+            block_out_channels=(320, 640, 1280),
+            transformer_layers_per_block=(1, 2, 10),
+            cross_attention_dim=2048,
+            attention_head_dim=(5, 10, 20),
+            use_linear_projection=True,
+            addition_embed_type="text_time",
+            addition_time_embed_dim=256,
+            projection_class_embeddings_input_dim=2816,
+        ).requires_grad_(False)
+        whole = sum(parameter.numel() for parameter in unet.parameters())
+        objective = LRNR(replace(base, unet=unet), replace(quick, lora_rank=32))
+    trained = sum(parameter.numel() for parameter in objective.lora_parameters())
+    assert trained == 35_799_040 and round(whole / trained, 1) == 71.7

@@ -1,0 +1,1 @@
+"""Pairs to train on: manifests, the loader, and ways to make them."""

@@ -1,0 +1,53 @@
+"""`unclutter data drawn`: pairs of drawn scenes, with and without one of their objects, for the mini model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import tyro
+from tqdm import tqdm
+
+from ..pictures import write_image
+from ..scenes import draw_scenes
+from .manifest import Sample, write_manifest
+
+BATCH = 16
+
+
+def draw_pairs(
+    output: tyro.conf.Positional[Path],
+    count: Annotated[int, tyro.conf.arg(aliases=["-n"])] = 1000,
+    size: int = 64,
+    seed: int = 0,
+) -> None:
+    """Write scenes in which one of several objects, mostly look-alikes, is there in the source and gone in the target.
+
+    Args:
+        output: folder that receives source/, target/, mask/, effect_mask/ and manifest.jsonl.
+        count: pairs.
+        size: side of the pictures in pixels; 64 for the mini model of the CPU preset.
+        seed: the same seed draws the same pairs.
+    """
+    if count < 1 or size < 16:
+        raise ValueError(f"count is {count} and size {size}, expected at least 1 pair of 16 pixels.")
+    generator = torch.Generator().manual_seed(seed)
+    samples = []
+    for first in tqdm(range(0, count, BATCH), desc="drawing", unit_scale=BATCH, unit="pair"):
+        scenes = draw_scenes(BATCH, size, generator)
+        index = scenes.pick_object(generator)
+        rows = torch.arange(BATCH)
+        layers = {
+            "source": scenes.picture(),
+            "target": scenes.without(index),
+            "mask": scenes.instance_masks()[rows, index][:, None].expand(-1, 3, -1, -1),
+            "effect_mask": scenes.effect_mask(index)[:, None].expand(-1, 3, -1, -1),
+        }
+        for row in range(min(BATCH, count - first)):
+            name = f"{first + row:06}"
+            files = {kind: output / kind / f"{name}.png" for kind in layers}
+            for kind, picture in layers.items():
+                write_image(files[kind], picture[row : row + 1])
+            samples.append(Sample(name=name, prompt=scenes.ground_caption(row), **files))
+    write_manifest(output, samples)

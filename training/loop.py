@@ -1,0 +1,287 @@
+"""The training loop of every recipe: batches in, adapters out, stoppable at any moment.
+
+All that is random in a picture's loss comes from (seed, step, row). So a resumed training ends with the very weights
+of an uninterrupted one, and several processes reach those of one.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+from filelock import FileLock, Timeout
+from torch import Tensor
+from tqdm import tqdm
+
+from .checkpoints import load_checkpoint
+from .data.loader import batches
+from .pictures import contact_sheet
+from .recipe import Objective, Recipe
+from .sampling import Base, load_mini, remove
+
+STATE = "state.pt"
+SAMPLES = 4  # pictures on a sample sheet
+
+
+def train(recipe: Recipe, build: Callable[[Base, Any], Objective]) -> None:
+    """Train `build(base, recipe)` and write its adapters to `recipe.output`.
+
+    Raises:
+        ValueError: the settings do not fit the base, the machine or the folder.
+        FloatingPointError: the loss or a gradient is no longer finite; the message names step, files and checkpoint.
+        InterruptedError: SIGTERM or Ctrl-C; the state was saved and `resume` continues.
+    """
+    accelerator = Accelerator(mixed_precision=recipe.mixed_precision, log_with="tensorboard", project_dir=recipe.output)
+    accumulate = recipe.batch // (recipe.micro_batch * accelerator.num_processes)
+    if accumulate * recipe.micro_batch * accelerator.num_processes != recipe.batch:
+        raise ValueError(
+            f"batch is {recipe.batch}, expected a multiple of micro_batch × processes = "
+            f"{recipe.micro_batch} × {accelerator.num_processes}."
+        )
+    recipe.output.mkdir(parents=True, exist_ok=True)
+    with only_training_in(recipe.output) if accelerator.is_main_process else nullcontext():
+        check_output(recipe)
+        set_seed(recipe.seed)
+        objective = build(load_base(recipe, accelerator), recipe)
+        optimizer = torch.optim.AdamW(objective.parameter_groups(), lr=recipe.learning_rate)
+        model, optimizer = accelerator.prepare(objective, optimizer)
+        start = restore(recipe, objective, optimizer, accelerator) if recipe.resume else 0
+        if accelerator.is_main_process:
+            write_text(
+                recipe.output / "recipe.json", json.dumps({"recipe": objective.name, **recipe.values()}, indent=2)
+            )
+        accelerator.init_trackers(".")
+        run(recipe, accelerator, objective, model, optimizer, accumulate, start)
+        accelerator.end_training()
+
+
+def run(
+    recipe: Recipe,
+    accelerator: Accelerator,
+    objective: Objective,
+    model: Any,
+    optimizer: Any,
+    accumulate: int,
+    start: int,
+) -> None:
+    """Steps `start` to `recipe.steps`."""
+    last_good = start if (recipe.output / STATE).exists() else None
+
+    def save(step: int) -> None:
+        nonlocal last_good
+        if accelerator.is_main_process:
+            write_state(recipe, objective, optimizer, accelerator, step)
+            objective.save(recipe.output, step)
+        last_good = step
+
+    size = recipe.size or objective.base.native_size
+    options = {"dilation": recipe.dilation, "synthesis": getattr(recipe, "synthesis", False)}
+    global_batches = batches(
+        recipe.data, batch=recipe.batch, size=size, seed=recipe.seed, workers=recipe.workers, start=start, **options
+    )
+    progress = tqdm(
+        range(start, recipe.steps),
+        initial=start,
+        total=recipe.steps,
+        desc=objective.name,
+        disable=not accelerator.is_main_process,
+    )
+    samples = None
+    with stop_on_signal() as stopped:
+        for step, batch in zip(progress, global_batches, strict=False):
+            samples = first_rows(batch, SAMPLES) if samples is None else samples
+            loss = optimizer_step(recipe, accelerator, objective, model, optimizer, accumulate, batch, step, last_good)
+            accelerator.log({"loss": loss}, step=step + 1)
+            progress.set_postfix(loss=f"{loss:.4f}")
+            done = step + 1
+            if done % recipe.save_every == 0 or done == recipe.steps or stopped.is_set():
+                save(done)
+            if recipe.sample_every and (done % recipe.sample_every == 0 or done == recipe.steps):
+                if accelerator.is_main_process:
+                    write_samples(recipe.output / "samples" / f"step_{done:06}.png", objective, samples)
+                accelerator.wait_for_everyone()
+            if stopped.is_set():
+                raise InterruptedError(f"Stopped at step {done}, and saved: the same command with --resume continues.")
+
+
+def optimizer_step(
+    recipe: Recipe,
+    accelerator: Accelerator,
+    objective: Objective,
+    model: Any,
+    optimizer: Any,
+    accumulate: int,
+    batch: dict[str, Any],
+    step: int,
+    last_good: int | None,
+) -> float:
+    """One step on this process's share of a batch; the mean loss over all processes."""
+    share = recipe.batch // accelerator.num_processes
+    first = share * accelerator.process_index
+    total = torch.zeros((), device=accelerator.device)
+    for part in range(accumulate):
+        rows = slice(first + part * recipe.micro_batch, first + (part + 1) * recipe.micro_batch)
+        generators = [row_generator(recipe.seed, step, row) for row in range(recipe.batch)[rows]]
+        micro = {key: move(value[rows], accelerator.device) for key, value in batch.items()}
+        together = nullcontext() if part == accumulate - 1 else accelerator.no_sync(model)
+        with together, accelerator.autocast():
+            loss = model(micro, generators).mean() / accumulate
+            accelerator.backward(loss)
+        total += loss.detach()
+    loss = float(torch.as_tensor(accelerator.reduce(total, reduction="mean")))
+    clipped = accelerator.clip_grad_norm_(list(objective.trained().values()), 1.0)
+    norm = math.nan if clipped is None else float(clipped)
+    # fp16's gradient scaler skips steps that overflow, and finds its scale that way.
+    if not math.isfinite(loss) or (accelerator.scaler is None and not math.isfinite(norm)):
+        where = "there is none yet" if last_good is None else f"the last good checkpoint is step {last_good}'s"
+        raise FloatingPointError(
+            f"The loss is {loss} and the gradient's norm {norm} at step {step + 1}, on {', '.join(batch['name'])}: "
+            f"{where} in {recipe.output}; look at these files, or lower learning_rate and resume."
+        )
+    optimizer.step()
+    optimizer.zero_grad()
+    return loss
+
+
+def row_generator(seed: int, step: int, row: int) -> torch.Generator:
+    return torch.Generator().manual_seed((seed * 1_000_003 + step) * 65_537 + row)
+
+
+def load_base(recipe: Recipe, accelerator: Accelerator) -> Base:
+    if recipe.base is None:
+        base = load_mini(device=str(accelerator.device))
+    else:
+        dtype = {"bf16": torch.bfloat16, "fp16": torch.float16, "no": torch.float32}[recipe.mixed_precision]
+        base = load_checkpoint(recipe.base, str(accelerator.device), dtype)
+    if recipe.gradient_checkpointing:
+        base.unet.enable_gradient_checkpointing()
+        base.unet.train()  # diffusers checkpoints in training mode only; these networks have no dropout
+    return base
+
+
+@contextmanager
+def only_training_in(folder: Path) -> Iterator[None]:
+    """Holds a lock that the system takes back when the process ends, however it ends."""
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise ValueError(
+            f"Another training writes into {folder}: wait for it, or give another output folder."
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def check_output(recipe: Recipe) -> None:
+    state, settings = recipe.output / STATE, recipe.output / "recipe.json"
+    if not recipe.resume:
+        if state.exists():
+            raise ValueError(f"{recipe.output} holds a training: add --resume to continue it, or give another folder.")
+        return
+    if not state.exists():
+        raise ValueError(f"{recipe.output} holds no {STATE} to resume from: leave --resume out, or give its folder.")
+    may_change = {"steps", "workers", "save_every", "sample_every", "micro_batch"}
+    before = json.loads(settings.read_text())
+    changed = [
+        f"{key} {before.get(key)} -> {value}"
+        for key, value in recipe.values().items()
+        if key not in may_change and before.get(key) != value
+    ]
+    if changed:
+        raise ValueError(
+            f"The training in {recipe.output} had other settings ({', '.join(changed)}): resume with those."
+        )
+
+
+def write_state(recipe: Recipe, objective: Objective, optimizer: Any, accelerator: Accelerator, step: int) -> None:
+    """Everything a resumed training needs, all of it or nothing."""
+    state = {
+        "step": step,
+        "parameters": {name: value.detach().cpu() for name, value in objective.trained().items()},
+        "optimizer": optimizer.state_dict(),
+        "scaler": accelerator.scaler.state_dict() if accelerator.scaler else None,
+    }
+    path = recipe.output / STATE
+    temporary = path.with_suffix(".part")
+    try:
+        torch.save(state, temporary)
+        os.replace(temporary, path)
+    except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
+        temporary.unlink(missing_ok=True)
+        raise OSError(
+            f"Step {step} could not be saved to {path} ({error}): make room, and --resume continues from the last "
+            "checkpoint, which is whole."
+        ) from error
+
+
+def restore(recipe: Recipe, objective: Objective, optimizer: Any, accelerator: Accelerator) -> int:
+    """Load the state; the step that comes next."""
+    state = torch.load(recipe.output / STATE, map_location="cpu", weights_only=True)
+    trained = objective.trained()
+    if trained.keys() != state["parameters"].keys():
+        raise ValueError(
+            f"{recipe.output / STATE} holds other parameters than this recipe trains: give its own folder."
+        )
+    with torch.no_grad():
+        for name, value in state["parameters"].items():
+            trained[name].copy_(value)
+    optimizer.load_state_dict(state["optimizer"])
+    if accelerator.scaler and state["scaler"]:
+        accelerator.scaler.load_state_dict(state["scaler"])
+    return state["step"]
+
+
+@contextmanager
+def stop_on_signal() -> Iterator[threading.Event]:
+    """An event that SIGTERM and Ctrl-C set, so that the step in hand is finished and saved."""
+    stopped = threading.Event()
+    before = {number: signal.signal(number, lambda *_: stopped.set()) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield stopped
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def write_samples(path: Path, objective: Objective, samples: dict[str, Any]) -> None:
+    """A sheet of the first pictures of the set: what was given, what the adapters make of it, what it should be."""
+    method, text = objective.sample_method()
+    rows = []
+    for row in range(len(samples["source"])):
+        source, target, mask = (samples[key][row : row + 1] for key in ("source", "target", "mask"))
+        result = remove(objective.base, source, mask, method, positive=text).cpu()
+        shown = [
+            ("source", source),
+            ("mask", mask[:, None].expand(-1, 3, -1, -1)),
+            ("result", result),
+            ("target", target),
+        ]
+        rows.append(shown)
+    contact_sheet(path, rows)
+
+
+def first_rows(batch: dict[str, Any], count: int) -> dict[str, Any]:
+    return {key: value[:count] for key, value in batch.items()}
+
+
+def move(value: Any, device: torch.device) -> Any:
+    return value.to(device) if isinstance(value, Tensor) else value
+
+
+def write_text(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}.part")
+    temporary.write_text(text + "\n")
+    os.replace(temporary, path)

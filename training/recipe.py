@@ -1,0 +1,196 @@
+"""What every training has in common: its settings, and the objective it is built around."""
+
+from __future__ import annotations
+
+import json
+import math
+from abc import ABC, abstractmethod
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from diffusers import DDPMScheduler
+from peft import LoraConfig
+from peft.utils import get_peft_model_state_dict
+from torch import Tensor, nn
+
+from ..adapters import lora
+from ..kernels.regions import latent_mask
+from .sampling import Base, Method, masked_grey
+
+ATTENTION = ("to_q", "to_k", "to_v")
+"""The projections that LRNR's LoRA sits on, in self- and cross-attention; 35.80 M parameters at rank 32 on SDXL."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Settings that all recipes share; the papers' values are the defaults where they state one."""
+
+    data: Path
+    """Folder of pairs: a manifest.jsonl, source/ target/ mask/ folders, or webdataset shards (docs/training.md)."""
+    output: Path
+    """Folder that receives the adapters, their settings, checkpoints, samples and logs. One training a folder."""
+    base: Path | None = None
+    """Inpainting checkpoint to adapt: a diffusers folder or a single .safetensors file of SD 1.5, SD 2 or SDXL.
+    None: the mini model."""
+    size: int | None = None
+    """Side of the training pictures in pixels; other aspect ratios keep this area. None: what the base was trained on."""
+    steps: int = 1000
+    """Optimizer steps. LRNR trained 1,000."""
+    batch: int = 8
+    """Pictures an optimizer step sees, over all processes."""
+    micro_batch: int = 1
+    """Pictures a forward pass holds, in one process. batch / micro_batch / processes passes make a step."""
+    lora_rank: int = 32
+    """Rank of the LoRA on to_q, to_k and to_v. LRNR: 32."""
+    lora_alpha: float | None = None
+    """Scale of the LoRA is alpha / rank. None: alpha = rank."""
+    learning_rate: float = 5e-4
+    """Of the LoRA (AdamW, constant). LRNR: 5e-4."""
+    mixed_precision: Literal["no", "fp16", "bf16"] = "no"
+    """What the frozen network computes in; adapters stay in fp32. bf16 on any GPU that has it."""
+    gradient_checkpointing: bool = False
+    """Compute activations twice and keep them once: SDXL at 1024 pixels on a 24 GB GPU needs it."""
+    mask_pooling: Literal["nearest", "max"] = "nearest"
+    """How the mask becomes the network's mask channel; nearest as inpainting bases were trained. Sample with the same."""
+    dilation: tuple[float, float] = (0.0, 0.1)
+    """Masks are grown by a share of their object's size drawn from this range (LRNR, Appendix L)."""
+    workers: int = 2
+    """Processes that load pictures. The order and the pictures do not depend on their number."""
+    seed: int = 0
+    save_every: int = 100
+    """Optimizer steps between checkpoints."""
+    sample_every: int = 100
+    """Optimizer steps between sample sheets; 0 for none."""
+    resume: bool = False
+    """Continue the training that lies in `output`."""
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch", "micro_batch", "lora_rank", "save_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, expected at least 1.")
+        if self.batch % self.micro_batch:
+            raise ValueError(f"batch is {self.batch}, expected a multiple of micro_batch, which is {self.micro_batch}.")
+        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
+            raise ValueError(f"learning_rate is {self.learning_rate}, expected a positive number.")
+
+    def values(self) -> dict[str, Any]:
+        """All settings as plain JSON values, those of this machine's folders left out."""
+        values = {key: value for key, value in asdict(self).items() if key not in ("data", "output", "resume")}
+        return json.loads(json.dumps({**values, "base": self.base.name if self.base else "unclutter-mini"}))
+
+
+class Objective(nn.Module, ABC):
+    """A network with its adapters, and the loss they are trained on."""
+
+    name: str
+    """Of the recipe, as in `unclutter train NAME` and in the files' metadata."""
+    alphas_cumprod: Tensor
+
+    def __init__(self, base: Base, recipe: Recipe) -> None:
+        super().__init__()
+        if not base.inpaints:
+            raise ValueError(
+                f"The base takes {base.unet.config['in_channels']} channels, expected an inpainting model with "
+                f"{2 * base.unet.config['out_channels'] + 1}: give the inpainting version of the checkpoint."
+            )
+        if base.schedule["prediction_type"] != "epsilon":
+            raise ValueError(
+                f"The base predicts {base.schedule['prediction_type']}, expected epsilon: give such a base."
+            )
+        self.base, self.recipe = replace(base, mask_pooling=recipe.mask_pooling), recipe
+        self.unet = base.unet
+        self.register_buffer(
+            "alphas_cumprod",
+            DDPMScheduler(**base.schedule).alphas_cumprod.to(base.unet.device, torch.float32),
+            persistent=False,
+        )
+
+    @abstractmethod
+    def forward(self, batch: dict[str, Any], generators: list[torch.Generator]) -> Tensor:
+        """The loss of each picture, [B]; everything random in row b comes from the CPU generator `generators[b]`."""
+
+    @abstractmethod
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """What is trained, as groups for AdamW."""
+
+    @abstractmethod
+    def save(self, folder: Path, step: int) -> None:
+        """Write the adapters as files that ComfyUI's stock nodes load."""
+
+    @abstractmethod
+    def sample_method(self) -> tuple[Method, str]:
+        """How to remove with what was learned: a method and a prompt."""
+
+    def trained(self) -> dict[str, nn.Parameter]:
+        return {name: parameter for name, parameter in self.named_parameters() if parameter.requires_grad}
+
+    def add_lora(self) -> None:
+        """LoRA on the attention projections; all other weights stay as they are, bit for bit."""
+        rank, alpha = self.recipe.lora_rank, self.recipe.lora_alpha or self.recipe.lora_rank
+        config = LoraConfig(r=rank, lora_alpha=alpha, init_lora_weights="gaussian", target_modules=list(ATTENTION))
+        self.unet.add_adapter(config)
+        for parameter in self.lora_parameters():
+            parameter.data = parameter.data.float()
+
+    def lora_parameters(self) -> list[nn.Parameter]:
+        return [parameter for parameter in self.unet.parameters() if parameter.requires_grad]
+
+    def save_lora(self, folder: Path, metadata: dict[str, str]) -> None:
+        state = get_peft_model_state_dict(self.unet)
+        alpha = float(self.recipe.lora_alpha or self.recipe.lora_rank)
+        pairs = {
+            f"unet.{key.removesuffix('.lora_A.weight')}": lora.LoraPair(
+                down.float().cpu(), state[key.replace(".lora_A.", ".lora_B.")].float().cpu(), alpha
+            )
+            for key, down in state.items()
+            if key.endswith(".lora_A.weight")
+        }
+        lora.save(folder / "lora.safetensors", lora.Lora(pairs, metadata))
+
+    def metadata(self, step: int) -> dict[str, str]:
+        """What a file says of how it was made and how it wants to be used (architecture.md)."""
+        return {
+            "unclutter.method": self.name,
+            "unclutter.base": self.recipe.values()["base"],
+            "unclutter.condition_image": self.base.condition_image,
+            "unclutter.mask_pooling": self.recipe.mask_pooling,
+            "unclutter.steps": str(step),
+            "unclutter.rank": str(self.recipe.lora_rank),
+            "unclutter.recipe": json.dumps(self.recipe.values()),
+        }
+
+    def encode(self, picture: Tensor) -> Tensor:
+        """Scaled latents of pictures [B, 3, H, W] in 0..1."""
+        with torch.no_grad():
+            return self.base.encode(2 * picture - 1)
+
+    def condition(self, shown: Tensor, hole: Tensor) -> Tensor:
+        """The mask channel and the latent of what the network is shown: [B, 1 + C, h, w].
+
+        Args:
+            shown: [B, 3, H, W] in 0..1, the whole picture.
+            hole: [B, H, W] in {0, 1}.
+        """
+        latent = self.encode(shown if self.base.condition_image == "full" else masked_grey(shown, hole))
+        return torch.cat([latent_mask(hole, *latent.shape[-2:], pooling=self.recipe.mask_pooling), latent], dim=1)
+
+    def predict_noise(self, noisy: Tensor, condition: Tensor, timesteps: Tensor, prompts: list[str]) -> Tensor:
+        """ε of noisy latents [B, C, h, w] at `timesteps` [B]."""
+        factor = self.base.multiple // 2 ** (len(self.unet.config["block_out_channels"]) - 1)
+        size = (noisy.shape[-2] * factor, noisy.shape[-1] * factor)
+        text = self.base.texts.encode(prompts, size)
+        x = torch.cat([noisy, condition], dim=1)
+        extra = text.extra or None
+        return self.unet(x, timesteps, text.context.to(x.dtype), added_cond_kwargs=extra).sample.float()
+
+
+def noise_like(latents: Tensor, generators: list[torch.Generator]) -> Tensor:
+    """Normal noise, each row from its own generator on the CPU: the same on every device and in every batch."""
+    return torch.stack([torch.randn(latents.shape[1:], generator=generator) for generator in generators]).to(latents)
+
+
+def integers(low: int, high: int, generators: list[torch.Generator]) -> Tensor:
+    """One integer a row in low..high, both included: [B]."""
+    return torch.cat([torch.randint(low, high + 1, (1,), generator=generator) for generator in generators])
