@@ -1,5 +1,5 @@
 """ComfyUI nodes: thin V3 classes over `kernels`. `host.py` alone touches ComfyUI's internals."""
 
-from . import attention, conditioning, guidance, masks, mini
+from . import attention, conditioning, guidance, masks, mini, prompt
 
-NODES = [*masks.NODES, *conditioning.NODES, *guidance.NODES, *attention.NODES, *mini.NODES]
+NODES = [*masks.NODES, *conditioning.NODES, *guidance.NODES, *attention.NODES, *mini.NODES, *prompt.NODES]

@@ -68,6 +68,8 @@ COMMANDS: dict[str, Command] = {
     "train mini": train_mini,
     "train lrnr": recipe(".lrnr", "LRNRRecipe", "LRNR"),
     "train eradiff": recipe(".eradiff", "EraDiffRecipe", "EraDiff"),
+    "convert": function(".convert", "convert"),
+    "data check": function(".data.check", "check_data"),
     "data drawn": function(".data.drawn", "draw_pairs"),
     "bench attention": function(".bench", "bench_attention"),
     "bench guider": function(".bench", "bench_guider"),

@@ -1,0 +1,100 @@
+"""A learned removal prompt as conditioning."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from comfy_api.latest import io
+
+from ..adapters import prompt
+from . import host
+
+ORDERS = ("as trained", "prompt first", "words first")
+
+
+class LoadRemovalPrompt(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="UnclutterLoadRemovalPrompt",
+            display_name="Load Removal Prompt",
+            category="Unclutter/loaders",
+            description=(
+                "Loads a learned prompt that means: nothing is here. It comes from models/embeddings, made by LRNR "
+                "training, or is PowerPaint's text encoder with its task prompts."
+            ),
+            search_aliases=["lrnr", "textual inversion", "embedding", "powerpaint"],
+            inputs=[
+                io.Clip.Input("clip", tooltip="The text encoders of the model that the prompt was trained on."),
+                io.Combo.Input(
+                    "file",
+                    options=host.embedding_files(),
+                    tooltip="A .safetensors file in models/embeddings. unclutter-mini-lrnr comes with the pack, for the "
+                    "mini model.",
+                ),
+                io.Boolean.Input(
+                    "enhancers",
+                    default=True,
+                    tooltip="On: the quality words that the prompt was trained beside stand beside it (LRNR's P_enh). "
+                    "Off: the learned vectors alone.",
+                ),
+                io.Combo.Input(
+                    "order",
+                    options=list(ORDERS),
+                    default="as trained",
+                    tooltip="The learned vectors before the words, or after them.",
+                ),
+                io.String.Input(
+                    "background",
+                    default="",
+                    tooltip="More words, at the end: what is to be seen in the hole. Empty as trained.",
+                ),
+                io.String.Input("negative_text", default="", tooltip="The negative prompt in words. Empty as trained."),
+            ],
+            outputs=[
+                io.Conditioning.Output("POSITIVE", display_name="positive", tooltip="The removal prompt."),
+                io.Conditioning.Output(
+                    "NEGATIVE",
+                    display_name="negative",
+                    tooltip="negative_text, after PowerPaint's object prompt where the file has one.",
+                ),
+                io.String.Output(
+                    "INFO", display_name="info", tooltip="How the file was trained, and what goes with it."
+                ),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls, clip: Any, file: str, enhancers: bool, order: str, background: str, negative_text: str
+    ) -> io.NodeOutput:
+        if clip is None:
+            raise ValueError("clip is empty: the checkpoint holds no text encoder, load one with Load CLIP.")
+        learned = prompt.load(Path(host.embedding_path(file)))
+        first = learned.prompt_first if order == "as trained" else order == "prompt first"
+        words = ", ".join(learned.enhancers) if enhancers else ""
+        before, after = ("", words) if first else (words, "")
+        return io.NodeOutput(
+            host.encode_with_vectors(clip, learned.vectors, before, f"{after} {background}".strip()),
+            host.encode_with_vectors(clip, learned.negative, "", negative_text),
+            describe(learned),
+        )
+
+
+def describe(learned: prompt.RemovalPrompt) -> str:
+    """The file's metadata in words, with what its method gets on with."""
+    sizes = ", ".join(f"{len(vectors)} × {vectors.shape[1]} ({name})" for name, vectors in learned.vectors.items())
+    lines = [f"vectors: {sizes}"]
+    for key in ("method", "base", "condition_image", "mask_pooling", "guidance", "steps"):
+        if value := learned.metadata.get(f"unclutter.{key}"):
+            lines.append(f"{key.replace('_', ' ')}: {value}")
+    if learned.metadata.get("unclutter.method") == "lrnr":
+        lines.append(
+            "Load the LoRA of the same training, show the full picture (Removal Conditioning: condition_image full), and "
+            "leave Attentive Eraser and Self-Rectifying Attention out: they made LRNR worse (its Appendix E)."
+        )
+    return "\n".join(lines)
+
+
+NODES = [LoadRemovalPrompt]

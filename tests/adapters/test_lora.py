@@ -1,0 +1,114 @@
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from unclutter.adapters import lora
+
+MODULES = (
+    "unet.down_blocks.1.attentions.0.transformer_blocks.1.attn1.to_q",
+    "unet.mid_block.attentions.0.proj_in",
+    "unet.up_blocks.0.attentions.2.transformer_blocks.0.attn2.to_out.0",
+    "unet.up_blocks.0.resnets.1.conv_shortcut",
+    "unet.up_blocks.1.upsamplers.0.conv",
+    "unet.down_blocks.0.resnets.0.time_emb_proj",
+    "unet.down_blocks.1.attentions.0.transformer_blocks.0.ff.net.0.proj",
+    "text_encoder.text_model.encoder.layers.3.self_attn.q_proj",
+    "text_encoder_2.text_model.encoder.layers.3.mlp.fc1",
+)
+
+
+@pytest.fixture
+def adapter():
+    generator = torch.Generator().manual_seed(0)
+    pairs = {
+        module: lora.LoraPair(torch.randn(4, 6, generator=generator), torch.randn(5, 4, generator=generator), 2.0)
+        for module in MODULES
+    }
+    return lora.Lora(pairs, {"unclutter.method": "lrnr"})
+
+
+def update(pair):
+    return pair.alpha / len(pair.down) * pair.up @ pair.down
+
+
+@pytest.mark.parametrize("style", ["kohya", "diffusers"])
+def test_every_style_reads_back_as_the_same_update(adapter, tmp_path, style):
+    lora.save(tmp_path / "a.safetensors", adapter, style)
+    again = lora.load(tmp_path / "a.safetensors")
+    assert again.pairs.keys() == adapter.pairs.keys() and again.rank == 4
+    assert again.metadata["unclutter.method"] == "lrnr"
+    for module, pair in adapter.pairs.items():
+        torch.testing.assert_close(update(again.pairs[module]), update(pair))
+
+
+@pytest.mark.parametrize(
+    ("down", "up"),
+    [
+        ("base_model.model.{path}.lora_A.weight", "base_model.model.{path}.lora_B.weight"),
+        ("unet.{path}.lora.down.weight", "unet.{path}.lora.up.weight"),
+        ("unet.{path}.lora_A.default.weight", "unet.{path}.lora_B.default.weight"),
+        ("{path}.lora_A.weight", "{path}.lora_B.weight"),
+    ],
+)
+def test_what_other_trainers_write_is_read(tmp_path, down, up):
+    path = "mid_block.attentions.0.transformer_blocks.0.attn1.to_q"
+    save_file(
+        {down.format(path=path): torch.ones(2, 6), up.format(path=path): torch.ones(5, 2)}, tmp_path / "a.safetensors"
+    )
+    assert lora.load(tmp_path / "a.safetensors").pairs.keys() == {f"unet.{path}"}
+
+
+def test_the_processor_keys_of_old_diffusers_are_read(tmp_path):
+    key = "unet.mid_block.attentions.0.transformer_blocks.0.attn1.processor.to_q_lora"
+    save_file(
+        {f"{key}.down.weight": torch.ones(2, 6), f"{key}.up.weight": torch.ones(5, 2)}, tmp_path / "a.safetensors"
+    )
+    (module,) = lora.load(tmp_path / "a.safetensors").pairs
+    assert module == "unet.mid_block.attentions.0.transformer_blocks.0.attn1.to_q"
+
+
+def test_one_file_may_mix_styles(adapter, tmp_path):
+    """As RORem's does: attention in one style, the rest in another."""
+    lora.save(tmp_path / "a.safetensors", adapter, "diffusers")
+    lora.save(tmp_path / "b.safetensors", adapter, "kohya")
+    first, second = load_file(tmp_path / "a.safetensors"), load_file(tmp_path / "b.safetensors")
+    mixed = {key: value for key, value in first.items() if "attn" in key}
+    mixed |= {key: value for key, value in second.items() if "attn" not in key}
+    save_file(mixed, tmp_path / "mixed.safetensors")
+    assert lora.load(tmp_path / "mixed.safetensors").pairs.keys() == adapter.pairs.keys()
+
+
+def test_kohyas_names_are_those_comfyui_knows(adapter, tmp_path):
+    lora.save(tmp_path / "a.safetensors", adapter)
+    keys = load_file(tmp_path / "a.safetensors").keys()
+    assert "lora_unet_down_blocks_1_attentions_0_transformer_blocks_1_attn1_to_q.lora_down.weight" in keys
+    assert "lora_te1_text_model_encoder_layers_3_self_attn_q_proj.alpha" in keys
+    assert len(keys) == 3 * len(MODULES)
+
+
+A, B = "unet.mid_block.x.to_q.lora_A.weight", "unet.mid_block.x.to_q.lora_B.weight"
+
+
+@pytest.mark.parametrize(
+    ("tensors", "message"),
+    [
+        ({"weight": torch.ones(2)}, "0 of 1 tensors are LoRA factors .* weight is not"),
+        ({A: torch.ones(2, 3)}, "holds down of unet.mid_block.x.to_q, expected both factors"),
+        ({A: torch.ones(2, 3), B: torch.ones(3, 4)}, "rank 2 below and 4 above"),
+        ({A: torch.ones(2, 3), B: torch.ones(3, 2), "odd.lora_A.weight": torch.ones(1)}, "2 of 3 tensors"),
+        ({"lora_unet_input_blocks_4_1_proj_in.alpha": torch.ones(())}, "0 of 1 tensors"),
+    ],
+)
+def test_a_file_that_is_no_lora_is_counted_and_refused(tmp_path, tensors, message):
+    save_file(tensors, tmp_path / "a.safetensors")
+    with pytest.raises(ValueError, match=message):
+        lora.load(tmp_path / "a.safetensors")
+
+
+def test_a_failed_write_leaves_the_file_as_it_was(adapter, tmp_path):
+    path = tmp_path / "a.safetensors"
+    lora.save(path, adapter)
+    before = path.read_bytes()
+    with pytest.raises(TypeError):
+        lora.save(path, lora.Lora(adapter.pairs, {"steps": 3}))  # type: ignore[dict-item]
+    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
