@@ -69,6 +69,9 @@ COMMANDS: dict[str, Command] = {
     "train lrnr": recipe(".lrnr", "LRNRRecipe", "LRNR"),
     "train eradiff": recipe(".eradiff", "EraDiffRecipe", "EraDiff"),
     "convert": function(".convert", "convert"),
+    "data store": lambda arguments, prog: _get(".data.store", "store")(
+        tyro.cli(_get(".data.store", "StoreConfig"), args=arguments, prog=prog)
+    ),
     "data check": function(".data.check", "check_data"),
     "data drawn": function(".data.drawn", "draw_pairs"),
     "bench attention": function(".bench", "bench_attention"),
