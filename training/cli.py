@@ -68,11 +68,13 @@ COMMANDS: dict[str, Command] = {
     "train mini": train_mini,
     "train lrnr": recipe(".lrnr", "LRNRRecipe", "LRNR"),
     "train eradiff": recipe(".eradiff", "EraDiffRecipe", "EraDiff"),
+    "evaluate": function(".evaluate", "evaluate"),
     "convert": function(".convert", "convert"),
     "data store": lambda arguments, prog: _get(".data.store", "store")(
         tyro.cli(_get(".data.store", "StoreConfig"), args=arguments, prog=prog)
     ),
     "data check": function(".data.check", "check_data"),
+    "data shard": function(".data.shards", "write_shards"),
     "data drawn": function(".data.drawn", "draw_pairs"),
     "bench attention": function(".bench", "bench_attention"),
     "bench guider": function(".bench", "bench_guider"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,10 +74,13 @@ def demo(
     generator = torch.Generator().manual_seed(10_000 + seed)  # training drew with other seeds
     drawn = draw_scenes(scenes, SIZE, generator)
     picture, index = drawn.picture(), drawn.pick_object(generator)
-    truth, mask = drawn.without(index), grow(drawn.effect_mask(index), pixels=1)
+    truth, mask = drawn.without(index), grow(drawn.instance_masks()[torch.arange(scenes), index], pixels=1)
     if comfyui is None:
         base = load_mini()
-        results = {name: erase(base, picture, mask, method, steps, seed, name) for name, method in METHODS.items()}
+        results = {
+            name: erase(base, picture, mask, method, steps, seed, BACKGROUND if name == "masg" else "", name)
+            for name, method in METHODS.items()
+        }
     else:
         results = run_graphs(comfyui, picture, mask, steps, seed)
 
@@ -91,12 +95,15 @@ def demo(
     return scores
 
 
-def erase(base: Base, picture: Tensor, mask: Tensor, method: Method, steps: int, seed: int, name: str) -> Tensor:
+def erase(
+    base: Base, picture: Tensor, mask: Tensor, method: Method, steps: int, seed: int, positive: str, name: str = ""
+) -> Tensor:
     """The removal as an artist would have it: sampled, then pasted back over the untouched picture."""
-    positive = BACKGROUND if isinstance(method, MASG) else ""
-    result = remove(
-        base, picture, mask, method, positive=positive, steps=steps, seed=seed, progress=lambda x: tqdm(x, desc=name)
-    )
+
+    def progress(timesteps: Iterable) -> Iterable:
+        return tqdm(timesteps, desc=name, disable=not name)
+
+    result = remove(base, picture, mask, method, positive=positive, steps=steps, seed=seed, progress=progress)
     height, width = picture.shape[-2:]
     whole = seams.Crop((seams.Box(0, 0, height, width),) * len(picture), (height, width))
     return seams.paste_back(picture, result, whole, mask, feather_pixels=FEATHER)

@@ -1,4 +1,4 @@
-"""`unclutter train eradiff`: chain-rectifying optimization, along a path on which the object fades (EraDiff, 3.2)."""
+"""`unclutter train eradiff`: chain-rectifying optimization, along a path on which the object fades."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`unclutter train lrnr`: a removal prompt and a LoRA that leave a hole empty (LRNR, section 3)."""
+"""`unclutter train lrnr`: a removal prompt and a LoRA that leave a hole empty."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class LRNRRecipe(Recipe):
     prompt_learning_rate: float = 2.5e-4
     """Of the removal prompt. LRNR: 2.5e-4."""
     prompt_tokens: int = 1
-    """Vectors of the removal prompt. LRNR: 1; 77 did worse in the paper (30 % success against 71 %)."""
+    """Vectors of the removal prompt. LRNR: 1; 77 did worse in the paper (30 % success against 71 %). 0: LoRA alone."""
     prompt_first: bool = True
     """The removal prompt before the enhancing words, or after them."""
     enhancers: tuple[str, ...] = ENHANCERS
@@ -35,7 +35,7 @@ class LRNRRecipe(Recipe):
 
 
 class LRNR(Objective):
-    """ε-MSE on `[noisy target, mask, whole source]` (LRNR, section 3.3): the network sees what it is to remove."""
+    """ε-MSE on `[noisy target, mask, whole source]` (LRNR): the network sees what it is to remove."""
 
     name = "lrnr"
     recipe: LRNRRecipe
@@ -47,6 +47,7 @@ class LRNR(Objective):
             {
                 encoder.name: nn.Parameter(initial_vectors(encoder, recipe.prompt_tokens))
                 for encoder in base.texts.encoders
+                if recipe.prompt_tokens
             }
         )
         self.base.texts.removal = dict(self.removal.items())
@@ -66,6 +67,8 @@ class LRNR(Objective):
     def caption(self, generator: torch.Generator) -> str:
         if torch.rand(1, generator=generator) < self.recipe.empty_prompt:
             return ""
+        if not self.removal:
+            return ""
         words = self.recipe.enhancers
         kept = torch.rand(len(words), generator=generator) < self.recipe.enhancer_share
         order = torch.randperm(len(words), generator=generator)
@@ -80,12 +83,14 @@ class LRNR(Objective):
     def save(self, folder: Path, step: int) -> None:
         metadata = self.metadata(step) | {"unclutter.guidance": "masg 12.5 to 1"}
         self.save_lora(folder, metadata)
+        if not self.removal:
+            return
         vectors = {name: value.detach().float().cpu() for name, value in self.removal.items()}
         learned = prompt.RemovalPrompt(vectors, self.recipe.enhancers, self.recipe.prompt_first, metadata)
         prompt.save(folder / "prompt.safetensors", learned)
 
     def sample_method(self) -> tuple[Method, str]:
-        return MASG(), removal_prompt(self.recipe.enhancers, self.recipe.prompt_first)
+        return MASG(), removal_prompt(self.recipe.enhancers, self.recipe.prompt_first) if self.removal else ""
 
 
 def removal_prompt(words: Sequence[str] = ENHANCERS, prompt_first: bool = True) -> str:

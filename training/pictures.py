@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import BinaryIO, Protocol
 
 import numpy as np
 import torch
@@ -12,14 +13,20 @@ from PIL import ExifTags, Image, ImageDraw, ImageFont, ImageOps, UnidentifiedIma
 from torch import Tensor
 
 
-def read_image(path: Path) -> Tensor:
+class Packed(Protocol):
+    """A file that lies in another, such as a shard."""
+
+    def open(self) -> BinaryIO: ...
+
+
+def read_image(path: Path | Packed) -> Tensor:
     """[1, 3, H, W] in 0..1, turned as its EXIF orientation says."""
     with _open(path) as picture:
         pixels = np.array(_eight_bits(picture).convert("RGB"), dtype=np.float32) / 255
     return rearrange(torch.from_numpy(pixels), "h w c -> 1 c h w")
 
 
-def read_mask(path: Path) -> Tensor:
+def read_mask(path: Path | Packed) -> Tensor:
     """[1, H, W] in 0..1, white = 1; of a picture with transparency, where it is transparent, as in ComfyUI."""
     with _open(path) as picture:
         picture = _eight_bits(picture)
@@ -29,7 +36,7 @@ def read_mask(path: Path) -> Tensor:
     return torch.from_numpy(pixels / 255)[None]
 
 
-def picture_size(path: Path) -> tuple[int, int]:
+def picture_size(path: Path | Packed) -> tuple[int, int]:
     """(height, width) as `read_image` gives them, from the file's header alone."""
     with _open(path) as picture:
         width, height = picture.size
@@ -58,9 +65,9 @@ def contact_sheet(path: Path, rows: list[list[tuple[str, Tensor]]], side: int = 
     _save(path, sheet)
 
 
-def _open(path: Path) -> Image.Image:
+def _open(path: Path | Packed) -> Image.Image:
     try:
-        return Image.open(path)
+        return Image.open(path if isinstance(path, Path) else path.open())
     except (FileNotFoundError, IsADirectoryError):
         raise FileNotFoundError(f"There is no picture at {path}: give the path of a PNG or JPEG file.") from None
     except (UnidentifiedImageError, OSError) as error:

@@ -82,7 +82,7 @@ class Base:
     condition_image: Literal["masked grey", "full"] = "masked grey"
     """What an inpainting network is shown: the picture with a grey hole, or all of it (LRNR)."""
     mask_pooling: Literal["max", "nearest"] = "max"
-    """How its mask channel is made; the latent is held outside of the max-pooled mask in any case."""
+    """How its mask channel is made, which is also where the latent may change; as in Removal Conditioning."""
 
     @property
     def inpaints(self) -> bool:
@@ -163,6 +163,7 @@ def remove(
     image, mask = image.to(device), mask.to(device)
     latent = base.encode(2 * image - 1)
     hole = latent_mask(mask, *latent.shape[-2:], pooling="max").to(latent)
+    free = latent_mask(mask, *latent.shape[-2:], pooling=base.mask_pooling).to(latent)
     scheduler = EulerDiscreteScheduler.from_config(base.schedule, prediction_type="sample", timestep_spacing="trailing")
     scheduler.set_timesteps(steps, device=device)
     sigmas = [float(sigma) for sigma in scheduler.sigmas]
@@ -172,8 +173,7 @@ def remove(
     size = (image.shape[-2], image.shape[-1])
     prompts = {text: base.texts.encode([text], size) for text in {positive, negative}}
     shown = image if base.condition_image == "full" else masked_grey(image, mask)
-    channel = latent_mask(mask, *latent.shape[-2:], pooling=base.mask_pooling).to(latent)
-    condition = [channel, base.encode(2 * shown - 1)] if base.inpaints else []
+    condition = [free, base.encode(2 * shown - 1)] if base.inpaints else []
 
     def denoised(x: Tensor, sigma: float, t: Tensor, text: str) -> Tensor:
         """The network's x0 for one prompt."""
@@ -187,14 +187,14 @@ def remove(
 
     for index, t in enumerate(progress(scheduler.timesteps)):
         sigma = sigmas[index]
-        x = torch.where(hole > 0, x, latent + sigma * noise)
+        x = torch.where(free > 0, x, latent + sigma * noise)
 
         def call(text: str, x: Tensor = x, sigma: float = sigma, t: Tensor = t) -> Tensor:
             return denoised(x, sigma, t, text)
 
         position = schedule_position(sigma, sigmas, steps)
         x0 = predict(base, method, call, hole, positive, negative, position, steps)
-        x0 = torch.where(hole > 0, x0, latent)
+        x0 = torch.where(free > 0, x0, latent)
         x = scheduler.step(x0, t, x).prev_sample
     return ((base.decode(x) + 1) / 2).clamp(0, 1)
 

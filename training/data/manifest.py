@@ -2,7 +2,7 @@
 
 A folder holds `manifest.jsonl`, one object a line with `source`, `target`, `mask` and optionally `effect_mask`,
 `instance_masks`, `pose`, `parsing` (paths relative to the folder), `prompt` and `name`; or it holds folders of these
-names whose files pair up by their stems.
+names whose files pair up by their stems; or webdataset shards (`shards.py`).
 """
 
 from __future__ import annotations
@@ -52,7 +52,12 @@ def read_manifest(root: Path) -> list[Sample]:
     """
     if not root.is_dir():
         raise FileNotFoundError(f"There is no folder {root}: give a folder of pairs.")
-    samples = _from_lines(root) if (root / MANIFEST).is_file() else _from_folders(root)
+    if any(root.glob("*.tar")):
+        from .shards import read_shards
+
+        samples = read_shards(root)
+    else:
+        samples = _from_lines(root) if (root / MANIFEST).is_file() else _from_folders(root)
     names = [sample.name for sample in samples]
     if (
         repeated := next((name for name in names if names.count(name) > 1), None)

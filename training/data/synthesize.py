@@ -19,7 +19,7 @@ TRIES = 20
 
 
 def synthesize(picture: Tensor, mask: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-    """Cut the object out, turn, scale and mirror it, and paste it elsewhere with a soft edge (EraDiff, section 3.2).
+    """Cut the object out, turn, scale and mirror it, and paste it elsewhere with a soft edge.
 
     Args:
         picture: [3, H, W] in 0..1, which stays as the target.

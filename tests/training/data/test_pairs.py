@@ -210,3 +210,27 @@ def test_synthesis_in_the_loader_keeps_the_source_as_the_truth(pairs):
     for row, name in enumerate(batch["name"]):
         torch.testing.assert_close(batch["target"][row], read_image(pairs / "source" / f"{name}.png")[0])
     assert (batch["source"] != batch["target"]).any()
+
+
+def test_shards_are_read_as_the_folder_they_came_from(pairs, tmp_path):
+    import webdataset
+
+    packed = tmp_path / "packed"
+    assert main(["data", "shard", str(pairs), str(packed), "--megabytes", "1"]) == 0
+    one, other = (batches(root, batch=2, size=32, seed=1) for root in (pairs, packed))
+    for _ in range(4):
+        first, second = next(one), next(other)
+        assert first["name"] == second["name"] and first["prompt"] == second["prompt"]
+        assert all(torch.equal(first[key], second[key]) for key in ("source", "target", "mask", "effect_mask"))
+    # Other tools read them too.
+    sample = next(iter(webdataset.WebDataset(str(packed / "shard-000000.tar"), shardshuffle=False)))
+    assert sample["__key__"] == "000000" and sample["source.png"] == (pairs / "source" / "000000.png").read_bytes()
+
+
+def test_a_cut_shard_and_an_incomplete_pair_are_named(pairs, tmp_path):
+    assert main(["data", "shard", str(pairs), str(tmp_path / "packed")]) == 0
+    shard = tmp_path / "packed" / "shard-000000.tar"
+    whole = shard.read_bytes()
+    shard.write_bytes(whole[:700])
+    with pytest.raises(ValueError, match="shard-000000.tar is no whole tar|lack .* of 000000"):
+        read_manifest(tmp_path / "packed")

@@ -1,0 +1,108 @@
+"""What a training wrote, in diffusers and in ComfyUI: the same picture."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from unclutter.adapters import lora, mini, prompt
+from unclutter.training.adapt import with_adapters
+from unclutter.training.data.drawn import draw_pairs
+from unclutter.training.eradiff import EraDiff, EraDiffRecipe
+from unclutter.training.evaluate import evaluate
+from unclutter.training.loop import train
+from unclutter.training.lrnr import LRNR, LRNRRecipe
+from unclutter.training.sampling import MASG, Plain, load_mini, remove
+from unclutter.training.scenes import draw_scenes
+
+STEPS, SEED = 6, 3
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A training long enough to change the picture; its LoRA is made stronger still."""
+    folder = tmp_path_factory.mktemp("trained")
+    draw_pairs(folder / "pairs", count=4)
+    shared = {"steps": 4, "batch": 2, "lora_rank": 4, "workers": 0, "sample_every": 0, "learning_rate": 0.02}
+    train(LRNRRecipe(folder / "pairs", folder / "lrnr", **shared, enhancers=("8K", "nikon")), LRNR)
+    train(EraDiffRecipe(folder / "pairs", folder / "eradiff", **shared), EraDiff)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def scene():
+    generator = torch.Generator().manual_seed(5)
+    drawn = draw_scenes(1, 64, generator)
+    return drawn.picture(), drawn.effect_mask(drawn.pick_object(generator))
+
+
+def test_adapters_change_the_picture_and_strength_0_does_not(trained, scene):
+    plain = remove(replace(load_mini(), mask_pooling="nearest"), *scene, Plain(), steps=STEPS, seed=SEED)
+    for name in ("lrnr", "eradiff"):
+        base, text = with_adapters(load_mini(), trained / name)
+        assert base.condition_image == ("full" if name == "lrnr" else "masked grey")
+        assert ("8K, nikon" in text) == (name == "lrnr")
+        assert not torch.allclose(
+            remove(base, *scene, Plain(), positive=text, steps=STEPS, seed=SEED), plain, atol=0.01
+        )
+    weak, _ = with_adapters(load_mini(), trained / "eradiff", strength=0.0)
+    torch.testing.assert_close(remove(weak, *scene, Plain(), steps=STEPS, seed=SEED), plain)
+
+
+def test_both_hosts_make_the_same_picture_with_lora_prompt_and_masg(comfy, trained, scene):
+    import comfy.sample
+    import comfy.samplers
+    import comfy.sd
+    import comfy.utils
+
+    from unclutter.nodes import host
+    from unclutter.nodes.conditioning import RemovalConditioning
+    from unclutter.nodes.guidance import MASGGuider
+
+    base, text = with_adapters(load_mini(), trained / "lrnr")
+    method = MASG(guidance=4.0)
+    in_diffusers = remove(base, *scene, method, positive=text, steps=STEPS, seed=SEED)
+
+    model, clip, vae = host.load_mini(mini.load())
+    file = comfy.utils.load_torch_file(str(trained / "lrnr" / "lora.safetensors"))
+    model, clip = comfy.sd.load_lora_for_models(model, clip, file, 1.0, 1.0)
+    learned = prompt.load(trained / "lrnr" / "prompt.safetensors")
+    positive = host.encode_with_vectors(clip, learned.vectors, "", ", ".join(learned.enhancers))
+    negative = host.encode_with_vectors(clip, {}, "", "")
+    picture, mask = scene[0].movedim(1, -1), scene[1]
+    positive, negative, latent = RemovalConditioning.execute(
+        positive, negative, vae, picture, mask, "full", "nearest", True
+    ).args
+    values = (method.guidance, method.background, method.schedule, method.cutoff)
+    guider = MASGGuider.execute(model, positive, negative, mask, *values).args[0]
+    samples = guider.sample(
+        comfy.sample.prepare_noise(latent["samples"], SEED),
+        latent["samples"],
+        comfy.samplers.sampler_object("euler"),
+        comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), "simple", STEPS),
+        denoise_mask=latent["noise_mask"],
+        disable_pbar=True,
+        seed=SEED,
+    )
+    in_comfyui = vae.decode(samples).movedim(-1, 1)
+    assert -10 * (in_comfyui - in_diffusers).square().mean().log10() >= 40
+
+
+def test_evaluation_tells_removal_from_redrawing(trained, tmp_path):
+    results = evaluate((trained / "lrnr", trained / "eradiff"), scenes=4, steps=2, sheet=tmp_path / "sheet.png")
+    names = [result.name for result in results]
+    assert names[:3] == ["mini", "mini + MASG", "mini + SRA"]
+    assert names[3:] == ["lrnr (lrnr)", "lrnr (lrnr) + MASG", "eradiff (eradiff)", "eradiff (eradiff) + SRA"]
+    assert all(0 <= result.success <= 1 and result.outside == 0 for result in results)
+    assert (tmp_path / "sheet.png").stat().st_size > 10_000
+
+
+def test_adapters_for_another_model_are_refused(trained, tmp_path):
+    foreign = lora.Lora({"unet.mid_block.to_q": lora.LoraPair(torch.ones(2, 9), torch.ones(9, 2), 2.0)})
+    lora.save(tmp_path / "lora.safetensors", foreign)
+    with pytest.raises(ValueError, match="0 of the LoRA's 1 modules fit"):
+        with_adapters(load_mini(), tmp_path)
+    (tmp_path / "lora.safetensors").write_bytes((trained / "lrnr" / "lora.safetensors").read_bytes())
+    prompt.save(tmp_path / "prompt.safetensors", prompt.RemovalPrompt({"clip_l": torch.zeros(1, 768)}))
+    with pytest.raises(ValueError, match="vectors of width .*768.*, expected 64 for clip_l"):
+        with_adapters(load_mini(), tmp_path)

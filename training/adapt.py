@@ -1,0 +1,74 @@
+"""What a training wrote, put into a base model for sampling in diffusers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..adapters import lora, prompt
+from .lrnr import removal_prompt
+from .sampling import Base
+
+
+def with_adapters(base: Base, folder: Path, strength: float = 1.0) -> tuple[Base, str]:
+    """Load `lora.safetensors` and, where there is one, `prompt.safetensors` of a training into a base model.
+
+    The base's network is changed in place.
+
+    Args:
+        strength: of the LoRA, as in ComfyUI's LoraLoader.
+
+    Returns:
+        The base, shown what the adapters were trained to see, and the prompt to remove with.
+
+    Raises:
+        FileNotFoundError: the folder holds no LoRA.
+        ValueError: the LoRA or the prompt was made for another model.
+    """
+    adapter = lora.load(folder / "lora.safetensors")
+    merge(base.unet, adapter, strength)
+    seen: dict[str, Any] = {
+        key: adapter.metadata[f"unclutter.{key}"]
+        for key in ("condition_image", "mask_pooling")
+        if f"unclutter.{key}" in adapter.metadata
+    }
+    text = ""
+    if (folder / "prompt.safetensors").is_file():
+        learned = prompt.load(folder / "prompt.safetensors")
+        for encoder in base.texts.encoders:
+            width = encoder.module.get_input_embeddings().weight.shape[1]
+            vectors = learned.vectors.get(encoder.name)
+            if vectors is None or vectors.shape[1] != width:
+                held = {name: value.shape[1] for name, value in learned.vectors.items()}
+                raise ValueError(
+                    f"The prompt in {folder} has vectors of width {held}, expected {width} for {encoder.name}: it was made "
+                    "for another model."
+                )
+        base.texts.removal = {name: value.to(base.unet.device) for name, value in learned.vectors.items()}
+        text = removal_prompt(learned.enhancers, learned.prompt_first)
+    return replace(base, **seen), text
+
+
+@torch.no_grad()
+def merge(unet: nn.Module, adapter: lora.Lora, strength: float = 1.0) -> None:
+    """Add strength · alpha / r · up @ down to the weights of a network."""
+    pairs = {module.removeprefix("unet."): pair for module, pair in adapter.pairs.items() if module.startswith("unet.")}
+    weights = dict(unet.named_parameters())
+    fitting = {
+        module
+        for module, pair in pairs.items()
+        if f"{module}.weight" in weights
+        and weights[f"{module}.weight"].shape[:2] == (pair.up.shape[0], pair.down.shape[1])
+    }
+    if len(fitting) < len(pairs) or not pairs:
+        raise ValueError(
+            f"{len(fitting)} of the LoRA's {len(pairs)} modules fit this network, expected all: it was made for another model."
+        )
+    for module, pair in pairs.items():
+        weight = weights[f"{module}.weight"]
+        update = pair.up.flatten(1).float() @ pair.down.flatten(1).float()
+        weight += (strength * pair.alpha / len(pair.down) * update).reshape(weight.shape).to(weight)
