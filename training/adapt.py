@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from ..adapters import lora, prompt
-from .lrnr import removal_prompt
 from .sampling import Base
+from .text import removal_prompt
 
 
 def with_adapters(base: Base, folder: Path, strength: float = 1.0) -> tuple[Base, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from torch import Tensor, nn
 from ..adapters import prompt
 from .recipe import Objective, Recipe, integers, noise_like
 from .sampling import MASG, Base, Method
-from .text import ENHANCERS, REMOVAL, initial_vectors
+from .text import ENHANCERS, initial_vectors, removal_prompt
 
 
 @dataclass(frozen=True)
@@ -91,9 +90,3 @@ class LRNR(Objective):
 
     def sample_method(self) -> tuple[Method, str]:
         return MASG(), removal_prompt(self.recipe.enhancers, self.recipe.prompt_first) if self.removal else ""
-
-
-def removal_prompt(words: Sequence[str] = ENHANCERS, prompt_first: bool = True) -> str:
-    """P_rmv and enhancing words as one text."""
-    parts = [REMOVAL, ", ".join(words)]
-    return " ".join(part for part in (parts if prompt_first else parts[::-1]) if part)

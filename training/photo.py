@@ -12,6 +12,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..kernels import regions, seams
+from .adapt import with_adapters
 from .checkpoints import load_checkpoint
 from .pictures import read_image, read_mask, write_image
 from .sampling import MASG, AttentiveEraser, Base, Method, Plain, SelfRectifying, load_mini, remove
@@ -24,6 +25,7 @@ def remove_photo(
     mask: tyro.conf.Positional[Path],
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])],
     base: Path | None = None,
+    adapters: Path | None = None,
     method: Name = "attentive-eraser",
     strength: float | None = None,
     prompt: str = "",
@@ -46,6 +48,7 @@ def remove_photo(
         out: the picture to write.
         base: a diffusers folder or a .safetensors checkpoint: SD 1.5, SD 2, SDXL, or their inpainting versions.
             Without one the mini model is used, which knows drawn scenes only.
+        adapters: output folder of `unclutter train` on that base; its removal prompt goes before `prompt`.
         method: masg (LRNR's guidance), attentive-eraser (AAS and SARG), sra (EraDiff's attention) or plain inpainting.
         strength: guidance in the mask (masg, 12.5), removal scale (attentive-eraser, 9), or guidance (sra, plain: 1).
         prompt: what to put in place; empty, or the background in words.
@@ -69,6 +72,9 @@ def remove_photo(
         maximum = 2 * network.native_size
     else:
         network, maximum = load_checkpoint(base, device), None
+    if adapters is not None:
+        network, learned = with_adapters(network, adapters)
+        prompt = f"{learned} {prompt}".strip()
     result = remove_region(
         network,
         picture,

@@ -88,6 +88,12 @@ class Texts:
             return encoder.module(ids, output_hidden_states=len(self.encoders) > 1)
 
 
+def removal_prompt(words: Sequence[str] = ENHANCERS, prompt_first: bool = True) -> str:
+    """P_rmv and enhancing words as one text."""
+    parts = [REMOVAL, ", ".join(words)]
+    return " ".join(part for part in (parts if prompt_first else parts[::-1]) if part)
+
+
 def initial_vectors(encoder: TextEncoder, count: int, word: str = "remove") -> Tensor:
     """[count, d]: the embedding of a word, as often as asked for (LRNR initialises its prompt from "remove")."""
     token = encoder.tokenizer(word, add_special_tokens=False).input_ids[0]

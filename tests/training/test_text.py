@@ -1,9 +1,8 @@
 import pytest
 import torch
 
-from unclutter.training.lrnr import removal_prompt
 from unclutter.training.sampling import load_mini
-from unclutter.training.text import REMOVAL, initial_vectors
+from unclutter.training.text import REMOVAL, initial_vectors, removal_prompt
 
 SIZE = (64, 64)
 
