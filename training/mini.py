@@ -117,13 +117,14 @@ def train_mini(config: MiniConfig = CPU) -> None:
     log = Log(config.output / "training_log.jsonl")
     settings = {key: value for key, value in asdict(config).items() if key not in ("output", "initial")}
     log.write(event="start", config=settings, goes_on=config.initial is not None, device=str(accelerator.device))
-    tokenizer = build_tokenizer(config.output / "tokenizer")
     if config.initial:
         base = load_mini(config.initial, str(accelerator.device))
         (encoder,) = base.texts.encoders
         shutil.copyfile(config.initial / "vae.safetensors", config.output / "vae.safetensors")
-        train_unet(config, accelerator, base.encode, base.unet, encoder.module, tokenizer, log)
+        shutil.copytree(config.initial / "tokenizer", config.output / "tokenizer", dirs_exist_ok=True)
+        train_unet(config, accelerator, base.encode, base.unet, encoder.module, encoder.tokenizer, log)
         return
+    tokenizer = build_tokenizer(config.output / "tokenizer")
     encode = train_vae(config, accelerator, log) if config.vae_channels else fit_patches(config, accelerator, log)
     train_unet(config, accelerator, encode, build_unet(config), build_text_encoder(config, tokenizer), tokenizer, log)
 
