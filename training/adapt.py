@@ -9,15 +9,25 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..adapters import lora, prompt
-from .sampling import Base
+from ..adapters import lora, mini, prompt
+from .sampling import Base, load_mini
 from .text import removal_prompt
 
 
 def with_adapters(base: Base, folder: Path, strength: float = 1.0) -> tuple[Base, str]:
-    """Load `lora.safetensors` and, where there is one, `prompt.safetensors` of a training into a base model.
+    """Load `lora.safetensors` and, where there is one, `prompt.safetensors` of a training: see `with_files`."""
+    learned = folder / "prompt.safetensors"
+    return with_files(base, folder / "lora.safetensors", learned if learned.is_file() else None, strength)
 
-    The base's network is changed in place.
+
+def with_mini_lrnr() -> tuple[Base, str]:
+    """The mini model with the LRNR adapters that come with the pack."""
+    name = "unclutter-mini-lrnr.safetensors"
+    return with_files(load_mini(), mini.FOLDER / "loras" / name, mini.FOLDER / "embeddings" / name)
+
+
+def with_files(base: Base, lora_file: Path, prompt_file: Path | None = None, strength: float = 1.0) -> tuple[Base, str]:
+    """Load a LoRA and a removal prompt into a base model, whose network is changed in place.
 
     Args:
         strength: of the LoRA, as in ComfyUI's LoraLoader.
@@ -26,10 +36,10 @@ def with_adapters(base: Base, folder: Path, strength: float = 1.0) -> tuple[Base
         The base, shown what the adapters were trained to see, and the prompt to remove with.
 
     Raises:
-        FileNotFoundError: the folder holds no LoRA.
+        FileNotFoundError: there is no such LoRA.
         ValueError: the LoRA or the prompt was made for another model.
     """
-    adapter = lora.load(folder / "lora.safetensors")
+    adapter = lora.load(lora_file)
     merge(base.unet, adapter, strength)
     seen: dict[str, Any] = {
         key: adapter.metadata[f"unclutter.{key}"]
@@ -37,15 +47,15 @@ def with_adapters(base: Base, folder: Path, strength: float = 1.0) -> tuple[Base
         if f"unclutter.{key}" in adapter.metadata
     }
     text = ""
-    if (folder / "prompt.safetensors").is_file():
-        learned = prompt.load(folder / "prompt.safetensors")
+    if prompt_file is not None:
+        learned = prompt.load(prompt_file)
         for encoder in base.texts.encoders:
             width = encoder.module.get_input_embeddings().weight.shape[1]
             vectors = learned.vectors.get(encoder.name)
             if vectors is None or vectors.shape[1] != width:
                 held = {name: value.shape[1] for name, value in learned.vectors.items()}
                 raise ValueError(
-                    f"The prompt in {folder} has vectors of width {held}, expected {width} for {encoder.name}: it was made "
+                    f"The prompt {prompt_file.name} has vectors of width {held}, expected {width} for {encoder.name}: it was made "
                     "for another model."
                 )
         base.texts.removal = {name: value.to(base.unet.device) for name, value in learned.vectors.items()}

@@ -1,4 +1,4 @@
-"""`unclutter demo`: every training-free method on drawn scenes whose true background is known."""
+"""`unclutter demo`: every method on drawn scenes whose true background is known."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from ..kernels import seams
 from ..kernels.regions import feather, grow
+from .adapt import with_mini_lrnr
 from .comfyui import PACK, ComfyServer
 from .pictures import contact_sheet, write_image
 from .sampling import MASG, AttentiveEraser, Base, Method, Plain, SelfRectifying, load_mini, remove
@@ -27,11 +28,12 @@ METHODS: dict[str, Method] = {
     "masg": MASG(guidance=6.0),
     "attentive-eraser": AttentiveEraser(removal_scale=3.0),
     "sra": SelfRectifying(),
+    "lrnr": MASG(guidance=3.0),
 }
 """Guidance as strong as the mini model bears; on SDXL the papers' 12.5 and 9 are the defaults."""
 BACKGROUND = "background"
-"""What MASG asks for: the mini model has no learned removal prompt yet."""
-GRAPHS = {"masg": "masg_mini", "attentive-eraser": "attentive_eraser_mini", "sra": "sra_mini"}
+"""What MASG asks for where no removal prompt is learned."""
+GRAPHS = {"masg": "masg_mini", "attentive-eraser": "attentive_eraser_mini", "sra": "sra_mini", "lrnr": "lrnr_mini"}
 """The shipped workflow of each method."""
 SIZE, FEATHER = 64, 1
 
@@ -76,9 +78,10 @@ def demo(
     picture, index = drawn.picture(), drawn.pick_object(generator)
     truth, mask = drawn.without(index), grow(drawn.instance_masks()[torch.arange(scenes), index], pixels=1)
     if comfyui is None:
-        base = load_mini()
+        base, (trained, learned) = load_mini(), with_mini_lrnr()
+        ways = {name: (base, "") for name in METHODS} | {"masg": (base, BACKGROUND), "lrnr": (trained, learned)}
         results = {
-            name: erase(base, picture, mask, method, steps, seed, BACKGROUND if name == "masg" else "", name)
+            name: erase(ways[name][0], picture, mask, method, steps, seed, ways[name][1], name)
             for name, method in METHODS.items()
         }
     else:

@@ -8,13 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from rich.console import Console
-from rich.table import Table
 from torch import Tensor
 from tqdm import tqdm
 
 from ..kernels.regions import grow
 from .adapt import with_adapters
+from .bench import report
 from .demo import erase
 from .pictures import contact_sheet
 from .sampling import MASG, Base, Method, Plain, SelfRectifying, load_mini
@@ -74,7 +73,16 @@ def evaluate(
         fills = [erase_scene(base, drawn, index, method, text, steps, seed) for drawn, index in batches]
         results.append(measure(name, fills, batches))
         shown[name] = fills[0]
-    report(results, f"{scenes} scenes, {steps} steps, seed {seed}, mini model", markdown)
+    rows: list[dict[str, float | str]] = [
+        {
+            "method": result.name,
+            "removed": f"{result.success:.1%}",
+            "hole PSNR, dB": result.psnr,
+            "largest change outside": f"{result.outside:.4f}",
+        }
+        for result in results
+    ]
+    report(f"{scenes} scenes, {steps} steps, seed {seed}, mini model", rows, markdown)
     if sheet:
         drawn, index = batches[0]
         pictures = {"input": drawn.picture(), **shown, "truth": drawn.without(index)}
@@ -132,16 +140,3 @@ def measure(name: str, fills: list[Tensor], batches: list[tuple[Scenes, Tensor]]
         untouched = grow(mask, pixels=2)[:, None] == 0
         outside = max(outside, ((fill - picture).abs() * untouched).max().item())
     return Result(name, torch.cat(success).float().mean().item(), torch.cat(psnr).mean().item(), outside)
-
-
-def report(results: list[Result], title: str, markdown: bool) -> None:
-    columns = ("method", "removed", "hole PSNR, dB", "largest change outside")
-    cells = [(row.name, f"{row.success:.1%}", f"{row.psnr:.2f}", f"{row.outside:.4f}") for row in results]
-    if markdown:
-        print(f"{title}\n\n| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
-        print("\n".join(f"| {' | '.join(row)} |" for row in cells))
-        return
-    table = Table(*columns, title=title)
-    for row in cells:
-        table.add_row(*row)
-    Console().print(table)
