@@ -6,12 +6,13 @@ are what `save` writes unless told otherwise.
 
 from __future__ import annotations
 
+import json
+import math
 import os
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -33,6 +34,8 @@ FACTORS = {
     ".lora_B.default.weight": "up",
     ".lora.down.weight": "down",
     ".lora.up.weight": "up",
+    ".lora_linear_layer.down.weight": "down",
+    ".lora_linear_layer.up.weight": "up",
     ".lora_down.weight": "down",
     ".lora_up.weight": "up",
     "_lora.down.weight": "down",
@@ -40,6 +43,17 @@ FACTORS = {
     ".alpha": "alpha",
 }
 """How the two factors and the alpha of a module are spelled: diffusers, peft, older diffusers (both), kohya."""
+OLD_NAMES = {
+    "attn1.to_out": "attn1.to_out.0",
+    "attn2.to_out": "attn2.to_out.0",
+    "self_attn.to_q": "self_attn.q_proj",
+    "self_attn.to_k": "self_attn.k_proj",
+    "self_attn.to_v": "self_attn.v_proj",
+    "self_attn.to_out": "self_attn.out_proj",
+}
+"""Ends of module paths that older diffusers wrote otherwise than the networks name them."""
+HEADER = "lora_adapter_metadata"
+"""Where diffusers keeps peft's config, the alpha in it."""
 NAMES = (
     "add_embedding",
     "conv_in",
@@ -98,19 +112,19 @@ class Lora:
     def rank(self) -> int:
         return max(pair.down.shape[0] for pair in self.pairs.values())
 
-    def unmatched(self, modules: Iterable[str]) -> list[str]:
-        """The modules this LoRA is for that are not among `modules` (names with their part in front)."""
-        return sorted(self.pairs.keys() - set(modules))
-
 
 def load(path: Path) -> Lora:
     """Read a LoRA in kohya's, diffusers' or peft's keys, or a mixture of them.
+
+    The alpha is the file's own where it has one, else that of peft's config, in diffusers' header or in the
+    adapter_config.json that peft writes beside its file; where there is neither, the scale is 1.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: the file is no safetensors file, or holds no LoRA, or half of one; the message counts tensors.
     """
     tensors, metadata = read_safetensors(path)
+    config = peft_config(path, metadata.pop(HEADER, None))
     found: dict[str, dict[str, Tensor]] = {}
     unknown = []
     for key, value in tensors.items():
@@ -133,12 +147,13 @@ def load(path: Path) -> Lora:
                 f"{path.name} has rank {rank} below and {factors['up'].shape[1]} above in {module}, expected one rank: "
                 "the file is damaged, get it again."
             )
-        alpha = float(factors["alpha"]) if "alpha" in factors else float(rank)
+        alpha = float(factors["alpha"]) if "alpha" in factors else configured_alpha(config, module, rank)
         pairs[module] = LoraPair(factors["down"], factors["up"], alpha)
     if not pairs or unknown:
         raise ValueError(
             f"{path.name}: {len(tensors) - len(unknown)} of {len(tensors)} tensors are LoRA factors of the SD family"
-            f"{f', {unknown[0]} is not' if unknown else ''}; expected all of them, in kohya's, diffusers' or peft's keys."
+            f"{f', {unknown[0]} is not' if unknown else ''}; expected all of them, in kohya's, diffusers' or peft's keys with "
+            "diffusers' names of blocks."
         )
     return Lora(pairs, metadata)
 
@@ -174,9 +189,30 @@ def module_of(name: str) -> str | None:
                 return None
             return part + ".".join(_SEGMENT.findall(path))
     name = name.removeprefix("base_model.model.").replace(".processor.", ".")
+    for old, new in OLD_NAMES.items():
+        if name.endswith(f".{old}"):
+            name = name.removesuffix(old) + new
     if name.startswith(PARTS):
         return name
     return f"unet.{name}" if name.startswith(("down_blocks.", "mid_block.", "up_blocks.", "conv_", "time_")) else None
+
+
+def peft_config(path: Path, header: str | None) -> dict[str, Any]:
+    """peft's config of a LoRA, its keys with or without the part (`unet.lora_alpha`); empty where there is none."""
+    beside = path.with_name("adapter_config.json")
+    if header is None and path.name.startswith("adapter_model") and beside.is_file():
+        header = beside.read_text()
+    return json.loads(header or "{}")
+
+
+def configured_alpha(config: dict[str, Any], module: str, rank: int) -> float:
+    part, _, path = module.partition(".")
+    own = {key.removeprefix(f"{part}."): value for key, value in config.items() if key.startswith(f"{part}.")} or config
+    patterns = own.get("alpha_pattern") or {}
+    alpha = next((value for name, value in patterns.items() if re.match(rf"(.*\.)?({name})$", path)), None)
+    alpha = own.get("lora_alpha", rank) if alpha is None else alpha
+    # Rank-stabilised LoRA scales by alpha / sqrt(rank).
+    return alpha * math.sqrt(rank) if own.get("use_rslora") else float(alpha)
 
 
 def kohya_name(module: str, two_encoders: bool) -> str:
@@ -200,7 +236,8 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
     except SafetensorError as error:
         raise ValueError(
-            f"{path.name} is no whole safetensors file ({error}): get it again, or convert it if it is a pickle."
+            f"{path.name} is no whole safetensors file ({error}): get it again, or convert it if it is a pickle (pickles can run "
+            "code and are not opened)."
         ) from error
 
 

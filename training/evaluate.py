@@ -73,7 +73,7 @@ def evaluate(
         fills = [erase_scene(base, drawn, index, method, text, steps, seed) for drawn, index in batches]
         results.append(measure(name, fills, batches))
         shown[name] = fills[0]
-    rows: list[dict[str, float | str]] = [
+    table: list[dict[str, float | str]] = [
         {
             "method": result.name,
             "removed": f"{result.success:.1%}",
@@ -82,7 +82,7 @@ def evaluate(
         }
         for result in results
     ]
-    report(f"{scenes} scenes, {steps} steps, seed {seed}, mini model", rows, markdown)
+    report(f"{scenes} scenes, {steps} steps, seed {seed}, mini model", table, markdown)
     if sheet:
         drawn, index = batches[0]
         pictures = {"input": drawn.picture(), **shown, "truth": drawn.without(index)}

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
 import tyro
+from PIL.Image import DecompressionBombError
 from torch import Tensor
+from torch.nn import functional as F
 from tqdm import tqdm
 
 from ..pictures import contact_sheet, read_image, read_mask
-from .manifest import Sample, read_manifest
+from .manifest import OPTIONAL, REQUIRED, Sample, read_manifest
 
 CHANGE = 8 / 255
-"""A pixel whose colour differs by more between source and target has changed."""
+"""A pixel whose colour differs by more between source and target has changed, in pictures without noise."""
+NOISE = 3
+"""... and in two photographs of one view, by more than this many times the median difference around the mask."""
 MISSED = 0.5
 """Largest share of the changed pixels that may lie outside of the mask: shadows do, objects do not."""
-SHOWN = 8
+LEAST = 0.01
+"""Least share of the mask that changes: a box around a thin object is mostly background."""
+SHOWN, SIDE = 8, 192
+"""Samples on the sheet, and the side of a picture on it in pixels."""
 
 
 def check_data(folder: tyro.conf.Positional[Path], sheet: Path | None = None) -> None:
@@ -30,33 +36,35 @@ def check_data(folder: tyro.conf.Positional[Path], sheet: Path | None = None) ->
         ValueError: something is wrong; every problem was printed.
     """
     samples = read_manifest(folder)
+    if not samples:
+        raise ValueError(f"{folder} holds no pairs, expected at least one: add pictures, or give another folder.")
     faults, rows = 0, []
     for sample in tqdm(samples, desc="checking"):
-        try:
-            layers = read_layers(sample)
-            problems = faults_of(layers)
-        except (ValueError, OSError) as error:
-            layers, problems = {}, [str(error)]
+        layers, problems = read_layers(sample)
+        problems = problems or faults_of(layers)
         for problem in problems:
             tqdm.write(f"{sample.name}: {problem}")
         faults += bool(problems)
         if sheet and layers and len(rows) < SHOWN:
-            rows.append([(f"{sample.name} {kind}", as_picture(layer)) for kind, layer in layers.items()])
+            rows.append([(f"{sample.name} {kind}", thumbnail(layer)) for kind, layer in layers.items()])
     if sheet and rows:
-        contact_sheet(sheet, rows)
-    if faults or not samples:
+        contact_sheet(sheet, rows, SIDE)
+    if faults:
         raise ValueError(f"{faults} of {len(samples)} samples in {folder} have something wrong: mend or remove them.")
     print(f"{len(samples)} samples in {folder}, all in order.")
 
 
-def read_layers(sample: Sample) -> dict[str, Tensor]:
-    layers = {"source": read_image(sample.source), "target": read_image(sample.target), "mask": read_mask(sample.mask)}
-    if sample.effect_mask:
-        layers["effect_mask"] = read_mask(sample.effect_mask)
-    for kind in ("instance_masks", "pose", "parsing"):
-        if path := getattr(sample, kind):
-            layers[kind] = read_image(path)
-    return layers
+def read_layers(sample: Sample) -> tuple[dict[str, Tensor], list[str]]:
+    """The sample's pictures that can be read, and a sentence about each that cannot."""
+    layers, problems = {}, []
+    for kind in (*REQUIRED, *OPTIONAL):
+        if (path := getattr(sample, kind)) is None:
+            continue
+        try:
+            layers[kind] = (read_mask if kind in ("mask", "effect_mask") else read_image)(path)
+        except (ValueError, OSError, DecompressionBombError) as error:
+            problems.append(f"{kind}: {error}")
+    return layers, problems
 
 
 def faults_of(layers: dict[str, Tensor]) -> list[str]:
@@ -74,9 +82,12 @@ def faults_of(layers: dict[str, Tensor]) -> list[str]:
         return ["the mask is empty, expected white where the object is"]
     if mask.all():
         return ["the mask is full, expected black around the object"]
-    changed = (layers["source"] - layers["target"]).abs().amax(dim=1)[0] > CHANGE
-    if not changed.any():
+    change = (layers["source"] - layers["target"]).abs().amax(dim=1)[0]
+    if not (change > CHANGE).any():
         return ["source and target are the same picture, expected the object to be gone in the target"]
+    changed = change > max(CHANGE, NOISE * float(change[~mask].median()))
+    if changed[mask].float().mean() < LEAST:
+        return ["next to nothing changes in the mask between source and target: it misses the object"]
     allowed = mask if "effect_mask" not in layers else mask | (layers["effect_mask"][0] > 0.5)
     missed = (changed & ~allowed).sum() / changed.sum()
     if missed > MISSED:
@@ -84,5 +95,6 @@ def faults_of(layers: dict[str, Tensor]) -> list[str]:
     return []
 
 
-def as_picture(layer: Tensor) -> Tensor:
-    return layer if layer.ndim == 4 else layer[:, None].expand(-1, 3, *torch.Size(layer.shape[-2:]))
+def thumbnail(layer: Tensor) -> Tensor:
+    picture = layer if layer.ndim == 4 else layer[:, None].repeat(1, 3, 1, 1)
+    return F.interpolate(picture, (SIDE, SIDE), mode="bicubic", antialias=True).clamp(0, 1)

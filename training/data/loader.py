@@ -77,7 +77,7 @@ class RemovalDataset(Dataset):
         """source, target [3, H, W] in 0..1; mask, effect_mask [H, W] of 0 and 1; prompt, name."""
         index, epoch = key
         sample = self.samples[index]
-        generator = torch.Generator().manual_seed((self.seed * 1_000_003 + epoch) * 1_000_003 + index)
+        generator = seeded((self.seed * 1_000_003 + epoch) * 1_000_003 + index)
         source, target = read_image(sample.source), read_image(sample.target)
         mask = (read_mask(sample.mask) > 0.5).float()
         effect = mask if sample.effect_mask is None else (read_mask(sample.effect_mask) > 0.5).float()
@@ -92,8 +92,9 @@ class RemovalDataset(Dataset):
             source, target, mask = (picture[None] for picture in made)
             effect = mask
         height, width = self.bucket[index]
-        source, target = (fit(picture, height, width) for picture in (source, target))
-        mask, effect = (fit_mask(one, height, width) for one in (mask, effect))
+        rows, columns = window(mask, height, width)
+        source, target = (fit(picture[..., rows, columns], height, width) for picture in (source, target))
+        mask, effect = (fit_mask(one[..., rows, columns], height, width) for one in (mask, effect))
         low, high = self.dilation
         share = low + (high - low) * torch.rand(1, generator=generator).item()
         if share > 0 and mask.any():
@@ -129,7 +130,7 @@ class BucketBatches(Sampler[list[tuple[int, int]]]):
             epoch, skip = epoch + 1, 0
 
     def epoch(self, epoch: int) -> list[list[tuple[int, int]]]:
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
+        generator = seeded(self.seed * 1_000_003 + epoch)
         found = []
         for group in self.groups.values():
             order = torch.randperm(len(group), generator=generator).tolist()
@@ -164,6 +165,26 @@ def batches(
         dataset, batch_sampler=BucketBatches(dataset, batch, seed, start), num_workers=workers, pin_memory=False
     )
     return iter(loader)
+
+
+def window(mask: Tensor, height: int, width: int) -> tuple[slice, slice]:
+    """The rows and columns of a picture that make the shape height×width: those that hold most of the object in
+    mask [1, H, W], and of these the nearest to the middle."""
+    scale = max(height / mask.shape[-2], width / mask.shape[-1])
+    found = []
+    for axis, side in ((-2, height), (-1, width)):
+        marked = (mask[0] > 0).sum(dim=-3 - axis)
+        length = min(len(marked), math.ceil(side / scale))
+        sums = F.pad(marked.cumsum(0), (1, 0))
+        held = sums[length:] - sums[:-length]
+        starts = (held == held.max()).nonzero()[:, 0]
+        start = int(starts[(starts - (len(marked) - length) / 2).abs().argmin()])
+        found.append(slice(start, start + length))
+    return found[0], found[1]
+
+
+def seeded(number: int) -> torch.Generator:
+    return torch.Generator().manual_seed(number % 2**63)
 
 
 def fit(picture: Tensor, height: int, width: int) -> Tensor:

@@ -1,17 +1,18 @@
 """Pairs for training: which picture goes with which, in one format for every recipe.
 
 A folder holds `manifest.jsonl`, one object a line with `source`, `target`, `mask` and optionally `effect_mask`,
-`instance_masks`, `pose`, `parsing` (paths relative to the folder), `prompt` and `name`; or it holds folders of these
-names whose files pair up by their stems; or webdataset shards (`shards.py`).
+`instance_masks`, `pose`, `parsing` (paths relative to the folder), `prompt` and `name` (else the source's path without
+its suffix); or it holds webdataset shards (`shards.py`); or folders of these names whose files pair up by their stems.
 """
 
 from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 MANIFEST = "manifest.jsonl"
 REQUIRED = ("source", "target", "mask")
@@ -52,19 +53,17 @@ def read_manifest(root: Path) -> list[Sample]:
     """
     if not root.is_dir():
         raise FileNotFoundError(f"There is no folder {root}: give a folder of pairs.")
-    if any(root.glob("*.tar")):
+    if (root / MANIFEST).is_file():
+        samples = _from_lines(root)
+    elif any(root.glob("*.tar")):
         from .shards import read_shards
 
         samples = read_shards(root)
     else:
-        samples = _from_lines(root) if (root / MANIFEST).is_file() else _from_folders(root)
-    names = [sample.name for sample in samples]
-    if (
-        repeated := next((name for name in names if names.count(name) > 1), None)
-        if len(set(names)) < len(names)
-        else None
-    ):
-        raise ValueError(f"{root} names {repeated} more than once, expected each name once: rename one.")
+        samples = _from_folders(root)
+    for name, count in Counter(sample.name for sample in samples).most_common(1):
+        if count > 1:
+            raise ValueError(f"{root} names {name} more than once, expected each name once: rename one.")
     return sorted(samples, key=lambda sample: sample.name)
 
 
@@ -77,13 +76,14 @@ def write_manifest(root: Path, samples: Iterable[Sample]) -> None:
         prompt = {} if sample.prompt is None else {"prompt": sample.prompt}
         lines.append(json.dumps({"name": sample.name, **entry, **prompt}))
     temporary = root / f".{MANIFEST}.part"
-    temporary.write_text("\n".join(lines) + "\n")
+    temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     os.replace(temporary, root / MANIFEST)
 
 
 def _from_lines(root: Path) -> list[Sample]:
     samples = []
-    for number, line in enumerate((root / MANIFEST).read_text().splitlines(), start=1):
+    # Not splitlines: JSON's text may hold U+2028, which is a line's end there.
+    for number, line in enumerate((root / MANIFEST).read_text(encoding="utf-8-sig").split("\n"), start=1):
         if not line.strip():
             continue
         where = f"{root / MANIFEST}, line {number}"
@@ -91,13 +91,18 @@ def _from_lines(root: Path) -> list[Sample]:
             entry = json.loads(line)
         except json.JSONDecodeError as error:
             raise ValueError(f"{where} is no JSON ({error}): expected one object a line.") from None
-        if not isinstance(entry, dict) or (missing := [key for key in REQUIRED if key not in entry]):
+        if not isinstance(entry, dict) or (missing := [key for key in REQUIRED if entry.get(key) is None]):
             what = f"lacks {', '.join(missing)}" if isinstance(entry, dict) else "is no object"
             raise ValueError(f"{where} {what}: expected source, target and mask.")
         if unknown := entry.keys() - {"name", "prompt", *REQUIRED, *OPTIONAL}:
             raise ValueError(f"{where} has {', '.join(sorted(unknown))}, expected {', '.join((*REQUIRED, *OPTIONAL))}.")
+        prompt, name = entry.get("prompt"), entry.get("name")
+        if not all(isinstance(value, str | None) for value in (prompt, name)):
+            raise ValueError(f"{where} has the prompt {prompt!r} and the name {name!r}, expected text.")
         paths = {key: _inside(root, entry[key], where) for key in (*REQUIRED, *OPTIONAL) if entry.get(key) is not None}
-        samples.append(Sample(name=str(entry.get("name", paths["source"].stem)), prompt=entry.get("prompt"), **paths))
+        samples.append(
+            Sample(name or PurePosixPath(entry["source"]).with_suffix("").as_posix(), prompt=prompt, **paths)
+        )
     return samples
 
 
@@ -105,7 +110,8 @@ def _inside(root: Path, value: object, where: str) -> Path:
     if not isinstance(value, str):
         raise ValueError(f"{where} has {value!r} for a path, expected text.")
     path = root / value
-    if not path.resolve().is_relative_to(root.resolve()):
+    # realpath, as resolve raises on links in a circle.
+    if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root)):
         raise ValueError(f"{where} names {value}, which is outside of the folder: keep all files inside of it.")
     return path
 
@@ -116,15 +122,7 @@ def _from_folders(root: Path) -> list[Sample]:
             f"{root} has no {MANIFEST} and no folder {', '.join(missing)}: expected a manifest, or folders source, target "
             "and mask whose files have the same names."
         )
-    files = {
-        kind: {
-            path.stem: _inside(root, path.relative_to(root).as_posix(), str(root / kind))
-            for path in sorted((root / kind).iterdir())
-            if path.suffix.lower() in SUFFIXES
-        }
-        for kind in (*REQUIRED, *OPTIONAL)
-        if (root / kind).is_dir()
-    }
+    files = {kind: _by_stem(root, root / kind) for kind in (*REQUIRED, *OPTIONAL) if (root / kind).is_dir()}
     names = set().union(*(files[kind] for kind in REQUIRED))
     for kind in REQUIRED:
         if alone := sorted(names - files[kind].keys()):
@@ -135,3 +133,17 @@ def _from_folders(root: Path) -> list[Sample]:
         Sample(name, prompt=None, **{kind: paths[name] for kind, paths in files.items() if name in paths})
         for name in sorted(names)
     ]
+
+
+def _by_stem(root: Path, folder: Path) -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        # Hidden files are what a stopped run or macOS left.
+        if path.suffix.lower() not in SUFFIXES or path.name.startswith("."):
+            continue
+        if path.stem in found:
+            raise ValueError(
+                f"{folder} holds {found[path.stem].name} and {path.name}, expected one of them: remove one."
+            )
+        found[path.stem] = _inside(root, path.relative_to(root).as_posix(), str(folder))
+    return found

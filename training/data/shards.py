@@ -12,7 +12,7 @@ import os
 import shutil
 import tarfile
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import tyro
 from tqdm import tqdm
@@ -29,10 +29,17 @@ class Member:
     offset: int
     size: int
 
+    @property
+    def suffix(self) -> str:
+        return PurePosixPath(self.name).suffix
+
     def open(self) -> io.BytesIO:
+        return io.BytesIO(self.read_bytes())
+
+    def read_bytes(self) -> bytes:
         with self.tar.open("rb") as file:
             file.seek(self.offset)
-            return io.BytesIO(file.read(self.size))
+            return file.read(self.size)
 
     def __str__(self) -> str:
         return f"{self.tar}/{self.name}"
@@ -59,8 +66,12 @@ def write_shards(
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     with ShardWriter(str(temporary / "shard-%06d.tar"), maxsize=megabytes * 2**20, verbose=0) as writer:
-        for sample in tqdm(samples, desc="packing"):
-            entry: dict[str, object] = {"__key__": sample.name, "json": {"prompt": sample.prompt}}
+        for number, sample in enumerate(tqdm(samples, desc="packing")):
+            # A key ends at its first dot, and a name may have some.
+            entry: dict[str, object] = {
+                "__key__": f"{number:06}",
+                "json": {"name": sample.name, "prompt": sample.prompt},
+            }
             for kind in (*REQUIRED, *OPTIONAL):
                 if (path := getattr(sample, kind)) is not None:
                     entry[f"{kind}{path.suffix.lower()}"] = path.read_bytes()
@@ -75,21 +86,40 @@ def read_shards(root: Path) -> list[Sample]:
     Raises:
         ValueError: a tar is damaged, or a pair in it incomplete.
     """
-    found: dict[str, dict] = {}
+    samples = []
     for path in sorted(root.glob("*.tar")):
         try:
-            with tarfile.open(path) as tar:
-                for member in tar:
-                    key, _, kind = member.name.partition(".")
-                    entry = found.setdefault(key, {})
-                    if kind == "json":
-                        entry["prompt"] = json.load(tar.extractfile(member) or io.BytesIO(b"{}")).get("prompt")
-                    else:
-                        entry[kind.partition(".")[0]] = Member(path, member.name, member.offset_data, member.size)
+            with tarfile.open(path, "r:") as tar:
+                samples += _read_shard(path, tar)
         except (tarfile.TarError, EOFError) as error:
             raise ValueError(f"{path} is no whole tar file ({error}): pack the set again.") from None
+    return samples
+
+
+def _read_shard(path: Path, tar: tarfile.TarFile) -> list[Sample]:
+    found: dict[str, dict] = {}
+    for member in tar:
+        if not member.isfile():
+            continue
+        folder, _, file = member.name.removeprefix("./").rpartition("/")
+        stem, _, kind = file.partition(".")
+        entry = found.setdefault(f"{folder}/{stem}".lstrip("/"), {})
+        content = Member(path, member.name, member.offset_data, member.size)
+        if kind != "json":
+            entry[kind.partition(".")[0]] = content
+            continue
+        try:
+            values = json.loads(content.read_bytes())
+        except ValueError as error:
+            raise ValueError(f"{content} is no JSON ({error}): pack the set again.") from None
+        if not isinstance(values, dict) or not all(isinstance(values.get(k), str | None) for k in ("name", "prompt")):
+            raise ValueError(f"{content} is no object with the texts name and prompt: pack the set again.")
+        entry |= {key: values[key] for key in ("name", "prompt") if values.get(key) is not None}
     for key, entry in found.items():
         if missing := [kind for kind in REQUIRED if kind not in entry]:
-            raise ValueError(f"The shards in {root} lack {', '.join(missing)} of {key}: pack the set again.")
-    kinds = (*REQUIRED, *OPTIONAL, "prompt")
-    return [Sample(key, **{kind: entry[kind] for kind in kinds if kind in entry}) for key, entry in found.items()]
+            raise ValueError(f"{path} lacks {', '.join(missing)} of {key}: pack the set again.")
+    kinds = ("name", *REQUIRED, *OPTIONAL, "prompt")
+    return [
+        Sample(**{"name": key, **{kind: entry[kind] for kind in kinds if kind in entry}})
+        for key, entry in found.items()
+    ]

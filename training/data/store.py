@@ -1,8 +1,8 @@
 """`unclutter data store`: cluttered scenes in which one of many look-alikes is gone (LRNR's STORE data set).
 
-Tile: a grid of one picture of a large object, one cell of which shows the clean picture. Scatter: cut-outs over a
-background, at least one of them more than once, one removed. Layers are blended by alpha with a soft edge, and objects
-darken what lies below them; source and target are painted from the same layers in the same order.
+Tile: a grid of one picture of a large object, one cell of which shows the clean picture, the seams blended by a
+Laplacian pyramid. Scatter: cut-outs over a background by feathered alpha, at least one of them more than once, one
+removed; objects darken what lies below them. Source and target are painted from the same layers in the same order.
 """
 
 from __future__ import annotations
@@ -16,31 +16,29 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from einops import rearrange
-from kornia.filters import gaussian_blur2d
 from kornia.geometry.transform import resize, warp_affine
-from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from ..pictures import contact_sheet, read_image, read_mask, write_image
+from ..pictures import contact_sheet, read_image, write_image
+from .blend import join_tiles, paint, visible_parts
 from .loader import fit, fit_mask
-from .manifest import SUFFIXES, Sample, write_manifest
+from .manifest import Sample, write_manifest
+from .sources import Pictures, find_pictures, large_frame, read_cutout
 
 GRID = (2, 5)
-SEAM = (3, 8)
-"""Width of the cross-fade between tiles, in pixels."""
-LARGE = 0.1
-"""Least share of a frame that its object covers to be tiled, where there are such frames."""
 OBJECTS = (3, 12)
 SCALE = (0.08, 0.35)
 """Longest side of a cut-out, as a share of the scene's side."""
 ROTATION = 30.0
 VISIBLE = 0.5
 """Least share of the removed object that other objects leave to be seen."""
-CHANGE = 2 / 255
+EDGE = 0.05
+"""Where the removed object covers at least this share of a pixel, its mask does too: no rim of it stays outside."""
+CHANGE = 2
+"""Of 255: what cameras' noise makes of two frames of one view is no change."""
 KINDS = ("source", "target", "mask", "effect_mask", "instance_masks")
 SHOWN = 8
 
@@ -54,7 +52,7 @@ class StoreConfig:
     backgrounds: Path | None = None
     """Scatter: folder of pictures without a main object."""
     cutouts: Path | None = None
-    """Scatter: folder of objects, PNG or WebP with transparency around them."""
+    """Scatter: folder of objects, PNG or WebP with transparency around them, or folders image/ and mask/ in it."""
     frames: Path | None = None
     """Tile: folder with occupied/ and clean/, the same view with and without an object, and mask/ (else the difference)."""
     count: int = 1000
@@ -90,28 +88,21 @@ class Scene:
     instances: Tensor
 
 
-@dataclass(frozen=True)
-class Pictures:
-    """The folder's files, sorted by name: the order is part of what the seed decides."""
-
-    backgrounds: list[Path]
-    cutouts: list[Path]
-    frames: list[tuple[Path, Path, Path | None]]
-
-
 def store(config: StoreConfig) -> None:
     """Make a STORE set; what is there from a run that was stopped is kept.
 
     Raises:
         ValueError: a folder is empty, a picture cannot be used, or the output holds a set of other settings.
     """
-    pictures = find_pictures(config)
+    pictures = find_pictures(config.backgrounds, config.cutouts, config.frames)
     settings = json.loads(json.dumps({**asdict(config), "output": None, "workers": None, "count": None}, default=str))
     config.output.mkdir(parents=True, exist_ok=True)
     note = config.output / "store.json"
     if note.exists() and json.loads(note.read_text()) != settings:
         raise ValueError(f"{config.output} holds a set made with other settings (store.json): give another folder.")
-    note.write_text(json.dumps(settings, indent=2) + "\n")
+    temporary = note.with_name(".store.json.part")
+    temporary.write_text(json.dumps(settings, indent=2) + "\n")
+    os.replace(temporary, note)
     missing = [
         index for index in range(config.count) if not all(path.exists() for path in files(config, index).values())
     ]
@@ -133,7 +124,13 @@ def store(config: StoreConfig) -> None:
 
 def run(job: functools.partial, indices: list[int], workers: int) -> Iterator[None]:
     if workers == 1:
-        yield from map(job, indices)
+        threads = torch.get_num_threads()
+        # Sums over several threads may round otherwise than those of the processes below.
+        torch.set_num_threads(1)
+        try:
+            yield from map(job, indices)
+        finally:
+            torch.set_num_threads(threads)
         return
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context, initializer=torch.set_num_threads, initargs=(1,)) as pool:
@@ -147,7 +144,8 @@ def make(config: StoreConfig, pictures: Pictures, index: int) -> None:
     tiled = torch.rand(1, generator=generator).item() < tile_share
     scene = tile(config, pictures, generator) if tiled else scatter(config, pictures, generator)
     # Compared as they are written, in 8 bits.
-    effect = ((scene.source - scene.target).abs().amax(dim=0) > CHANGE).float()
+    written = [(picture * 255).round() for picture in (scene.source, scene.target)]
+    effect = ((written[0] - written[1]).abs().amax(dim=0) > CHANGE).float()
     layers = {
         "source": scene.source,
         "target": scene.target,
@@ -161,33 +159,21 @@ def make(config: StoreConfig, pictures: Pictures, index: int) -> None:
 
 def tile(config: StoreConfig, pictures: Pictures, generator: torch.Generator) -> Scene:
     """A grid of one occupied frame in which one cell is clean."""
-    frames = large_frames(tuple(pictures.frames))
-    occupied, clean, mask = read_frame(*frames[integer(0, len(frames) - 1, generator)])
-    cells = integer(*GRID, generator)
-    seam = min(integer(*SEAM, generator), config.size // cells // 4)
-    gone = integer(0, cells * cells - 1, generator)
-    side = -(-config.size // cells) + seam
+    occupied, clean, mask = large_frame(pictures.frames, generator)
+    count = integer(*GRID, generator)
+    side = -(-config.size // count)
+    row, column = divmod(integer(0, count * count - 1, generator), count)
     occupied, clean = fit(occupied, side, side)[0], fit(clean, side, side)[0]
     mask = fit_mask(mask, side, side)[0]
-    # Cells overlap by a seam, across which one fades into the next.
-    ramp = torch.ones(side)
-    ramp[:seam] = torch.arange(1, seam + 1) / (seam + 1)
-    ramp = ramp * ramp.flip(0)
-    weight = ramp[:, None] * ramp[None, :]
-    whole = side * cells
-    sums = torch.zeros(2, 3, whole, whole)
-    weights, instances, hole = torch.zeros(whole, whole), torch.zeros(whole, whole), torch.zeros(whole, whole)
-    for cell in range(cells * cells):
-        rows, columns = (slice(at * (side - seam), at * (side - seam) + side) for at in divmod(cell, cells))
-        for layer, picture in enumerate((occupied, clean if cell == gone else occupied)):
-            sums[layer, :, rows, columns] += picture * weight
-        weights[rows, columns] += weight
-        instances[rows, columns] = torch.where(mask > 0, cell + 1.0, instances[rows, columns])
-        if cell == gone:
-            hole[rows, columns] = mask
+    cells = occupied.repeat(count, count, 1, 1, 1)
+    source = join_tiles(cells)
+    cells[row, column] = clean
+    target = join_tiles(cells)
+    numbers = torch.arange(1.0, count * count + 1).reshape(count, count)
+    instances = rearrange(numbers[..., None, None] * mask, "rows columns h w -> (rows h) (columns w)")
+    hole = (instances == numbers[row, column]).float()
     size = config.size
-    source, target = (sums / weights.clamp(min=1e-6))[..., :size, :size]
-    return Scene(source, target, hole[:size, :size], instances[:size, :size])
+    return Scene(source[:, :size, :size], target[:, :size, :size], hole[:size, :size], instances[:size, :size])
 
 
 def scatter(config: StoreConfig, pictures: Pictures, generator: torch.Generator) -> Scene:
@@ -205,21 +191,23 @@ def scatter(config: StoreConfig, pictures: Pictures, generator: torch.Generator)
     for kind in kinds.tolist():
         # Copies of a cut-out are of about one size, as things of one kind are.
         own = scale * uniform(0.85, 1.15, generator) if kind == int(kinds[0]) else uniform(*SCALE, generator)
-        layers.append(place(read_cutout(pictures.cutouts[kind]), size, own * size, generator))
+        layers.append(place(read_cutout(*pictures.cutouts[kind], size // 2), size, own * size, generator))
     order = torch.randperm(count, generator=generator).tolist()
     layers, repeated = [layers[i] for i in order], [place for place, i in enumerate(order) if i < copies]
-    visible = visible_parts(torch.stack([layer[3] for layer in layers]))
-    area = torch.stack([layer[3].sum() for layer in layers]).clamp(min=1)
-    seen = visible.sum(dim=(1, 2)) / area
-    open_ones = [i for i in repeated if seen[i] > VISIBLE] or [max(repeated, key=lambda i: float(seen[i]))]
+    seen = visible_shares(layers)
+    if not (open_ones := [i for i in repeated if seen[i] > VISIBLE]):
+        # All copies are hidden: the one that is seen best comes to the front.
+        layers.append(layers.pop(max(repeated, key=lambda i: seen[i])))
+        open_ones = [count - 1]
     gone = open_ones[integer(0, len(open_ones) - 1, generator)]
+    visible = visible_parts(torch.stack([layer[3] for layer in layers]))
     shadows = light if config.shadows else None
     source = paint(background, layers, shadows)
     target = paint(background, [layer for i, layer in enumerate(layers) if i != gone], shadows)
     instances = torch.zeros(size, size)
     for number, part in enumerate(visible, start=1):
         instances = torch.where(part > 0.5, float(number), instances)
-    return Scene(source, target, (visible[gone] > 0.5).float(), instances)
+    return Scene(source, target, (visible[gone] > EDGE).float(), instances)
 
 
 def place(cutout: Tensor, size: int, longest: float, generator: torch.Generator) -> Tensor:
@@ -237,103 +225,10 @@ def place(cutout: Tensor, size: int, longest: float, generator: torch.Generator)
     return warp_affine(small, torch.cat([matrix, shift[:, None]], dim=1)[None], (size, size))[0].clamp(0, 1)
 
 
-def paint(background: Tensor, layers: list[Tensor], light: Tensor | None) -> Tensor:
-    """Layers [4, H, W] over a background [3, H, W], each darkening what is below it on the side away from the light."""
-    canvas = background
-    for layer in layers:
-        if light is not None:
-            canvas = canvas * (1 - contact_shadow(layer[3], light))
-        canvas = canvas * (1 - layer[3]) + layer[:3]
-    return canvas.clamp(0, 1)
-
-
-def contact_shadow(alpha: Tensor, light: Tensor) -> Tensor:
-    """How much light an object of coverage `alpha` [H, W] takes from the ground, 0..0.45."""
-    reach = float(alpha.sum().sqrt())
-    sigma = max(1.0, 0.06 * reach)
-    kernel = 2 * round(2.5 * sigma) + 1
-    across, down = (round(float(part) * 0.1 * reach) for part in light)
-    moved = torch.roll(alpha, (down, across), dims=(0, 1))
-    return 0.45 * gaussian_blur2d(moved[None, None], (kernel, kernel), (sigma, sigma), border_type="constant")[0, 0]
-
-
-def visible_parts(alphas: Tensor) -> Tensor:
-    """What later layers leave of each: [K, H, W]."""
-    covered = torch.zeros_like(alphas[0])
-    parts = []
-    for alpha in alphas.flip(0):
-        parts.append(alpha * (1 - covered))
-        covered = torch.maximum(covered, alpha)
-    return torch.stack(parts[::-1])
-
-
-def find_pictures(config: StoreConfig) -> Pictures:
-    def listed(folder: Path | None, what: str) -> list[Path]:
-        if folder is None:
-            return []
-        found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES) if folder.is_dir() else []
-        if not found:
-            raise ValueError(f"{folder} holds no pictures, expected {what}: give another folder.")
-        return found
-
-    frames = []
-    if config.frames:
-        occupied = listed(config.frames / "occupied", "frames with an object")
-        clean = {path.stem: path for path in listed(config.frames / "clean", "the same frames without it")}
-        masks = {path.stem: path for path in sorted((config.frames / "mask").glob("*"))}
-        if alone := [path.name for path in occupied if path.stem not in clean]:
-            raise ValueError(
-                f"{config.frames / 'clean'} lacks {alone[0]} ({len(alone)} such): expected one for each frame."
-            )
-        frames = [(path, clean[path.stem], masks.get(path.stem)) for path in occupied]
-    backgrounds = listed(config.backgrounds, "backgrounds")
-    return Pictures(backgrounds, listed(config.cutouts, "cut-outs with transparency"), frames)
-
-
-@functools.lru_cache(maxsize=1)
-def large_frames(frames: tuple[tuple[Path, Path, Path | None], ...]) -> list[tuple[Path, Path, Path | None]]:
-    """Those whose object is large; all where none is."""
-    return [frame for frame in frames if read_frame(*frame)[2].mean() >= LARGE] or list(frames)
-
-
-@functools.lru_cache(maxsize=16)
-def read_frame(occupied: Path, clean: Path, mask: Path | None) -> tuple[Tensor, Tensor, Tensor]:
-    """[1, 3, H, W] twice, and the object's mask [1, H, W]."""
-    with_object, without = read_image(occupied), read_image(clean)
-    if with_object.shape != without.shape:
-        raise ValueError(
-            f"{occupied.name} is {with_object.shape[-1]}x{with_object.shape[-2]} and its clean frame "
-            f"{without.shape[-1]}x{without.shape[-2]}, expected one size: make them equal."
-        )
-    if mask is not None:
-        hole = (read_mask(mask) > 0.5).float()
-    else:
-        change = gaussian_blur2d((with_object - without).abs().amax(dim=1, keepdim=True), (9, 9), (2.0, 2.0))
-        hole = (change[:, 0] > 0.08).float()
-    if hole.shape[-2:] != with_object.shape[-2:] or not hole.any():
-        raise ValueError(
-            f"The mask of {occupied.name} is empty or of another size: expected white where the object is."
-        )
-    return with_object, without, hole
-
-
-@functools.lru_cache(maxsize=64)
-def read_cutout(path: Path) -> Tensor:
-    """[4, h, w]: colours times alpha, and alpha, cropped to the object, its edge softened by a pixel."""
-    with Image.open(path) as picture:
-        pixels = torch.from_numpy(np.array(picture.convert("RGBA"), dtype=np.float32) / 255)
-    colours, alpha = pixels[..., :3], pixels[..., 3]
-    if alpha.min() == 1:
-        raise ValueError(f"{path.name} has no transparency, expected a cut-out: remove its background first.")
-    ys, xs = (alpha > 0.5).nonzero(as_tuple=True)
-    if not len(ys):
-        raise ValueError(f"{path.name} is transparent all over, expected an object: leave it out.")
-    box = slice(int(ys.min()), int(ys.max()) + 1), slice(int(xs.min()), int(xs.max()) + 1)
-    alpha = torch.nn.functional.pad(alpha[box], (2, 2, 2, 2))
-    colours = torch.nn.functional.pad(rearrange(colours[box], "h w c -> c h w"), (2, 2, 2, 2))
-    # Never above the drawn alpha: what lies behind it in the file is no colour of the object.
-    alpha = torch.minimum(alpha, gaussian_blur2d(alpha[None, None], (3, 3), (0.8, 0.8))[0, 0])
-    return torch.cat([colours * alpha, alpha[None]])
+def visible_shares(layers: list[Tensor]) -> list[float]:
+    """The share of each object that those over it leave to be seen."""
+    alphas = torch.stack([layer[3] for layer in layers])
+    return (visible_parts(alphas).sum(dim=(1, 2)) / alphas.sum(dim=(1, 2)).clamp(min=1)).tolist()
 
 
 def files(config: StoreConfig, index: int) -> dict[str, Path]:

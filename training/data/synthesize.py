@@ -19,7 +19,7 @@ TRIES = 20
 
 
 def synthesize(picture: Tensor, mask: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-    """Cut the object out, turn, scale and mirror it, and paste it elsewhere with a soft edge.
+    """Cut the object out, turn, scale and mirror it, and paste it elsewhere by feathered alpha.
 
     Args:
         picture: [3, H, W] in 0..1, which stays as the target.
@@ -36,7 +36,8 @@ def synthesize(picture: Tensor, mask: Tensor, generator: torch.Generator) -> tup
     height, width = mask.shape
     ys, xs = mask.nonzero(as_tuple=True)
     centre = torch.stack([xs.float().mean(), ys.float().mean()])
-    alpha = gaussian_blur2d(mask[None, None], (5, 5), (1.0, 1.0))
+    # Soft on the inner side alone: outside of it lies the background of its old place, which would show as a fringe.
+    alpha = torch.minimum(mask, gaussian_blur2d(mask[None, None], (5, 5), (1.0, 1.0)))
     layers = torch.cat([picture[None], alpha, mask[None, None]], dim=1)
     best, least = layers, math.inf
     for _ in range(TRIES):

@@ -7,6 +7,8 @@ import torch
 from PIL import Image, ImageDraw
 
 from unclutter.training.cli import main
+from unclutter.training.data import store as store_module
+from unclutter.training.data.blend import contact_shadow, join_tiles
 from unclutter.training.data.manifest import read_manifest
 from unclutter.training.data.store import StoreConfig, store
 from unclutter.training.pictures import read_image, read_mask
@@ -101,6 +103,54 @@ def test_shadows_are_a_choice(config):
     for one, other in zip(read_manifest(only.output), read_manifest(config.output.with_name("without")), strict=True):
         assert read_mask(one.effect_mask).sum() > 1.1 * read_mask(other.effect_mask).sum()
         assert torch.equal(read_mask(one.mask), read_mask(other.mask))
+
+
+def test_the_removed_object_is_never_hidden(config, monkeypatch):
+    monkeypatch.setattr(store_module, "SCALE", (0.9, 0.9))
+    monkeypatch.setattr(store_module, "OBJECTS", (3, 3))
+    store(replace(config, tile_share=0.0, count=10, shadows=False))
+    for sample in read_manifest(config.output):
+        source, target, mask = layers(sample)
+        assert mask.float().mean() > 0.25
+        assert (source - target)[:, ~mask].abs().max() < 0.06
+
+
+def test_a_shadow_stays_at_its_object():
+    alpha = torch.zeros(64, 64)
+    alpha[40:, 40:] = 1
+    shadow = contact_shadow(alpha, torch.tensor([1.0, 1.0]))
+    assert shadow[45:, 45:].min() > 0.15 and shadow[:37].max() == 0 and shadow[:, :37].max() == 0
+
+
+def test_seams_between_tiles_are_soft_and_tiles_keep_their_middle():
+    slope = torch.linspace(0.1, 0.9, 32).expand(3, 32, 32)
+    joined = join_tiles(slope.expand(3, 3, 3, 32, 32))
+    assert joined.shape == (3, 96, 96)
+    assert joined.diff(dim=2).abs().max() < 0.5 * 0.8
+    torch.testing.assert_close(joined[:, 40:56, 46:50], slope[:, :16, 14:18], atol=0.02, rtol=0)
+    torch.testing.assert_close(join_tiles(torch.full((2, 2, 3, 13, 13), 0.3)), torch.full((3, 26, 26), 0.3))
+
+
+def test_opaque_objects_come_with_masks(folders, config):
+    for kind in ("image", "mask"):
+        (folders / "cutouts" / kind).mkdir()
+    for path in sorted((folders / "cutouts").glob("*.png")):
+        cutout = Image.open(path)
+        cutout.getchannel("A").save(folders / "cutouts/mask" / path.name)
+        cutout.convert("RGB").save(folders / "cutouts/image" / f"{path.stem}.jpg", quality=100, subsampling=0)
+    masked = replace(config, tile_share=0.0, count=3)
+    store(masked)
+    transparent = replace(masked, output=config.output.with_name("transparent"), cutouts=folders / "transparent")
+    (folders / "transparent").mkdir()
+    for path in (folders / "cutouts").glob("*.png"):
+        path.rename(folders / "transparent" / path.name)
+    store(transparent)
+    for one, other in zip(read_manifest(masked.output), read_manifest(transparent.output), strict=True):
+        assert torch.equal(read_mask(one.mask), read_mask(other.mask))
+        assert (read_image(one.source) - read_image(other.source)).abs().mean() < 0.01
+    (folders / "cutouts/mask/red.png").unlink()
+    with pytest.raises(ValueError, match=r"mask lacks red\.jpg"):
+        store(replace(masked, output=config.output.with_name("lacking")))
 
 
 @pytest.mark.parametrize(
