@@ -48,7 +48,7 @@ class LoadRemovalPrompt(io.ComfyNode):
                 io.String.Input(
                     "background",
                     default="",
-                    tooltip="More words, at the end: what is to be seen in the hole. Empty as trained.",
+                    tooltip="More words, after the quality words: what is to be seen in the hole. Empty as trained.",
                 ),
                 io.String.Input("negative_text", default="", tooltip="The negative prompt in words. Empty as trained."),
             ],
@@ -57,13 +57,18 @@ class LoadRemovalPrompt(io.ComfyNode):
                 io.Conditioning.Output(
                     "NEGATIVE",
                     display_name="negative",
-                    tooltip="negative_text, after PowerPaint's object prompt where the file has one.",
+                    tooltip="negative_text, with PowerPaint's object prompt behind it where the file has one.",
                 ),
                 io.String.Output(
                     "INFO", display_name="info", tooltip="How the file was trained, and what goes with it."
                 ),
             ],
         )
+
+    @classmethod
+    def fingerprint_inputs(cls, file: str, **_: Any) -> int:
+        """A file that a new training wrote over is read again."""
+        return Path(host.embedding_path(file)).stat().st_mtime_ns
 
     @classmethod
     def execute(
@@ -73,11 +78,11 @@ class LoadRemovalPrompt(io.ComfyNode):
             raise ValueError("clip is empty: the checkpoint holds no text encoder, load one with Load CLIP.")
         learned = prompt.load(Path(host.embedding_path(file)))
         first = learned.prompt_first if order == "as trained" else order == "prompt first"
-        words = ", ".join(learned.enhancers) if enhancers else ""
+        words = f"{', '.join(learned.enhancers) if enhancers else ''} {background}".strip()
         before, after = ("", words) if first else (words, "")
         return io.NodeOutput(
-            host.encode_with_vectors(clip, learned.vectors, before, f"{after} {background}".strip()),
-            host.encode_with_vectors(clip, learned.negative, "", negative_text),
+            host.encode_with_vectors(clip, learned.vectors, before, after),
+            host.encode_with_vectors(clip, learned.negative, negative_text, ""),
             describe(learned),
         )
 

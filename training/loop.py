@@ -154,7 +154,7 @@ def optimizer_step(
 
 
 def row_generator(seed: int, step: int, row: int) -> torch.Generator:
-    return torch.Generator().manual_seed((seed * 1_000_003 + step) * 65_537 + row)
+    return torch.Generator().manual_seed(((seed * 1_000_003 + step) * 65_537 + row) % 2**63)
 
 
 def load_base(recipe: Recipe, accelerator: Accelerator) -> Base:

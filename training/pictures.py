@@ -30,6 +30,8 @@ def read_mask(path: Path | Packed) -> Tensor:
     """[1, H, W] in 0..1, white = 1; of a picture with transparency, where it is transparent, as in ComfyUI."""
     with _open(path) as picture:
         picture = _eight_bits(picture)
+        if picture.has_transparency_data:  # of a palette, too
+            picture = picture.convert("RGBA")
         pixels = np.array(picture.convert("L"), dtype=np.float32)
         if "A" in picture.getbands() and (alpha := np.array(picture.getchannel("A"))).min() < 255:
             pixels = 255 - alpha.astype(np.float32)
@@ -70,12 +72,12 @@ def _open(path: Path | Packed) -> Image.Image:
         return Image.open(path if isinstance(path, Path) else path.open())
     except (FileNotFoundError, IsADirectoryError):
         raise FileNotFoundError(f"There is no picture at {path}: give the path of a PNG or JPEG file.") from None
-    except (UnidentifiedImageError, OSError) as error:
+    except (UnidentifiedImageError, Image.DecompressionBombError, OSError) as error:
         raise ValueError(f"{path} cannot be read as a picture ({error}): expected a PNG or JPEG file.") from None
 
 
 def _eight_bits(picture: Image.Image) -> Image.Image:
-    """The whole picture, upright, in a mode that Pillow converts without cutting off: 16-bit greys are scaled."""
+    """The whole picture, upright, in a mode that Pillow converts without cutting off: 16-bit greys and floats of 0..1 are scaled."""
     try:
         picture.load()
     except (OSError, SyntaxError) as error:  # Pillow raises SyntaxError on a broken PNG
@@ -84,7 +86,8 @@ def _eight_bits(picture: Image.Image) -> Image.Image:
         ) from None
     picture = ImageOps.exif_transpose(picture)
     if picture.mode.startswith("I") or picture.mode == "F":
-        return Image.fromarray((np.asarray(picture, dtype=np.float32) / 257).round().clip(0, 255).astype(np.uint8))
+        scale = 255 if picture.mode == "F" else 1 / 257
+        return Image.fromarray((np.asarray(picture, dtype=np.float32) * scale).round().clip(0, 255).astype(np.uint8))
     return picture
 
 

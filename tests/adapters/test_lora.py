@@ -1,3 +1,6 @@
+import json
+import math
+
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -58,13 +61,46 @@ def test_what_other_trainers_write_is_read(tmp_path, down, up):
     assert lora.load(tmp_path / "a.safetensors").pairs.keys() == {f"unet.{path}"}
 
 
-def test_the_processor_keys_of_old_diffusers_are_read(tmp_path):
-    key = "unet.mid_block.attentions.0.transformer_blocks.0.attn1.processor.to_q_lora"
+@pytest.mark.parametrize(
+    ("old", "module"),
+    [
+        ("unet.mid_block.x.attn1.processor.to_q_lora", "unet.mid_block.x.attn1.to_q"),
+        ("unet.mid_block.x.attn2.processor.to_out_lora", "unet.mid_block.x.attn2.to_out.0"),
+        ("text_encoder.x.self_attn.to_out_lora", "text_encoder.x.self_attn.out_proj"),
+        ("text_encoder.x.self_attn.k_proj.lora_linear_layer", "text_encoder.x.self_attn.k_proj"),
+    ],
+)
+def test_the_names_of_old_diffusers_are_those_of_todays_modules(tmp_path, old, module):
     save_file(
-        {f"{key}.down.weight": torch.ones(2, 6), f"{key}.up.weight": torch.ones(5, 2)}, tmp_path / "a.safetensors"
+        {f"{old}.down.weight": torch.ones(2, 6), f"{old}.up.weight": torch.ones(5, 2)}, tmp_path / "a.safetensors"
     )
-    (module,) = lora.load(tmp_path / "a.safetensors").pairs
-    assert module == "unet.mid_block.attentions.0.transformer_blocks.0.attn1.to_q"
+    assert lora.load(tmp_path / "a.safetensors").pairs.keys() == {module}
+
+
+@pytest.mark.parametrize(
+    ("config", "alpha"),
+    [
+        ({"lora_alpha": 8}, 8.0),
+        ({"lora_alpha": 8, "alpha_pattern": {"to_q": 3}}, 3.0),
+        ({"lora_alpha": 8, "alpha_pattern": {"to_k": 3}}, 8.0),
+        ({"lora_alpha": 8, "use_rslora": True}, 8.0 * math.sqrt(2)),
+    ],
+)
+def test_the_alpha_in_pefts_config_counts(tmp_path, config, alpha):
+    """diffusers keeps it in the header, peft in a file beside; a LoRA read without it is too weak or too strong."""
+    path = "mid_block.attentions.0.transformer_blocks.0.attn1.to_q"
+    down, up = torch.ones(2, 6), torch.ones(5, 2)
+    header = {"lora_adapter_metadata": json.dumps({f"unet.{key}": value for key, value in config.items()})}
+    keys = (f"unet.{path}.lora_A.weight", f"unet.{path}.lora_B.weight")
+    save_file(dict(zip(keys, (down, up), strict=True)), tmp_path / "a.safetensors", header)
+    keys = (f"base_model.model.{path}.lora_A.weight", f"base_model.model.{path}.lora_B.weight")
+    save_file(dict(zip(keys, (down, up), strict=True)), tmp_path / "adapter_model.safetensors")
+    (tmp_path / "adapter_config.json").write_text(json.dumps(config))
+    for name in ("a", "adapter_model"):
+        adapter = lora.load(tmp_path / f"{name}.safetensors")
+        assert adapter.pairs[f"unet.{path}"].alpha == alpha
+        # Written again, the old config must not scale the new file once more.
+        assert "lora_adapter_metadata" not in adapter.metadata
 
 
 def test_one_file_may_mix_styles(adapter, tmp_path):

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from unclutter.adapters import lora, mini, prompt
 from unclutter.training.sampling import load_mini
@@ -42,7 +42,7 @@ def test_both_hosts_encode_a_learned_prompt_alike(embeddings, clip, first):
     ((context, _),), ((negative, _),), _ = load(clip, "p.safetensors", background="red disc", negative="blue ring")
     texts = load_mini().texts
     texts.removal = learned.vectors
-    text = f"{REMOVAL} 8K, nikon red disc" if first else f"8K, nikon {REMOVAL} red disc"
+    text = f"{REMOVAL} 8K, nikon red disc" if first else f"8K, nikon red disc {REMOVAL}"
     torch.testing.assert_close(context, texts.encode([text], (64, 64)).context, atol=1e-4, rtol=0)
     torch.testing.assert_close(negative, texts.encode(["blue ring"], (64, 64)).context, atol=1e-4, rtol=0)
 
@@ -54,6 +54,47 @@ def test_core_reads_the_same_file_by_name(embeddings, clip):
     ((ours, _),), ((empty, _),), _ = load(clip, "p.safetensors")
     torch.testing.assert_close(ours, stock)
     assert not torch.allclose(stock, empty, atol=1e-2)
+
+
+def tiny_clip(family, folder):
+    """SD's text encoders and core's tokenizers for them, three layers of width 32 with random weights."""
+    import comfy.sd
+    import comfy.sd1_clip
+    import comfy.sdxl_clip
+    from comfy.supported_models_base import ClipTarget
+    from comfy.text_encoders import sd2_clip
+
+    from unclutter.tests.nodes import tiny
+
+    target = {
+        "SD1.5": (comfy.sd1_clip.SD1Tokenizer, comfy.sd1_clip.SD1ClipModel),
+        "SD2": (sd2_clip.SD2Tokenizer, sd2_clip.SD2ClipModel),
+        "SDXL": (comfy.sdxl_clip.SDXLTokenizer, comfy.sdxl_clip.SDXLClipModel),
+    }[family]
+    size = {"num_hidden_layers": 3, "hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 2}
+    options = {f"{name}_model_config": size for name in ("clip_l", "clip_g", "clip_h")}
+    clip = comfy.sd.CLIP(ClipTarget(*target), str(folder), model_options={"dtype": torch.float32, **options})
+    tiny.fill(clip.cond_stage_model, 0)
+    for name in clip.tokenize(""):
+        getattr(clip.tokenizer, f"clip_{name}").embedding_size = 32
+    return clip
+
+
+@pytest.mark.parametrize(
+    ("family", "encoders"), [("SD1.5", ["clip_l"]), ("SD2", ["clip_h"]), ("SDXL", ["clip_l", "clip_g"])]
+)
+def test_each_family_encodes_as_core_does(embeddings, family, encoders):
+    clip = tiny_clip(family, embeddings)
+    learned = prompt.RemovalPrompt({name: vectors(2, 32, seed) for seed, name in enumerate(encoders)}, ("8K", "nikon"))
+    prompt.save(embeddings / "p.safetensors", learned)
+    ours, negative, _ = load(clip, "p.safetensors", negative="red disc")
+    for (context, more), text in ((ours[0], "embedding:p 8K, nikon"), (negative[0], "red disc")):
+        ((expected, extra),) = clip.encode_from_tokens_scheduled(clip.tokenize(text))
+        torch.testing.assert_close(context, expected)
+        torch.testing.assert_close(more["pooled_output"], extra["pooled_output"])
+    ((without, _),) = clip.encode_from_tokens_scheduled(clip.tokenize("8K, nikon"))
+    for with_prompt, without_it in zip(ours[0][0].split(32, -1), without.split(32, -1), strict=True):
+        assert not torch.allclose(with_prompt, without_it, atol=1e-2)
 
 
 def test_words_and_order_are_the_users_choice(embeddings, clip):
@@ -74,13 +115,13 @@ def test_powerpaints_task_prompts_are_for_and_against(embeddings, clip):
         {"text_model.embeddings.token_embedding.wrapped.weight": torch.zeros(9, 64), **tasks},
         embeddings / "pp.safetensors",
     )
-    ((positive, _),), ((negative, _),), info = load(clip, "pp.safetensors")
+    ((positive, _),), ((negative, _),), info = load(clip, "pp.safetensors", background="red disc", negative="ring")
     texts = load_mini().texts
     texts.removal = {"clip_l": tasks[f"{table}P_ctxt"]}
-    expected = texts.encode([f"empty scene blur {REMOVAL}"], (64, 64)).context
+    expected = texts.encode([f"empty scene blur red disc {REMOVAL}"], (64, 64)).context
     torch.testing.assert_close(positive, expected, atol=1e-4, rtol=0)
     texts.removal = {"clip_l": tasks[f"{table}P_obj"]}
-    torch.testing.assert_close(negative, texts.encode([REMOVAL], (64, 64)).context, atol=1e-4, rtol=0)
+    torch.testing.assert_close(negative, texts.encode([f"ring {REMOVAL}"], (64, 64)).context, atol=1e-4, rtol=0)
     assert "10 × 64" in info
 
 
@@ -111,7 +152,8 @@ def test_a_truncated_file_and_a_pickle_are_refused(embeddings, clip):
     save_file({"clip_l": vectors()}, embeddings / "p.safetensors")
     (embeddings / "cut.safetensors").write_bytes((embeddings / "p.safetensors").read_bytes()[:200])
     torch.save({"clip_l": vectors()}, embeddings / "pickle.safetensors")
-    for name in ("cut.safetensors", "pickle.safetensors"):
+    (embeddings / "empty.safetensors").touch()
+    for name in ("cut.safetensors", "pickle.safetensors", "empty.safetensors"):
         with pytest.raises(ValueError, match="no whole safetensors file"):
             load(clip, name)
 
@@ -143,3 +185,80 @@ def test_core_applies_every_pair_of_our_lora(comfy, tmp_path):
     changed = after["middle_block.1.transformer_blocks.0.attn1.to_q.weight"]
     expected = before[f"{name}.weight"] + 2 * pairs[f"unet.{name}"].up @ pairs[f"unet.{name}"].down
     torch.testing.assert_close(changed, expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.fixture
+def run(comfy_server):
+    """Runs a graph {node: (class, inputs)} in a real server and reads what its node "save" wrote."""
+
+    def run(name, **nodes):
+        folder = comfy_server.base_directory / "output" / "test_prompt"
+        for _, inputs in nodes.values():
+            if "filename_prefix" in inputs:
+                inputs["filename_prefix"] = f"test_prompt/{name}"
+        comfy_server.post(
+            {key: {"class_type": kind, "inputs": inputs, "_meta": {}} for key, (kind, inputs) in nodes.items()}
+        )
+        return load_file(max(folder.glob(f"{name}_0*"), key=lambda file: file.name))
+
+    return run
+
+
+def test_the_stock_loader_applies_every_pair_of_a_lora(comfy_server, run):
+    """Counted in the weights that the stock ModelSave writes after LoraLoader, for every kind of module."""
+    network = load_mini().unet
+    kinds = (torch.nn.Linear, torch.nn.Conv2d)
+    pairs = {}
+    for name, module in network.named_modules():
+        if isinstance(module, kinds):
+            out, inner, *kernel = module.weight.shape
+            pairs[f"unet.{name}"] = lora.LoraPair(
+                torch.ones(2, inner, *kernel), torch.ones(out, 2, *[1] * len(kernel)), 1.0
+            )
+    lora.save(comfy_server.base_directory / "models" / "loras" / "every.safetensors", lora.Lora(pairs))
+    mini_model = ("UnclutterLoadMini", {})
+    loader = {"model": ["mini", 0], "clip": ["mini", 1], "lora_name": "every.safetensors"}
+    strengths = {"strength_model": 1.0, "strength_clip": 0.0}
+    save = {"filename_prefix": ""}
+    plain = run("plain", mini=mini_model, save=("ModelSave", {"model": ["mini", 0], **save}))
+    patched = run(
+        "patched",
+        mini=mini_model,
+        lora=("LoraLoader", loader | strengths),
+        save=("ModelSave", {"model": ["lora", 0], **save}),
+    )
+    changed = {key for key in plain if not torch.equal(plain[key], patched[key])}
+    assert len(changed) == len(pairs) > 100
+    for key in changed:  # alpha / rank · up @ down = 1/2 · 2
+        torch.testing.assert_close(patched[key] - plain[key], torch.ones_like(plain[key]), atol=1e-3, rtol=0)
+
+
+def test_the_stock_text_node_and_ours_sample_alike_and_a_new_file_is_read(comfy_server, run):
+    folder = comfy_server.base_directory / "models" / "embeddings"
+
+    def sample(name, text):
+        return run(
+            name,
+            mini=("UnclutterLoadMini", {}),
+            text=text,
+            empty=("CLIPTextEncode", {"clip": ["mini", 1], "text": ""}),
+            latent=("EmptyLatentImage", {"width": 64, "height": 64, "batch_size": 1}),
+            sampler=(
+                "KSampler",
+                {"model": ["mini", 0], "positive": ["text", 0], "negative": ["empty", 0], "latent_image": ["latent", 0]}
+                | {"seed": 1, "steps": 2, "cfg": 4.0, "sampler_name": "euler", "scheduler": "normal", "denoise": 1.0},
+            ),
+            save=("SaveLatent", {"samples": ["sampler", 0], "filename_prefix": ""}),
+        )["latent_tensor"]
+
+    def stock(text):
+        return "CLIPTextEncode", {"clip": ["mini", 1], "text": text}
+
+    choices = {"enhancers": True, "order": "as trained", "background": "", "negative_text": ""}
+    ours = ("UnclutterLoadRemovalPrompt", {"clip": ["mini", 1], "file": "mine.safetensors", **choices})
+    prompt.save(folder / "mine.safetensors", prompt.RemovalPrompt({"clip_l": vectors()}, ("8K", "nikon")))
+    first = sample("first", ours)
+    torch.testing.assert_close(first, sample("stock", stock("embedding:mine 8K, nikon")), atol=1e-4, rtol=1e-4)
+    assert not torch.allclose(first, sample("words", stock("8K, nikon")), atol=1e-2)
+    prompt.save(folder / "mine.safetensors", prompt.RemovalPrompt({"clip_l": vectors(seed=9)}, ("8K", "nikon")))
+    assert not torch.allclose(first, sample("second", ours), atol=1e-2)

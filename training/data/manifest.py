@@ -12,7 +12,7 @@ import os
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 MANIFEST = "manifest.jsonl"
 REQUIRED = ("source", "target", "mask")
@@ -96,18 +96,16 @@ def _from_lines(root: Path) -> list[Sample]:
             raise ValueError(f"{where} {what}: expected source, target and mask.")
         if unknown := entry.keys() - {"name", "prompt", *REQUIRED, *OPTIONAL}:
             raise ValueError(f"{where} has {', '.join(sorted(unknown))}, expected {', '.join((*REQUIRED, *OPTIONAL))}.")
-        prompt, name = entry.get("prompt"), entry.get("name")
-        if not all(isinstance(value, str | None) for value in (prompt, name)):
-            raise ValueError(f"{where} has the prompt {prompt!r} and the name {name!r}, expected text.")
+        if not isinstance(prompt := entry.get("prompt"), str | None):
+            raise ValueError(f"{where} has {prompt!r} for a prompt, expected text.")
         paths = {key: _inside(root, entry[key], where) for key in (*REQUIRED, *OPTIONAL) if entry.get(key) is not None}
-        samples.append(
-            Sample(name or PurePosixPath(entry["source"]).with_suffix("").as_posix(), prompt=prompt, **paths)
-        )
+        name = os.path.splitext(entry["source"])[0] if entry.get("name") is None else str(entry["name"])
+        samples.append(Sample(name, prompt=prompt, **paths))
     return samples
 
 
 def _inside(root: Path, value: object, where: str) -> Path:
-    if not isinstance(value, str):
+    if not isinstance(value, str) or not value:
         raise ValueError(f"{where} has {value!r} for a path, expected text.")
     path = root / value
     # realpath, as resolve raises on links in a circle.

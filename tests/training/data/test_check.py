@@ -52,13 +52,13 @@ def box(top, left, height, width):
 
 
 def test_noise_between_two_photographs_is_no_fault(tmp_path, photographs, check):
-    write_pair(tmp_path, *photographs, box(88, 88, 24, 24))
+    write_pair(tmp_path, photographs[0], photographs[1], box(88, 88, 24, 24))
     code, output = check(tmp_path)
     assert code == 0 and "all in order" in output
 
 
 def test_in_noise_a_mask_that_misses_the_object_is_found(tmp_path, photographs, check):
-    write_pair(tmp_path, *photographs, box(10, 10, 40, 40))
+    write_pair(tmp_path, photographs[0], photographs[1], box(10, 10, 40, 40))
     code, output = check(tmp_path)
     assert code == 1 and "it misses the object" in output
 

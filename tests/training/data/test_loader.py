@@ -31,8 +31,9 @@ def test_an_object_at_the_edge_of_a_panorama_is_kept(tmp_path, left, upright):
     item = dataset[(0, 0)]
     height, width = bucket_of(size[1], size[0], 64)
     assert item["source"].shape == (3, height, width)
-    # Nothing of the object is cut off, and the mask is still where it is.
-    assert item["mask"].sum() == pytest.approx((20 * max(height, width) / 128) ** 2, rel=0.25)
+    # Nothing of the object is cut off; a mask's edge moves out by less than a pixel on each side.
+    side = 20 * min(height, width) / 64
+    assert int(side) ** 2 <= item["mask"].sum() <= (side + 2) ** 2
     red = (item["source"] - item["target"]).abs().amax(dim=0) > 0.5
     assert red.any() and not (red & (item["mask"] == 0)).any()
 

@@ -12,7 +12,7 @@ from unclutter.training.data.drawn import draw_pairs
 from unclutter.training.data.loader import BucketBatches, RemovalDataset, batches, bucket_of, buckets, fit_mask
 from unclutter.training.data.manifest import read_manifest
 from unclutter.training.data.synthesize import synthesize
-from unclutter.training.pictures import picture_size, read_image
+from unclutter.training.pictures import picture_size, read_image, read_mask
 
 
 @pytest.fixture
@@ -115,6 +115,12 @@ def test_pictures_of_every_kind_are_read_right(tmp_path):
     turned.save(tmp_path / "turned.jpg", exif=turned.getexif())
     assert read_image(tmp_path / "turned.jpg").shape == (1, 3, 6, 3)
     assert picture_size(tmp_path / "turned.jpg") == (6, 3)
+    Image.fromarray(np.full((4, 4), 0.5, np.float32)).save(tmp_path / "float.tif")
+    assert read_image(tmp_path / "float.tif").mean() == pytest.approx(0.5, abs=0.01)
+    palette = Image.new("P", (2, 1))
+    palette.putdata([0, 1])
+    palette.save(tmp_path / "palette.png", transparency=1)
+    assert read_mask(tmp_path / "palette.png").flatten().tolist() == [0, 1]
     Image.new("RGB", (1, 1), "red").save(tmp_path / "one.png")
     assert read_image(tmp_path / "one.png").shape == (1, 3, 1, 1)
 
