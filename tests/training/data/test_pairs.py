@@ -118,6 +118,7 @@ def test_pictures_of_every_kind_are_read_right(tmp_path):
     Image.fromarray(np.full((4, 4), 0.5, np.float32)).save(tmp_path / "float.tif")
     assert read_image(tmp_path / "float.tif").mean() == pytest.approx(0.5, abs=0.01)
     palette = Image.new("P", (2, 1))
+    palette.putpalette([0, 0, 0, 255, 0, 0])
     palette.putdata([0, 1])
     palette.save(tmp_path / "palette.png", transparency=1)
     assert read_mask(tmp_path / "palette.png").flatten().tolist() == [0, 1]
