@@ -55,11 +55,13 @@ def from_pipeline(pipeline: Any, device: str) -> Base:
             module.to(device).eval().requires_grad_(False)
     if vae.config["force_upcast"]:
         vae.to(torch.float32)
+    # The names that ComfyUI asks embeddings for; SD 2 has OpenCLIP's ViT-H, 1,024 wide, where SD 1.5 has CLIP's ViT-L.
+    first = "clip_h" if pipeline.text_encoder.config.hidden_size == 1024 else "clip_l"
     texts = Texts(
         tuple(
             TextEncoder(name, getattr(pipeline, tokenizer), getattr(pipeline, part))
             for name, tokenizer, part in (
-                ("clip_l", "tokenizer", "text_encoder"),
+                (first, "tokenizer", "text_encoder"),
                 ("clip_g", "tokenizer_2", "text_encoder_2"),
             )
             if getattr(pipeline, part, None) is not None
