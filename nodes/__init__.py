@@ -1,4 +1,4 @@
-"""ComfyUI nodes: thin V3 classes over `kernels`. `host.py` alone touches ComfyUI's internals."""
+"""ComfyUI nodes: thin V3 classes over `kernels`. `host/` alone touches ComfyUI's internals."""
 
 from . import attention, conditioning, guidance, masks, mini, prompt
 

@@ -73,7 +73,7 @@ def allowed_packages(path: Path) -> set[str]:
     if part == "training":
         # The second host brings its own packages through the extras; ComfyUI is never one of them.
         return {name.split(".")[0] for level, name in imports_of(path) if level == 0} - COMFYUI
-    if path == ROOT / "nodes" / "host.py":
+    if path.parent == ROOT / "nodes" / "host":
         return RUNTIME | {"comfy_api"} | COMFYUI_INTERNALS
     if part in ("", "nodes"):
         return RUNTIME | {"comfy_api"}

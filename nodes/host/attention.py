@@ -1,0 +1,246 @@
+"""Self-attention by region, as wrappers and patches of one model's calls. Nothing of ComfyUI is replaced."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import comfy.ldm.modules.attention
+import comfy.model_base
+import comfy.model_management
+import comfy.patcher_extension
+import comfy.samplers
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from ...kernels import attention, guidance, regions
+from .common import for_batch, for_rows, is_flux, is_unet, position
+
+DIFFUSION_MODEL = comfy.patcher_extension.WrappersMP.DIFFUSION_MODEL
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class RegionPatch:
+    """Runs a model's self-attention by region: a wrapper around its forward pass that patches this one call.
+
+    parts           which self-attentions, of "input", "middle" and "output". FLUX has no such parts: its double-stream
+                    blocks count as input, and the single-stream blocks after them as the rest
+    start, end      the sigmas between which it works
+    settings_at     (step, steps) -> RegionSettings, with step counting up from 0; between steps it is fractional
+
+    Patches and wrappers of other packs stay in place. Where another pack has taken over a UNet's attention block by
+    itself (Perturbed-Attention Guidance in its own pass), that block is left to it.
+    """
+
+    mask: Tensor
+    parts: frozenset[str]
+    start: float
+    end: float
+    settings_at: Callable[[float, int], attention.RegionSettings]
+    cache: dict = dataclasses.field(default_factory=dict, repr=False)
+
+    def is_active(self, sigma: Tensor) -> bool:
+        return self.end <= float(sigma.max()) <= self.start
+
+    def __call__(self, executor: Any, x: Tensor, timestep: Tensor, context: Tensor, *rest: Any, **more: Any) -> Tensor:
+        options = rest[-1]
+        if self.is_active(options["sigmas"]):
+            t, steps = position(options["sigmas"], options)
+            settings = self.settings_at(steps - t, steps)
+            for_batch(self.mask, x.shape[0] // len(options["cond_or_uncond"]))
+            patch = self.patch_flux if is_flux(executor.class_obj) else self.patch_unet
+            options = patch(executor.class_obj, x, context, settings, options)
+        return executor(x, timestep, context, *rest[:-1], options, **more)
+
+    def patch_unet(
+        self, unet: Any, x: Tensor, context: Tensor, settings: attention.RegionSettings, options: dict
+    ) -> dict:
+        """Drops the object's keys before the projections where all queries of all samples drop the same ones.
+
+        That takes no replace slot and leaves the attention to the model and to other packs; else a slot is needed.
+        """
+        taken = options.get("patches_replace", {}).get("attn1", {})
+
+        def drop_keys(n: Tensor, context: Tensor, value: Tensor, extra: dict) -> tuple[Tensor, Tensor, Tensor]:
+            block = extra["block"]
+            if block[0] not in self.parts or block in taken or (*block, extra["block_index"]) in taken:
+                return n, context, value
+            height, width = extra["activations_shape"][-2:]
+            objects = self.objects(height, width, n.device)
+            check_tokens(context, objects)
+            keep = self.kept_keys(height, width, n.device)
+            if keep is None:
+                return n, context, value
+            if settings.temperature[1] != 1:
+                check_tokens(n, objects)
+                # The projection to queries has no bias: a scaled input is a scaled query.
+                n = torch.where(objects[..., None], n * settings.temperature[1], n)
+            kept = context[:, keep]
+            return n, kept, kept if value is context else value[:, keep]
+
+        def attend(q: Tensor, k: Tensor, v: Tensor, extra: dict) -> Tensor:
+            height, width = extra["activations_shape"][-2:]
+            objects = self.objects(height, width, q.device)
+            check_tokens(k, objects)
+            heads = extra["n_heads"]
+            q, k, v = (rearrange(tokens, "b n (h d) -> b h n d", h=heads) for tokens in (q, k, v))
+            core = functools.partial(
+                comfy.ldm.modules.attention.optimized_attention,
+                heads=heads,
+                attn_precision=extra["attn_precision"],
+                skip_reshape=True,
+                skip_output_reshape=True,
+                transformer_options=extra,
+            )
+            out = attention.region_attention(q, k, v, for_rows(objects, q.shape[0]), settings, core)
+            return rearrange(out, "b h n d -> b n (h d)")
+
+        if len(self.mask) == 1 and settings.object_logit == (-math.inf, -math.inf) and settings.temperature[0] == 1:
+            patches = options.get("patches", {})
+            patches = {**patches, "attn1_patch": [*patches.get("attn1_patch", []), drop_keys]}
+            return {**options, "patches": patches}
+        blocks = [("input", i) for i in range(len(unet.input_blocks))] + [("middle", 0)]
+        blocks += [("output", i) for i in range(len(unet.output_blocks))]
+        ours = {block: attend for block in blocks if block[0] in self.parts}
+        return {**options, "patches_replace": {**options.get("patches_replace", {}), "attn1": {**ours, **taken}}}
+
+    def patch_flux(
+        self, flux: Any, x: Tensor, context: Tensor, settings: attention.RegionSettings, options: dict
+    ) -> dict:
+        """Works on queries and keys after their rotation, inside each block. Tokens of the text, and of reference
+        pictures, are background."""
+        patch = flux.patch_size
+        text, height, width = context.shape[1], math.ceil(x.shape[-2] / patch), math.ceil(x.shape[-1] / patch)
+        picture = for_rows(self.objects(height, width, x.device), x.shape[0])
+
+        def attend(
+            outer: Callable | None,
+            core: Callable,
+            q: Tensor,
+            k: Tensor,
+            v: Tensor,
+            heads: int,
+            mask: Tensor | None = None,
+            skip_output_reshape: bool = False,
+            **more: Any,
+        ) -> Tensor:
+            objects = torch.nn.functional.pad(picture, (text, q.shape[2] - text - picture.shape[1]))
+            call = functools.partial(outer, core) if outer else core
+            call = functools.partial(call, heads=heads, skip_output_reshape=True, **more)
+            if mask is None:
+                out = attention.region_attention(q, k, v, objects, settings, call)
+            else:
+                out = masked_region_attention(q, k, v, mask, objects, settings, call)
+            return out if skip_output_reshape else rearrange(out, "b h n d -> b n (h d)")
+
+        def wrap(inner: Callable | None) -> Callable:
+            def block(args: dict, extra: dict) -> dict:
+                block_options = args["transformer_options"]
+                outer = block_options.get("optimized_attention_override")
+                block_options = {**block_options, "optimized_attention_override": functools.partial(attend, outer)}
+                args = {**args, "transformer_options": block_options}
+                return inner(args, extra) if inner else extra["original_block"](args)
+
+            return block
+
+        blocks = [("single_block", i) for i in range(len(flux.single_blocks))]
+        if "input" in self.parts:
+            blocks += [("double_block", i) for i in range(len(flux.double_blocks))]
+        replace = options.get("patches_replace", {})
+        taken = replace.get("dit", {})
+        return {**options, "patches_replace": {**replace, "dit": {**taken, **{b: wrap(taken.get(b)) for b in blocks}}}}
+
+    def objects(self, height: int, width: int, device: torch.device) -> Tensor:
+        """The tokens of the object in a layer of this grid, bool [masks, height*width]."""
+        key = ("objects", height, width, device)
+        if key not in self.cache:
+            self.cache[key] = regions.object_tokens(self.mask, height, width).to(device)
+        return self.cache[key]
+
+    def kept_keys(self, height: int, width: int, device: torch.device) -> Tensor | None:
+        """The tokens outside of the (only) mask, [kept]; None where there are none. Kept here, as finding them waits
+        for the device."""
+        key = ("kept", height, width, device)
+        if key not in self.cache:
+            keys = attention.background_keys(self.objects(height, width, device))
+            self.cache[key] = None if keys is None else keys[0]
+        return self.cache[key]
+
+
+def with_region_attention(model: Any, patch: RegionPatch, name: str) -> Any:
+    """A clone of the model whose every pass runs under `patch`."""
+    model = claim_attention(model, name)
+    comfy.patcher_extension.add_wrapper_with_key(
+        DIFFUSION_MODEL, "unclutter", patch, model.model_options, is_model_options=True
+    )
+    return model
+
+
+def with_removal_guidance(model: Any, patch: RegionPatch, scale: float, name: str) -> Any:
+    """A clone of the model with self-attention redirection guidance (SARG, Attentive Eraser): a second conditioned pass
+    under `patch`, whose difference to the plain one is added `scale` times on top of any CFG."""
+    model = claim_attention(model, name)
+
+    def guide(args: dict) -> Tensor:
+        if not patch.is_active(args["sigma"]):
+            return args["denoised"]
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        options = comfy.patcher_extension.copy_nested_dicts(args["model_options"])
+        comfy.patcher_extension.add_wrapper_with_key(
+            DIFFUSION_MODEL, "unclutter", patch, options, is_model_options=True
+        )
+        (erased,) = comfy.samplers.calc_cond_batch(args["model"], [args["cond"]], args["input"], args["sigma"], options)
+        plain = args["cond_denoised"]
+        return guidance.sarg(plain, erased, scale) + (args["denoised"] - plain)
+
+    model.set_model_sampler_post_cfg_function(guide)
+    return model
+
+
+def claim_attention(model: Any, name: str) -> Any:
+    """A clone marked as patched by the node `name`; a model no such node can work on is a ValueError."""
+    network = model.model.diffusion_model
+    if not (is_flux(network) or is_unet(network)) or isinstance(model.model, comfy.model_base.SVD_img2vid):
+        raise ValueError(
+            f"{name} cannot patch a model of the family {type(model.model).__name__}: "
+            "load a SD 1.5, SD 2, SDXL or FLUX.1 checkpoint (base or inpainting)."
+        )
+    if before := model.model_options.get("unclutter_attention"):
+        raise ValueError(
+            f"{name} came after {before} on the same model, and both decide what the self-attention sees: "
+            "keep one of the two nodes."
+        )
+    model = model.clone()
+    model.model_options["unclutter_attention"] = name
+    return model
+
+
+def check_tokens(tokens: Tensor, objects: Tensor) -> None:
+    if tokens.shape[1] != objects.shape[1]:
+        raise ValueError(
+            f"A layer has {tokens.shape[1]} tokens where its grid has {objects.shape[1]}: another node merged or tiled "
+            "them (ToMe, HyperTile). Remove it, or move it after this one."
+        )
+
+
+def masked_region_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: Tensor,
+    objects: Tensor,
+    settings: attention.RegionSettings,
+    call: Callable[..., Tensor],
+) -> Tensor:
+    """Region attention for the rare call that brings an N x N mask of its own (Redux on FLUX): joined with it."""
+    hides = torch.tensor([logit == -math.inf for logit in settings.object_logit], device=q.device)
+    blocked = hides[objects.long()][:, None, :, None] & objects[:, None, None, :]
+    temperature = q.new_tensor(settings.temperature)[objects.long()][:, None, :, None]
+    while mask.ndim < 4:
+        mask = mask.unsqueeze(mask.ndim - 2)
+    mask = mask & ~blocked if mask.dtype == torch.bool else mask.masked_fill(blocked, torch.finfo(mask.dtype).min)
+    return call(q * temperature, k, v, mask=mask)

@@ -1,0 +1,70 @@
+"""What every node needs of ComfyUI: where a run is, and values that fit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import comfy.ldm.flux.model
+import comfy.ldm.modules.diffusionmodules.openaimodel
+import node_helpers
+from torch import Tensor
+
+from ...kernels import guidance, regions
+
+
+def sigma_range(model: Any, start_percent: float, end_percent: float) -> tuple[float, float]:
+    """The sigmas at which core's nodes start and stop for these shares (0..1) of the noise schedule."""
+    if not 0 <= start_percent <= end_percent <= 1:
+        raise ValueError(
+            f"start_percent is {start_percent} and end_percent is {end_percent}: both lie in 0..1, the start first."
+        )
+    sampling = model.get_model_object("model_sampling")
+    return float(sampling.percent_to_sigma(start_percent)), float(sampling.percent_to_sigma(end_percent))
+
+
+def position(sigma: Tensor, transformer_options: dict) -> tuple[float, int]:
+    """Where a run is: t, counting down from `steps` to 1 and fractional between steps, and the number of steps.
+
+    It goes by the sigma, not by a count of calls: Heun, DPM++ SDE and others call the model several times a step.
+    """
+    sigmas = transformer_options["sample_sigmas"].tolist()
+    steps = len(sigmas) - 1
+    return guidance.schedule_position(float(sigma.max()), sigmas, steps), steps
+
+
+def set_condition_image(conditioning: list, latent: Tensor, mask: Tensor) -> list:
+    """A copy of the conditioning that shows an inpainting model this latent [B,C,h,w] and mask [B,1,H,W]. Models without
+    channels for them take no notice."""
+    return node_helpers.conditioning_set_values(conditioning, {"concat_latent_image": latent, "concat_mask": mask})
+
+
+def normalize_mask(mask: Tensor) -> Tensor:
+    """The pack's one normalisation, at the mask's own size: float [masks, H, W] of 0 and 1."""
+    return regions.normalize_mask(mask, 1 if mask.ndim == 2 else mask.shape[0], *mask.shape[-2:])
+
+
+def check_number(name: str, value: float, low: float, high: float) -> None:
+    """ComfyUI checks what is typed into a widget, but not what comes through a link."""
+    if not low <= value <= high:
+        raise ValueError(f"{name} is {value}: it must lie between {low} and {high}.")
+
+
+def for_batch(mask: Tensor, batch: int) -> Tensor:
+    """The mask itself, if it has one sample or one for each of the batch."""
+    if mask.shape[0] not in (1, batch):
+        raise ValueError(f"{mask.shape[0]} masks came for {batch} pictures: give one mask for all, or one for each.")
+    return mask
+
+
+def for_rows(objects: Tensor, rows: int) -> Tensor:
+    """Repeats [masks, tokens] for the rows of a call, in which the samples come once for each conditioning."""
+    return objects.repeat(rows // objects.shape[0], 1)
+
+
+def is_unet(network: Any) -> bool:
+    return isinstance(network, comfy.ldm.modules.diffusionmodules.openaimodel.UNetModel)
+
+
+def is_flux(network: Any) -> bool:
+    # FLUX.2 shares the class, with one modulation for all blocks; it is untried.
+    return type(network) is comfy.ldm.flux.model.Flux and not network.params.global_modulation
