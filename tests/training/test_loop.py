@@ -100,9 +100,9 @@ def test_a_resumed_training_ends_with_the_same_weights(quick, tmp_path):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_a_killed_training_resumes_to_the_same_weights(quick, tmp_path, number):
     killed = replace(quick, output=tmp_path / "killed", steps=100_000, save_every=1)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "unclutter.training", *command(killed)], stderr=subprocess.PIPE, text=True
-    )
+    run = [sys.executable, "-m", "unclutter.training", *command(killed)]
+    # The bits of a sum depend on the number of threads: one, as in this process.
+    process = subprocess.Popen(run, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     while not (killed.output / "state.pt").exists():
         assert process.poll() is None, process.stderr.read()
         time.sleep(0.05)
