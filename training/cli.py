@@ -78,4 +78,5 @@ COMMANDS: dict[str, Command] = {
     "data drawn": function(".data.drawn", "draw_pairs"),
     "bench attention": function(".bench", "bench_attention"),
     "bench guider": function(".bench", "bench_guider"),
+    "bench train": function(".bench_train", "bench_train"),
 }

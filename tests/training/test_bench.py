@@ -1,6 +1,7 @@
 import math
 
 from unclutter.training.bench import SETTINGS, bench_attention, bench_guider
+from unclutter.training.bench_train import bench_train
 
 
 def test_attention_table_compares_every_method(capsys):
@@ -16,3 +17,12 @@ def test_guider_table_comes_from_a_real_server(comfyui_path):
     masg, sarg = bench_guider(comfyui_path, steps=1, repeats=1)
     assert masg["step"].startswith("MASG") and sarg["step"].startswith("SARG")
     assert all(math.isfinite(row["ratio"]) for row in (masg, sarg))
+
+
+def test_training_table_compares_the_recipes_with_the_example(capsys):
+    example, *ours = bench_train(batch=2, repeats=1, markdown=True)
+    assert [row["step"] for row in ours] == ["LRNR", "EraDiff"]
+    # The example adapts the output projection as well.
+    assert all(row["trained, M"] < example["trained, M"] for row in ours)
+    assert all(row["forward passes"] > 1 and math.isfinite(row["time of the example"]) for row in ours)
+    assert "64×64 pixels, batch 2" in capsys.readouterr().out

@@ -1,3 +1,5 @@
+"""Checkpoints of the SD family on disk, with tiny random networks: sampled from, and trained."""
+
 import pytest
 import torch
 from diffusers import (
@@ -5,32 +7,38 @@ from diffusers import (
     DDIMScheduler,
     StableDiffusionInpaintPipeline,
     StableDiffusionPipeline,
+    StableDiffusionXLInpaintPipeline,
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
 )
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
-from unclutter.adapters import mini
+from unclutter.adapters import lora, mini, prompt
+from unclutter.training.adapt import with_adapters
 from unclutter.training.checkpoints import load_checkpoint
+from unclutter.training.data.drawn import draw_pairs
+from unclutter.training.eradiff import EraDiff, EraDiffRecipe
+from unclutter.training.loop import train
+from unclutter.training.lrnr import LRNR, LRNRRecipe
 from unclutter.training.photo import remove_region
 from unclutter.training.sampling import MASG, AttentiveEraser, SelfRectifying
 
 BLOCKS = ("CrossAttnDownBlock2D", "DownBlock2D"), ("UpBlock2D", "CrossAttnUpBlock2D")
 
 
-def text_encoder(tokenizer, kind=CLIPTextModel):
-    size = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 3, "num_attention_heads": 2}
+def text_encoder(tokenizer, kind=CLIPTextModel, width=32):
+    size = {"hidden_size": width, "intermediate_size": 64, "num_hidden_layers": 3, "num_attention_heads": 2}
     ids = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
     return kind(
         CLIPTextConfig(vocab_size=len(tokenizer), projection_dim=32, pad_token_id=tokenizer.pad_token_id, **size, **ids)
     )
 
 
-def save(path, family):
+def save(path, family, text_width=32):
     """A pipeline of the family with tiny random networks, as a diffusers folder."""
     torch.manual_seed(0)
     tokenizer = CLIPTokenizer.from_pretrained(mini.FOLDER / "tokenizer")
-    sdxl = family is StableDiffusionXLPipeline
+    sdxl = family in (StableDiffusionXLPipeline, StableDiffusionXLInpaintPipeline)
     extra = (
         {"addition_embed_type": "text_time", "addition_time_embed_dim": 8, "projection_class_embeddings_input_dim": 80}
         if sdxl
@@ -38,12 +46,12 @@ def save(path, family):
     )
     unet = UNet2DConditionModel(
         sample_size=8,
-        in_channels=9 if family is StableDiffusionInpaintPipeline else 4,
+        in_channels=9 if "Inpaint" in family.__name__ else 4,
         block_out_channels=(32, 64),
         down_block_types=BLOCKS[0],
         up_block_types=BLOCKS[1],
         layers_per_block=1,
-        cross_attention_dim=64 if sdxl else 32,
+        cross_attention_dim=64 if sdxl else text_width,
         attention_head_dim=2,
         **extra,
     )
@@ -59,7 +67,7 @@ def save(path, family):
         "vae": vae,
         "scheduler": scheduler,
         "tokenizer": tokenizer,
-        "text_encoder": text_encoder(tokenizer),
+        "text_encoder": text_encoder(tokenizer, width=text_width),
     }
     if sdxl:
         parts |= {"tokenizer_2": tokenizer, "text_encoder_2": text_encoder(tokenizer, CLIPTextModelWithProjection)}
@@ -81,6 +89,32 @@ def test_a_diffusers_folder_removes_from_a_photo(tmp_path, family):
         assert out.shape == picture.shape and out.isfinite().all()
         assert torch.equal(out[..., :40, :], picture[..., :40, :])
         assert not torch.equal(out, picture)
+
+
+@pytest.mark.parametrize(
+    ("family", "text_width", "encoders"),
+    [
+        (StableDiffusionInpaintPipeline, 32, {"clip_l"}),
+        (StableDiffusionInpaintPipeline, 1024, {"clip_h"}),
+        (StableDiffusionXLInpaintPipeline, 32, {"clip_l", "clip_g"}),
+    ],
+    ids=["sd15", "sd2", "sdxl"],
+)
+def test_every_family_is_trained_and_removes_with_what_it_learned(tmp_path, family, text_width, encoders):
+    save(tmp_path / "base", family, text_width)
+    draw_pairs(tmp_path / "pairs", count=2)
+    shared = {"base": tmp_path / "base", "steps": 2, "batch": 2, "lora_rank": 2, "workers": 0, "sample_every": 0}
+    train(LRNRRecipe(tmp_path / "pairs", tmp_path / "lrnr", **shared, learning_rate=0.1, enhancers=("8K",)), LRNR)
+    train(EraDiffRecipe(tmp_path / "pairs", tmp_path / "eradiff", **shared), EraDiff)
+    assert prompt.load(tmp_path / "lrnr" / "prompt.safetensors").vectors.keys() == encoders
+    pairs = lora.load(tmp_path / "eradiff" / "lora.safetensors").pairs
+    assert len(pairs) == 3 * 2 * 4  # projections, self- and cross-attention, transformer blocks
+    picture, hole = torch.rand(1, 3, 64, 64), torch.zeros(1, 64, 64)
+    hole[:, 20:40, 20:40] = 1
+    before = remove_region(load_checkpoint(tmp_path / "base", "cpu"), picture, hole, MASG(), steps=2)
+    base, text = with_adapters(load_checkpoint(tmp_path / "base", "cpu"), tmp_path / "lrnr")
+    after = remove_region(base, picture, hole, MASG(), steps=2, positive=text)
+    assert after.isfinite().all() and not torch.equal(before, after)
 
 
 def test_a_file_that_is_no_checkpoint_says_so(tmp_path):

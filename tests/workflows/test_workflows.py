@@ -58,9 +58,8 @@ def to_api(workflow, info):
 
 
 def test_every_method_has_its_graphs():
-    expected = {
-        f"{method}_{size}" for method in ("masg", "attentive_eraser", "sra", "lrnr") for size in ("mini", "sdxl")
-    }
+    methods = ("masg", "attentive_eraser", "sra", "lrnr", "eradiff")
+    expected = {f"{method}_{size}" for method in methods for size in ("mini", "sdxl")}
     assert set(NAMES) == expected == {path.stem for path in (FOLDER / "api").glob("*.json")}
 
 
