@@ -79,7 +79,7 @@ def test_every_value_is_one_the_server_takes(comfy_server, name):
             kind, *options = known[key]
             choices = kind if isinstance(kind, list) else (options[0] if options else {}).get("options")
             # Pictures and checkpoints are the user's; so is what an SDXL training made.
-            own = ("image", "ckpt_name", *(("lora_name", "file") if name == "lrnr_sdxl" else ()))
+            own = ("image", "ckpt_name", *(("lora_name", "file") if name in ("lrnr_sdxl", "eradiff_sdxl") else ()))
             if choices and not isinstance(value, list) and key not in own:
                 assert value in choices
 
