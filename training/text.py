@@ -28,6 +28,7 @@ ENHANCERS = (
     "awesome-detail",
 )
 """P_enh: the words LRNR puts beside its removal prompt."""
+KEPT_PROMPTS = 64
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,7 @@ class Texts:
 
     encoders: tuple[TextEncoder, ...]
     removal: dict[str, Tensor] = field(default_factory=dict)
+    _cache: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict, repr=False)
 
     def encode(self, prompts: Sequence[str], size: tuple[int, int]) -> Prompt:
         """Differentiable in the removal prompt.
@@ -69,12 +71,31 @@ class Texts:
         Raises:
             ValueError: a prompt asks for a removal prompt and none is there.
         """
+        if any(REMOVAL in prompt for prompt in prompts):
+            context, pooled = self._encode(prompts)
+        else:
+            context, pooled = (torch.cat(parts) for parts in zip(*map(self._kept, prompts), strict=True))
+        if len(self.encoders) == 1:
+            return Prompt(context)
+        sizes = context.new_tensor([[*size, 0, 0, *size]]).expand(len(prompts), -1)
+        return Prompt(context, {"text_embeds": pooled, "time_ids": sizes})
+
+    def _kept(self, prompt: str) -> tuple[Tensor, Tensor]:
+        """The encoders are frozen: an ordinary text is encoded once."""
+        if prompt not in self._cache:
+            while len(self._cache) >= KEPT_PROMPTS:
+                del self._cache[next(iter(self._cache))]
+            # Sampling runs in inference mode, and training cannot use what was made there.
+            with torch.inference_mode(False), torch.no_grad():
+                self._cache[prompt] = self._encode([prompt])
+        return self._cache[prompt]
+
+    def _encode(self, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """The encoders' hidden states, side by side, and the last one's pooled text (of no use where there is one)."""
         outputs = [self._run(encoder, prompts) for encoder in self.encoders]
         if len(outputs) == 1:
-            return Prompt(outputs[0].last_hidden_state)
-        context = torch.cat([output.hidden_states[-2] for output in outputs], dim=-1)
-        sizes = context.new_tensor([[*size, 0, 0, *size]]).expand(len(prompts), -1)
-        return Prompt(context, {"text_embeds": outputs[-1].text_embeds, "time_ids": sizes})
+            return outputs[0].last_hidden_state, outputs[0].pooler_output
+        return torch.cat([output.hidden_states[-2] for output in outputs], dim=-1), outputs[-1].text_embeds
 
     def _run(self, encoder: TextEncoder, prompts: Sequence[str]) -> Any:
         vectors = self.removal.get(encoder.name)

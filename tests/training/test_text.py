@@ -37,6 +37,22 @@ def test_learning_a_prompt_leaves_the_vocabulary_as_it_was(texts):
     torch.testing.assert_close(texts.encode([""], SIZE).context[0], context[1])
 
 
+def test_a_text_is_encoded_once_for_sampling_and_training_and_alike_in_any_batch(texts):
+    (encoder,) = texts.encoders
+    calls = []
+    encoder.module.register_forward_hook(lambda *_: calls.append(1))
+    with torch.inference_mode():
+        sampled = texts.encode(["red disc"], SIZE).context
+    trained = texts.encode(["", "red disc", ""], SIZE).context
+    assert torch.equal(trained[1], sampled[0]) and torch.equal(trained[0], trained[2])
+    assert not torch.allclose(trained[0], trained[1], atol=1e-3) and len(calls) == 2
+    weight = torch.ones((), requires_grad=True)
+    (weight * trained).sum().backward()  # what was made for sampling alone would refuse
+    for number in range(200):
+        texts.encode([str(number)], SIZE)
+    assert torch.equal(texts.encode(["red disc"], SIZE).context[0], sampled[0])
+
+
 def test_a_long_text_is_cut_and_still_ends(texts):
     texts.removal = {"clip_l": torch.randn(70, 64)}
     context = texts.encode([f"{'red ' * 30}{REMOVAL}"], SIZE).context
