@@ -37,6 +37,10 @@ def function(module: str, name: str) -> Command:
     return lambda arguments, prog: tyro.cli(_get(module, name), args=arguments, prog=prog)
 
 
+def configured(module: str, settings: str, name: str) -> Command:
+    return lambda arguments, prog: _get(module, name)(tyro.cli(_get(module, settings), args=arguments, prog=prog))
+
+
 def recipe(module: str, settings: str, objective: str) -> Command:
     def run(arguments: list[str], prog: str) -> None:
         chosen = tyro.cli(_get(module, settings), args=arguments, prog=prog)
@@ -70,9 +74,8 @@ COMMANDS: dict[str, Command] = {
     "train eradiff": recipe(".eradiff", "EraDiffRecipe", "EraDiff"),
     "evaluate": function(".evaluate", "evaluate"),
     "convert": function(".convert", "convert"),
-    "data store": lambda arguments, prog: _get(".data.store", "store")(
-        tyro.cli(_get(".data.store", "StoreConfig"), args=arguments, prog=prog)
-    ),
+    "data store": configured(".data.store", "StoreConfig", "store"),
+    "data verify": configured(".data.verify", "VerifyConfig", "verify_pairs"),
     "data check": function(".data.check", "check_data"),
     "data shard": function(".data.shards", "write_shards"),
     "data drawn": function(".data.drawn", "draw_pairs"),
