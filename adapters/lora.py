@@ -18,15 +18,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, tensor
 
+from .names import module_of
+
 Style = Literal["kohya", "diffusers"]
 
-KOHYA = {
-    "lora_unet_": "unet.",
-    "lora_te_": "text_encoder.",
-    "lora_te1_": "text_encoder.",
-    "lora_te2_": "text_encoder_2.",
-}
-PARTS = ("unet.", "text_encoder.", "text_encoder_2.")
 FACTORS = {
     ".lora_A.weight": "down",
     ".lora_B.weight": "up",
@@ -43,42 +38,8 @@ FACTORS = {
     ".alpha": "alpha",
 }
 """How the two factors and the alpha of a module are spelled: diffusers, peft, older diffusers (both), kohya."""
-OLD_NAMES = {
-    "attn1.to_out": "attn1.to_out.0",
-    "attn2.to_out": "attn2.to_out.0",
-    "self_attn.to_q": "self_attn.q_proj",
-    "self_attn.to_k": "self_attn.k_proj",
-    "self_attn.to_v": "self_attn.v_proj",
-    "self_attn.to_out": "self_attn.out_proj",
-}
-"""Ends of module paths that older diffusers wrote otherwise than the networks name them."""
 HEADER = "lora_adapter_metadata"
 """Where diffusers keeps peft's config, the alpha in it."""
-NAMES = (
-    "add_embedding",
-    "conv_in",
-    "conv_out",
-    "conv_shortcut",
-    "down_blocks",
-    "linear_1",
-    "linear_2",
-    "mid_block",
-    "out_proj",
-    "proj_in",
-    "proj_out",
-    "self_attn",
-    "text_model",
-    "time_emb_proj",
-    "time_embedding",
-    "to_k",
-    "to_out",
-    "to_q",
-    "to_v",
-    "transformer_blocks",
-    "up_blocks",
-)
-"""Parts of diffusers' and transformers' module paths that hold an underscore; kohya writes dots as underscores too."""
-_SEGMENT = re.compile("|".join([*(f"{name}(?=_|$)" for name in NAMES), "[qkv]_proj(?=_|$)", "[^_]+"]))
 
 
 @dataclass(frozen=True)
@@ -114,7 +75,7 @@ class Lora:
 
 
 def load(path: Path) -> Lora:
-    """Read a LoRA in kohya's, diffusers' or peft's keys, or a mixture of them.
+    """Read a LoRA in kohya's, diffusers', peft's or ComfyUI's keys, or a mixture of them.
 
     The alpha is the file's own where it has one, else that of peft's config, in diffusers' header or in the
     adapter_config.json that peft writes beside its file; where there is neither, the scale is 1.
@@ -152,8 +113,7 @@ def load(path: Path) -> Lora:
     if not pairs or unknown:
         raise ValueError(
             f"{path.name}: {len(tensors) - len(unknown)} of {len(tensors)} tensors are LoRA factors of the SD family"
-            f"{f', {unknown[0]} is not' if unknown else ''}; expected all of them, in kohya's, diffusers' or peft's keys with "
-            "diffusers' names of blocks."
+            f"{f', {unknown[0]} is not' if unknown else ''}; expected all of them, in kohya's, diffusers' or peft's keys."
         )
     return Lora(pairs, metadata)
 
@@ -178,23 +138,6 @@ def save(path: Path, lora: Lora, style: Style = "kohya") -> None:
             tensors |= {f"{module}.lora_A.weight": pair.down, f"{module}.lora_B.weight": pair.up * scale}
     header = {"format": "pt", "modelspec.sai_model_spec": "1.0.0", "unclutter.kind": "lora", **lora.metadata}
     write_safetensors(path, tensors, header)
-
-
-def module_of(name: str) -> str | None:
-    """Part and diffusers path of a module, from its name in any of the styles; None where it is none of the SD family's."""
-    for prefix, part in KOHYA.items():
-        if name.startswith(prefix):
-            path = name.removeprefix(prefix)
-            if path.startswith(("input_blocks_", "middle_block_", "output_blocks_")):
-                return None
-            return part + ".".join(_SEGMENT.findall(path))
-    name = name.removeprefix("base_model.model.").replace(".processor.", ".")
-    for old, new in OLD_NAMES.items():
-        if name.endswith(f".{old}"):
-            name = name.removesuffix(old) + new
-    if name.startswith(PARTS):
-        return name
-    return f"unet.{name}" if name.startswith(("down_blocks.", "mid_block.", "up_blocks.", "conv_", "time_")) else None
 
 
 def peft_config(path: Path, header: str | None) -> dict[str, Any]:

@@ -22,14 +22,14 @@ class Packed(Protocol):
 def read_image(path: Path | Packed) -> Tensor:
     """[1, 3, H, W] in 0..1, turned as its EXIF orientation says."""
     with _open(path) as picture:
-        pixels = np.array(_eight_bits(picture).convert("RGB"), dtype=np.float32) / 255
+        pixels = np.array(_eight_bits(picture, path).convert("RGB"), dtype=np.float32) / 255
     return rearrange(torch.from_numpy(pixels), "h w c -> 1 c h w")
 
 
 def read_mask(path: Path | Packed) -> Tensor:
     """[1, H, W] in 0..1, white = 1; of a picture with transparency, where it is transparent, as in ComfyUI."""
     with _open(path) as picture:
-        picture = _eight_bits(picture)
+        picture = _eight_bits(picture, path)
         if picture.has_transparency_data:  # of a palette, too
             picture = picture.convert("RGBA")
         pixels = np.array(picture.convert("L"), dtype=np.float32)
@@ -76,14 +76,12 @@ def _open(path: Path | Packed) -> Image.Image:
         raise ValueError(f"{path} cannot be read as a picture ({error}): expected a PNG or JPEG file.") from None
 
 
-def _eight_bits(picture: Image.Image) -> Image.Image:
+def _eight_bits(picture: Image.Image, path: Path | Packed) -> Image.Image:
     """The whole picture, upright, in a mode that Pillow converts without cutting off: 16-bit greys and floats of 0..1 are scaled."""
     try:
         picture.load()
     except (OSError, SyntaxError) as error:  # Pillow raises SyntaxError on a broken PNG
-        raise ValueError(
-            f"{getattr(picture, 'filename', 'A picture')} is damaged ({error}): get it again, or leave it out."
-        ) from None
+        raise ValueError(f"{path} is damaged ({error}): get it again, or leave it out.") from None
     picture = ImageOps.exif_transpose(picture)
     if picture.mode.startswith("I") or picture.mode == "F":
         scale = 255 if picture.mode == "F" else 1 / 257

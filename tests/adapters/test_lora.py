@@ -6,6 +6,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from unclutter.adapters import lora
+from unclutter.adapters.names import module_of
 
 MODULES = (
     "unet.down_blocks.1.attentions.0.transformer_blocks.1.attn1.to_q",
@@ -66,8 +67,9 @@ def test_what_other_trainers_write_is_read(tmp_path, down, up):
     [
         ("unet.mid_block.x.attn1.processor.to_q_lora", "unet.mid_block.x.attn1.to_q"),
         ("unet.mid_block.x.attn2.processor.to_out_lora", "unet.mid_block.x.attn2.to_out.0"),
-        ("text_encoder.x.self_attn.to_out_lora", "text_encoder.x.self_attn.out_proj"),
-        ("text_encoder.x.self_attn.k_proj.lora_linear_layer", "text_encoder.x.self_attn.k_proj"),
+        ("text_encoder.text_model.x.self_attn.to_out_lora", "text_encoder.text_model.x.self_attn.out_proj"),
+        ("text_encoder.text_model.x.k_proj.lora_linear_layer", "text_encoder.text_model.x.k_proj"),
+        ("text_encoder.encoder.layers.2.mlp.fc1.lora", "text_encoder.text_model.encoder.layers.2.mlp.fc1"),
     ],
 )
 def test_the_names_of_old_diffusers_are_those_of_todays_modules(tmp_path, old, module):
@@ -132,7 +134,10 @@ A, B = "unet.mid_block.x.to_q.lora_A.weight", "unet.mid_block.x.to_q.lora_B.weig
         ({A: torch.ones(2, 3)}, "holds down of unet.mid_block.x.to_q, expected both factors"),
         ({A: torch.ones(2, 3), B: torch.ones(3, 4)}, "rank 2 below and 4 above"),
         ({A: torch.ones(2, 3), B: torch.ones(3, 2), "odd.lora_A.weight": torch.ones(1)}, "2 of 3 tensors"),
-        ({"lora_unet_input_blocks_4_1_proj_in.alpha": torch.ones(())}, "0 of 1 tensors"),
+        ({"lora_unet_input_blocks_4_1_proj_in.alpha": torch.ones(())}, "holds alpha of .*, expected both factors"),
+        ({"lora_unet_double_blocks_0_img_attn_qkv.alpha": torch.ones(())}, "0 of 1 tensors"),
+        ({"transformer.single_transformer_blocks.0.attn.to_q.lora_A.weight": torch.ones(2, 2)}, "0 of 1 tensors"),
+        ({"lora_te1_encoder_block_0_layer_0_SelfAttention_q.alpha": torch.ones(())}, "0 of 1 tensors"),
     ],
 )
 def test_a_file_that_is_no_lora_is_counted_and_refused(tmp_path, tensors, message):
@@ -148,3 +153,71 @@ def test_a_failed_write_leaves_the_file_as_it_was(adapter, tmp_path):
     with pytest.raises(TypeError):
         lora.save(path, lora.Lora(adapter.pairs, {"steps": 3}))  # type: ignore[dict-item]
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("ldm", "module"),
+    [
+        (
+            "input_blocks_4_1_transformer_blocks_0_attn1_to_q",
+            "down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_q",
+        ),
+        ("output_blocks_5_2_conv", "up_blocks.1.upsamplers.0.conv"),
+        ("middle_block_2_emb_layers_1", "mid_block.resnets.1.time_emb_proj"),
+        ("input_blocks_3_0_op", "down_blocks.0.downsamplers.0.conv"),
+        ("label_emb_0_2", "add_embedding.linear_2"),
+    ],
+)
+@pytest.mark.parametrize("prefix", ["lora_unet_", "diffusion_model."])
+def test_ldms_names_are_read(tmp_path, prefix, ldm, module):
+    """What kohya's SDXL trainer and ComfyUI write."""
+    name = prefix + ldm
+    save_file(
+        {f"{name}.lora_down.weight": torch.ones(2, 6), f"{name}.lora_up.weight": torch.ones(5, 2)},
+        tmp_path / "a.safetensors",
+    )
+    assert lora.load(tmp_path / "a.safetensors").pairs.keys() == {f"unet.{module}"}
+
+
+UNETS = {
+    "sd15 and sd2": ([2, 2, 2, 2], [1, 2, 4, 4], [1, 1, 1, 1, 1, 1, 0, 0], 1, [1] * 9 + [0] * 3),
+    "sdxl": ([2, 2, 2], [1, 2, 4], [0, 0, 2, 2, 10, 10], 10, [0, 0, 0, 2, 2, 2, 10, 10, 10]),
+}
+
+
+@pytest.mark.parametrize("family", UNETS)
+def test_every_module_that_comfyui_knows_by_ldms_name_is_read(comfy, family):
+    import comfy.utils
+
+    blocks, widths, down, middle, up = UNETS[family]
+    ldm_of = comfy.utils.unet_to_diffusers(
+        {
+            "num_res_blocks": blocks,
+            "channel_mult": widths,
+            "transformer_depth": down,
+            "transformer_depth_middle": middle,
+            "transformer_depth_output": up,
+        }
+    )
+    weights = {
+        path.removesuffix(".weight"): ldm.removesuffix(".weight")
+        for path, ldm in ldm_of.items()
+        if path.endswith(".weight") and "norm" not in path and "class_embedding" not in path
+    }
+    assert len(weights) > 250
+    for path, ldm in weights.items():
+        assert module_of(f"lora_unet_{ldm.replace('.', '_')}") == f"unet.{path}"
+        assert module_of(f"diffusion_model.{ldm}") == f"unet.{path}"
+        assert module_of(f"lora_unet_{path.replace('.', '_')}") == f"unet.{path}"
+
+
+def test_kohyas_text_encoders_are_read():
+    for name in lora_names("text_model.encoder.layers.11"):
+        flat = name.replace(".", "_")
+        assert module_of(f"lora_te_{flat}") == module_of(f"lora_te1_{flat}") == f"text_encoder.{name}"
+        assert module_of(f"lora_te2_{flat}") == f"text_encoder_2.{name}"
+
+
+def lora_names(layer):
+    attention = [f"{layer}.self_attn.{name}_proj" for name in ("q", "k", "v", "out")]
+    return [*attention, f"{layer}.mlp.fc1", f"{layer}.mlp.fc2", "text_projection"]

@@ -1,11 +1,12 @@
-"""How the scenes of `data store` are put together: tiles by a Laplacian pyramid, cut-outs by feathered alpha."""
+"""How made scenes are put together: tiles by a Laplacian pyramid, cut-outs by feathered alpha, shadows below them."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
-from einops import rearrange
 from kornia.filters import gaussian_blur2d
-from kornia.geometry.transform import pyrdown, pyrup
+from kornia.geometry.transform import pyrdown, pyrup, warp_affine
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -14,92 +15,125 @@ LEVELS = 3
 SHADOW = 0.45
 
 
-def join_tiles(cells: Tensor) -> Tensor:
+@dataclass(frozen=True)
+class Patch:
+    """A part of a scene: values [C, h, w] whose upper left corner lies at (top, left). Scenes of thousands of pixels
+    hold objects of hundreds: all work is done on these."""
+
+    values: Tensor
+    top: int
+    left: int
+
+    def of(self, scene: Tensor) -> Tensor:
+        """The same part of a scene [..., H, W], as a view."""
+        height, width = self.values.shape[-2:]
+        return scene[..., self.top : self.top + height, self.left : self.left + width]
+
+
+def warp(values: Tensor, matrix: Tensor, shift: Tensor, height: int, width: int) -> Patch:
+    """`values` [C, h, w] in a scene of height and width, where pixel (x, y) comes to matrix [2, 2] @ (x, y) + shift [2]."""
+    corners = torch.tensor([[x, y] for x in (-1.0, values.shape[-1]) for y in (-1.0, values.shape[-2])])
+    moved = corners @ matrix.T + shift
+    low, high = moved.amin(dim=0).floor().int().tolist(), moved.amax(dim=0).ceil().int().tolist()
+    left, top = (min(max(start, 0), side - 1) for start, side in zip(low, (width, height), strict=True))
+    right, bottom = max(left + 1, min(high[0] + 1, width)), max(top + 1, min(high[1] + 1, height))
+    affine = torch.cat([matrix, (shift - torch.tensor([left, top]))[:, None]], dim=1)
+    return Patch(warp_affine(values[None], affine[None], (bottom - top, right - left))[0].clamp(0, 1), top, left)
+
+
+def join_tiles(tiles: Tensor, layouts: Tensor) -> Tensor:
     """Tiles side by side without hard seams (Burt and Adelson 1983, A multiresolution spline).
 
+    Each tile, mirrored over its edges, is split into bands of detail, the coarser of which fade out more softly; the sum
+    of all tiles is what the paper makes of pyramids of the whole, and each tile's is made once.
+
     Args:
-        cells: [N, N, 3, S, S] in 0..1, rows and columns of tiles, N at least 2.
+        tiles: [K, 3, S, S] in 0..1, S a multiple of `tile_step(S)`.
+        layouts: [L, N, N], which of them lies where.
 
     Returns:
-        [3, N*S, N*S] in 0..1.
+        [L, 3, N*S, N*S] in 0..1.
     """
-    count, side = cells.shape[0], cells.shape[-1]
-    whole = count * side
-    # Four pictures, each of every second tile in both directions, mirrored over the tiles that it lacks.
-    pictures, weights = [], []
-    for down in (0, 1):
-        for across in (0, 1):
-            (rows, y), (columns, x) = (_mirrored(count, side, parity) for parity in (down, across))
-            picture = cells[rows[:, None], columns[None, :], :, y[:, None], x[None, :]]
-            pictures.append(rearrange(picture, "h w c -> c h w"))
-            own = torch.arange(whole) // side % 2
-            weights.append(((own == down)[:, None] & (own == across)[None, :]).float()[None])
-    margin = -whole % 2**LEVELS
-    padded, shares = (
-        F.pad(torch.stack(part), (0, margin, 0, margin), mode="replicate") for part in (pictures, weights)
-    )
-    return _multiband(padded, shares, LEVELS)[:, :whole, :whole].clamp(0, 1)
+    side, step = tiles.shape[-1], tile_step(tiles.shape[-1])
+    # Wide enough for the coarsest band's fade, narrower than the tile that is mirrored.
+    margin = min(4 * step, (side - 1) // step * step)
+    faded = _fade(F.pad(tiles, (margin,) * 4, mode="reflect"), F.pad(torch.ones(1, 1, side, side), (margin,) * 4), step)
+    return torch.stack([_lay(faded, layout, margin) for layout in layouts.tolist()]).clamp(0, 1)
 
 
-def paint(background: Tensor, layers: list[Tensor], light: Tensor | None) -> Tensor:
-    """Cut-outs over a background by feathered alpha, each darkening what is below it on the side away from the light.
+def _lay(tiles: Tensor, layout: list[list[int]], margin: int) -> Tensor:
+    """The sum of tiles [K, 3, s+2*margin, s+2*margin] in their places: [3, N*s, N*s]."""
+    count, side = len(layout), tiles.shape[-1] - 2 * margin
+    whole = torch.zeros(tiles.shape[1], count * side, count * side)
+    for row in range(-1, count + 1):
+        for column in range(-1, count + 1):
+            # Beside the outermost tiles lie their mirror images, so that nothing fades out there.
+            y, x = (min(max(place, 0), count - 1) for place in (row, column))
+            outside = [axis for axis, place, inner in ((-2, row, y), (-1, column, x)) if place != inner]
+            part = tiles[layout[y][x]].flip(outside)
+            top, left = row * side - margin, column * side - margin
+            part = part[:, max(0, -top) : max(0, count * side - top), max(0, -left) : max(0, count * side - left)]
+            Patch(part, max(0, top), max(0, left)).of(whole).add_(part)
+    return whole
+
+
+def _fade(pictures: Tensor, weight: Tensor, step: int) -> Tensor:
+    """Each band of the pictures times the weight at its scale, summed up again."""
+    if step == 1:
+        return pictures * weight
+    small = pyrdown(pictures)
+    return (pictures - pyrup(small)) * weight + pyrup(_fade(small, pyrdown(weight), step // 2))
+
+
+def tile_step(side: int) -> int:
+    """2**LEVELS, or the smaller power of two for which tiles of few pixels have room."""
+    return 1 << max(0, min(LEVELS, (side // 8).bit_length() - 1))
+
+
+def paint(background: Tensor, layers: list[Patch], shadows: list[Patch]) -> Tensor:
+    """Cut-outs over a background by feathered alpha, each darkening what is below it.
 
     Args:
         background: [3, H, W] in 0..1.
-        layers: [4, H, W] in 0..1 each, colours times alpha and alpha; later ones lie on earlier ones.
-        light: where shadows fall, (across, down) in -1..1; None for no shadows.
+        layers: [4, h, w] in 0..1 each, colours times alpha and alpha; later ones lie on earlier ones.
+        shadows: of each layer, from `contact_shadow`; empty for none.
     """
-    canvas = background
-    for layer in layers:
-        if light is not None:
-            canvas = canvas * (1 - contact_shadow(layer[3], light))
-        canvas = canvas * (1 - layer[3]) + layer[:3]
+    canvas = background.clone()
+    for index, layer in enumerate(layers):
+        if shadows:
+            shadows[index].of(canvas).mul_(1 - shadows[index].values)
+        layer.of(canvas).mul_(1 - layer.values[3]).add_(layer.values[:3])
     return canvas.clamp(0, 1)
 
 
-def contact_shadow(alpha: Tensor, light: Tensor) -> Tensor:
-    """How much light an object of coverage `alpha` [H, W] takes from the ground: [H, W] in 0..SHADOW."""
-    if not alpha.any():
-        return alpha
-    reach = float(alpha.sum().sqrt())
+def contact_shadow(layer: Patch, light: Tensor, height: int, width: int) -> Patch:
+    """How much light an object [4, h, w] takes from the ground of a scene of height and width: [1, h, w] in 0..SHADOW.
+
+    Args:
+        light: where shadows fall, (across, down) in -1..1.
+    """
+    reach = float(layer.values[3].sum().sqrt())
     sigma = max(1.0, 0.06 * reach)
-    kernel = 2 * round(2.5 * sigma) + 1
+    margin = round(2.5 * sigma)
+    # A blur that wide holds no detail: it is made from every few pixels.
+    step = max(1, int(sigma / 2))
+    alpha = F.pad(layer.values[None, 3:], (margin,) * 4)
+    small = F.interpolate(alpha, [-(-side // step) for side in alpha.shape[-2:]], mode="area")
+    kernel = 2 * round(2.5 * sigma / step) + 1
+    small = gaussian_blur2d(small, (kernel, kernel), (sigma / step, sigma / step), "constant")
+    shadow = SHADOW * F.interpolate(small, alpha.shape[-2:], mode="bilinear")[0]
     across, down = (round(float(part) * 0.1 * reach) for part in light)
-    # Only where it can fall: a blur of the whole scene for each object would cost most of the time.
-    margin = kernel // 2 + max(abs(across), abs(down))
-    rows, columns = (
-        slice(max(0, int(found.min()) - margin), int(found.max()) + margin + 1)
-        for found in alpha.nonzero(as_tuple=True)
-    )
-    moved = F.pad(alpha[rows, columns], (across, -across, down, -down))[None, None]
-    shadow = torch.zeros_like(alpha)
-    shadow[rows, columns] = SHADOW * gaussian_blur2d(moved, (kernel, kernel), (sigma, sigma), "constant")[0, 0]
-    return shadow
+    top, left = layer.top - margin + down, layer.left - margin + across
+    inside = shadow[:, max(0, -top) : max(0, height - top), max(0, -left) : max(0, width - left)]
+    return Patch(inside, max(0, top), max(0, left))
 
 
-def visible_parts(alphas: Tensor) -> Tensor:
-    """What later layers leave of each: [K, H, W] to [K, H, W]."""
-    covered = torch.zeros_like(alphas[0])
+def visible_parts(layers: list[Patch], height: int, width: int) -> list[Patch]:
+    """What later layers leave of the alpha of each, [1, h, w]."""
+    covered = torch.zeros(height, width)
     parts = []
-    for alpha in alphas.flip(0):
-        parts.append(alpha * (1 - covered))
-        covered = torch.maximum(covered, alpha)
-    return torch.stack(parts[::-1])
-
-
-def _mirrored(count: int, side: int, parity: int) -> tuple[Tensor, Tensor]:
-    """Along one axis, for each pixel: the nearest tile of this parity, and the pixel in it, mirrored at its edge."""
-    pixel = torch.arange(count * side)
-    cell, inside = pixel // side, pixel % side
-    beside = torch.where(inside < side / 2, cell - 1, cell + 1)
-    beside = torch.where(beside < 0, 1, torch.where(beside >= count, count - 2, beside))
-    own = cell % 2 == parity
-    return torch.where(own, cell, beside), torch.where(own, inside, side - 1 - inside)
-
-
-def _multiband(pictures: Tensor, weights: Tensor, levels: int) -> Tensor:
-    if levels == 0:
-        return (pictures * weights).sum(dim=0)
-    small = pyrdown(pictures)
-    detail = ((pictures - pyrup(small)) * weights).sum(dim=0)
-    return detail + pyrup(_multiband(small, pyrdown(weights), levels - 1)[None])[0]
+    for layer in reversed(layers):
+        alpha, over = layer.values[3:], layer.of(covered)
+        parts.append(Patch(alpha * (1 - over), layer.top, layer.left))
+        torch.maximum(over, alpha[0], out=over)
+    return parts[::-1]

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from ..pictures import contact_sheet, read_image, read_mask
-from .manifest import OPTIONAL, REQUIRED, Sample, read_manifest
+from .manifest import OPTIONAL, REQUIRED, Sample, scan_manifest
 
 CHANGE = 8 / 255
 """A pixel whose colour differs by more between source and target has changed, in pictures without noise."""
@@ -35,8 +35,10 @@ def check_data(folder: tyro.conf.Positional[Path], sheet: Path | None = None) ->
     Raises:
         ValueError: something is wrong; every problem was printed.
     """
-    samples = read_manifest(folder)
-    if not samples:
+    samples, unusable = scan_manifest(folder)
+    for fault in unusable:
+        print(fault)
+    if not samples and not unusable:
         raise ValueError(f"{folder} holds no pairs, expected at least one: add pictures, or give another folder.")
     faults, rows = 0, []
     for sample in tqdm(samples, desc="checking"):
@@ -49,8 +51,11 @@ def check_data(folder: tyro.conf.Positional[Path], sheet: Path | None = None) ->
             rows.append([(f"{sample.name} {kind}", thumbnail(layer)) for kind, layer in layers.items()])
     if sheet and rows:
         contact_sheet(sheet, rows, SIDE)
-    if faults:
-        raise ValueError(f"{faults} of {len(samples)} samples in {folder} have something wrong: mend or remove them.")
+    if faults or unusable:
+        entries = f", besides {len(unusable)} faults of the manifest or the files' names" if unusable else ""
+        raise ValueError(
+            f"{faults} of {len(samples)} samples in {folder} have something wrong{entries}: mend or remove them."
+        )
     print(f"{len(samples)} samples in {folder}, all in order.")
 
 

@@ -7,12 +7,14 @@ its suffix); or it holds webdataset shards (`shards.py`); or folders of these na
 
 from __future__ import annotations
 
+import codecs
 import json
 import os
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 MANIFEST = "manifest.jsonl"
 REQUIRED = ("source", "target", "mask")
@@ -44,27 +46,41 @@ class Sample:
     prompt: str | None = None
 
 
-def read_manifest(root: Path) -> list[Sample]:
+def read_manifest(root: Path, targets: bool = True) -> list[Sample]:
     """All samples of a folder, sorted by name.
+
+    Args:
+        targets: where False, a sample needs no target: without one, its source is taken for the target too.
 
     Raises:
         FileNotFoundError: there is no such folder, no manifest and no folders of pairs in it.
-        ValueError: a line is no sample, or names a file outside the folder; the message gives the line.
+        ValueError: a line is no sample, or names a file outside the folder; the message gives the first such line.
     """
+    samples, faults = scan_manifest(root, targets)
+    if faults:
+        others = f" {len(faults) - 1} more such: `unclutter data check` lists them." if len(faults) > 1 else ""
+        raise ValueError(faults[0] + others)
+    return samples
+
+
+def scan_manifest(root: Path, targets: bool = True) -> tuple[list[Sample], list[str]]:
+    """As `read_manifest`: the samples that can be used, and a sentence about each line, file or shard that cannot."""
     if not root.is_dir():
         raise FileNotFoundError(f"There is no folder {root}: give a folder of pairs.")
+    required = tuple(kind for kind in REQUIRED if targets or kind != "target")
     if (root / MANIFEST).is_file():
-        samples = _from_lines(root)
+        entries, faults = _from_lines(root, required)
     elif any(root.glob("*.tar")):
         from .shards import read_shards
 
-        samples = read_shards(root)
+        entries, faults = read_shards(root, required)
     else:
-        samples = _from_folders(root)
-    for name, count in Counter(sample.name for sample in samples).most_common(1):
+        entries, faults = _from_folders(root, required)
+    samples = [Sample(**{"target": entry["source"], **entry}) for entry in entries]
+    for name, count in Counter(sample.name for sample in samples).items():
         if count > 1:
-            raise ValueError(f"{root} names {name} more than once, expected each name once: rename one.")
-    return sorted(samples, key=lambda sample: sample.name)
+            faults.append(f"{root} names {name} more than once, expected each name once: rename one.")
+    return sorted(samples, key=lambda sample: sample.name), faults
 
 
 def write_manifest(root: Path, samples: Iterable[Sample]) -> None:
@@ -80,68 +96,76 @@ def write_manifest(root: Path, samples: Iterable[Sample]) -> None:
     os.replace(temporary, root / MANIFEST)
 
 
-def _from_lines(root: Path) -> list[Sample]:
-    samples = []
-    # Not splitlines: JSON's text may hold U+2028, which is a line's end there.
-    for number, line in enumerate((root / MANIFEST).read_text(encoding="utf-8-sig").split("\n"), start=1):
+def _from_lines(root: Path, required: tuple[str, ...]) -> tuple[list[dict[str, Any]], list[str]]:
+    entries, faults = [], []
+    content = (root / MANIFEST).read_bytes().removeprefix(codecs.BOM_UTF8)
+    for number, line in enumerate(content.split(b"\n"), start=1):
         if not line.strip():
             continue
-        where = f"{root / MANIFEST}, line {number}"
         try:
-            entry = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{where} is no JSON ({error}): expected one object a line.") from None
-        if not isinstance(entry, dict) or (missing := [key for key in REQUIRED if entry.get(key) is None]):
-            what = f"lacks {', '.join(missing)}" if isinstance(entry, dict) else "is no object"
-            raise ValueError(f"{where} {what}: expected source, target and mask.")
-        if unknown := entry.keys() - {"name", "prompt", *REQUIRED, *OPTIONAL}:
-            raise ValueError(f"{where} has {', '.join(sorted(unknown))}, expected {', '.join((*REQUIRED, *OPTIONAL))}.")
-        if not isinstance(prompt := entry.get("prompt"), str | None):
-            raise ValueError(f"{where} has {prompt!r} for a prompt, expected text.")
-        paths = {key: _inside(root, entry[key], where) for key in (*REQUIRED, *OPTIONAL) if entry.get(key) is not None}
-        name = os.path.splitext(entry["source"])[0] if entry.get("name") is None else str(entry["name"])
-        samples.append(Sample(name, prompt=prompt, **paths))
-    return samples
+            entries.append(_from_line(root, line, required))
+        except ValueError as error:
+            faults.append(f"{root / MANIFEST}, line {number} {error}")
+    return entries, faults
 
 
-def _inside(root: Path, value: object, where: str) -> Path:
+def _from_line(root: Path, line: bytes, required: tuple[str, ...]) -> dict[str, Any]:
+    try:
+        entry = json.loads(line.decode())
+    except ValueError as error:
+        raise ValueError(f"is no JSON ({error}): expected one object a line.") from None
+    if not isinstance(entry, dict) or (missing := [key for key in required if entry.get(key) is None]):
+        what = f"lacks {', '.join(missing)}" if isinstance(entry, dict) else "is no object"
+        raise ValueError(f"{what}: expected {', '.join(required)}.")
+    if unknown := entry.keys() - {"name", "prompt", *REQUIRED, *OPTIONAL}:
+        raise ValueError(f"has {', '.join(sorted(unknown))}, expected {', '.join((*REQUIRED, *OPTIONAL))}.")
+    if not isinstance(prompt := entry.get("prompt"), str | None):
+        raise ValueError(f"has {prompt!r} for a prompt, expected text.")
+    paths = {key: _inside(root, entry[key]) for key in (*REQUIRED, *OPTIONAL) if entry.get(key) is not None}
+    name = os.path.splitext(entry["source"])[0] if entry.get("name") is None else str(entry["name"])
+    return {"name": name, "prompt": prompt, **paths}
+
+
+def _inside(root: Path, value: object) -> Path:
     if not isinstance(value, str) or not value:
-        raise ValueError(f"{where} has {value!r} for a path, expected text.")
+        raise ValueError(f"has {value!r} for a path, expected text.")
     path = root / value
     # realpath, as resolve raises on links in a circle.
     if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root)):
-        raise ValueError(f"{where} names {value}, which is outside of the folder: keep all files inside of it.")
+        raise ValueError(f"names {value}, which is outside of the folder: keep all files inside of it.")
     return path
 
 
-def _from_folders(root: Path) -> list[Sample]:
-    if missing := [kind for kind in REQUIRED if not (root / kind).is_dir()]:
+def _from_folders(root: Path, required: tuple[str, ...]) -> tuple[list[dict[str, Any]], list[str]]:
+    if missing := [kind for kind in required if not (root / kind).is_dir()]:
         raise FileNotFoundError(
-            f"{root} has no {MANIFEST} and no folder {', '.join(missing)}: expected a manifest, or folders source, target "
-            "and mask whose files have the same names."
+            f"{root} has no {MANIFEST} and no folder {', '.join(missing)}: expected a manifest, or folders "
+            f"{', '.join(required)} whose files have the same names."
         )
-    files = {kind: _by_stem(root, root / kind) for kind in (*REQUIRED, *OPTIONAL) if (root / kind).is_dir()}
-    names = set().union(*(files[kind] for kind in REQUIRED))
-    for kind in REQUIRED:
-        if alone := sorted(names - files[kind].keys()):
-            raise ValueError(
-                f"{root / kind} has no picture for {alone[0]} ({len(alone)} such): add it, or remove the others."
-            )
-    return [
-        Sample(name, prompt=None, **{kind: paths[name] for kind, paths in files.items() if name in paths})
-        for name in sorted(names)
+    faults: list[str] = []
+    files = {kind: _by_stem(root, root / kind, faults) for kind in (*REQUIRED, *OPTIONAL) if (root / kind).is_dir()}
+    names = set().union(*(files[kind] for kind in required))
+    for kind in required:
+        alone = sorted(names - files[kind].keys())
+        faults += [f"{root / kind} has no picture for {name}: add it, or remove the others." for name in alone]
+    whole = sorted(name for name in names if all(name in files[kind] for kind in required))
+    entries = [
+        {"name": name, **{kind: paths[name] for kind, paths in files.items() if name in paths}} for name in whole
     ]
+    return entries, faults
 
 
-def _by_stem(root: Path, folder: Path) -> dict[str, Path]:
+def _by_stem(root: Path, folder: Path, faults: list[str]) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
         # Hidden files are what a stopped run or macOS left.
         if path.suffix.lower() not in SUFFIXES or path.name.startswith("."):
             continue
         if path.stem in found:
-            raise ValueError(
-                f"{folder} holds {found[path.stem].name} and {path.name}, expected one of them: remove one."
-            )
-        found[path.stem] = _inside(root, path.relative_to(root).as_posix(), str(folder))
+            faults.append(f"{folder} holds {found[path.stem].name} and {path.name}, expected one of them: remove one.")
+            continue
+        try:
+            found[path.stem] = _inside(root, path.relative_to(root).as_posix())
+        except ValueError as error:
+            faults.append(f"{folder} {error}")
     return found

@@ -13,11 +13,39 @@ import shutil
 import tarfile
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import tyro
 from tqdm import tqdm
 
-from .manifest import OPTIONAL, REQUIRED, Sample, read_manifest
+from .manifest import OPTIONAL, REQUIRED, read_manifest
+
+
+class Part(io.RawIOBase):
+    """A range of a file's bytes, read as they are asked for: a picture's size costs its header alone."""
+
+    def __init__(self, path: Path, offset: int, size: int) -> None:
+        self.file, self.offset, self.size, self.place = path.open("rb"), offset, size, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self.place = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self.place, io.SEEK_END: self.size}[whence]
+        return self.place
+
+    def readinto(self, buffer: Any) -> int:
+        self.file.seek(self.offset + self.place)
+        count = self.file.readinto(memoryview(buffer)[: max(0, self.size - self.place)])
+        self.place += count
+        return count
+
+    def close(self) -> None:
+        self.file.close()
+        super().close()
 
 
 @dataclass(frozen=True)
@@ -33,8 +61,8 @@ class Member:
     def suffix(self) -> str:
         return PurePosixPath(self.name).suffix
 
-    def open(self) -> io.BytesIO:
-        return io.BytesIO(self.read_bytes())
+    def open(self) -> io.BufferedReader:
+        return io.BufferedReader(Part(self.tar, self.offset, self.size))
 
     def read_bytes(self) -> bytes:
         with self.tar.open("rb") as file:
@@ -80,46 +108,51 @@ def write_shards(
     print(f"{len(samples)} pairs in {len(list(output.glob('*.tar')))} shards: {output}")
 
 
-def read_shards(root: Path) -> list[Sample]:
-    """The pairs in all tars of a folder.
-
-    Raises:
-        ValueError: a tar is damaged, or a pair in it incomplete.
-    """
-    samples = []
+def read_shards(root: Path, required: tuple[str, ...] = REQUIRED) -> tuple[list[dict[str, Any]], list[str]]:
+    """The pairs in all tars of a folder, as the values of a Sample, and a sentence about each tar that is damaged, each
+    description that cannot be read and each pair that lacks one of the `required` kinds."""
+    entries, faults = [], []
     for path in sorted(root.glob("*.tar")):
         try:
             with tarfile.open(path, "r:") as tar:
-                samples += _read_shard(path, tar)
+                found = _read_shard(path, tar, faults)
         except (tarfile.TarError, EOFError) as error:
-            raise ValueError(f"{path} is no whole tar file ({error}): pack the set again.") from None
-    return samples
+            faults.append(f"{path} is no whole tar file ({error}): pack the set again.")
+            continue
+        for name, entry in found.items():
+            if missing := [kind for kind in required if kind not in entry]:
+                faults.append(f"{path} lacks {', '.join(missing)} of {name}: pack the set again.")
+            else:
+                entries.append(entry)
+    return entries, faults
 
 
-def _read_shard(path: Path, tar: tarfile.TarFile) -> list[Sample]:
-    found: dict[str, dict] = {}
+def _read_shard(path: Path, tar: tarfile.TarFile, faults: list[str]) -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = {}
     for member in tar:
         if not member.isfile():
             continue
         folder, _, file = member.name.removeprefix("./").rpartition("/")
         stem, _, kind = file.partition(".")
-        entry = found.setdefault(f"{folder}/{stem}".lstrip("/"), {})
+        name = f"{folder}/{stem}".lstrip("/")
+        kind = kind.partition(".")[0]
+        entry = found.setdefault(name, {"name": name})
         content = Member(path, member.name, member.offset_data, member.size)
-        if kind != "json":
-            entry[kind.partition(".")[0]] = content
-            continue
-        try:
-            values = json.loads(content.read_bytes())
-        except ValueError as error:
-            raise ValueError(f"{content} is no JSON ({error}): pack the set again.") from None
-        if not isinstance(values, dict) or not all(isinstance(values.get(k), str | None) for k in ("name", "prompt")):
-            raise ValueError(f"{content} is no object with the texts name and prompt: pack the set again.")
-        entry |= {key: values[key] for key in ("name", "prompt") if values.get(key) is not None}
-    for key, entry in found.items():
-        if missing := [kind for kind in REQUIRED if kind not in entry]:
-            raise ValueError(f"{path} lacks {', '.join(missing)} of {key}: pack the set again.")
-    kinds = ("name", *REQUIRED, *OPTIONAL, "prompt")
-    return [
-        Sample(**{"name": key, **{kind: entry[kind] for kind in kinds if kind in entry}})
-        for key, entry in found.items()
-    ]
+        if kind in (*REQUIRED, *OPTIONAL):
+            entry[kind] = content
+        elif kind == "json":
+            try:
+                entry |= _description(content)
+            except ValueError as error:
+                faults.append(f"{content} {error}: pack the set again.")
+    return found
+
+
+def _description(content: Member) -> dict[str, str]:
+    try:
+        values = json.loads(content.read_bytes())
+    except ValueError as error:
+        raise ValueError(f"is no JSON ({error})") from None
+    if not isinstance(values, dict) or not all(isinstance(values.get(k), str | None) for k in ("name", "prompt")):
+        raise ValueError("is no object with the texts name and prompt")
+    return {key: values[key] for key in ("name", "prompt") if values.get(key) is not None}

@@ -8,24 +8,19 @@ removed; objects darken what lies below them. Source and target are painted from
 from __future__ import annotations
 
 import functools
-import json
-import multiprocessing
-import os
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
 from einops import rearrange
-from kornia.geometry.transform import resize, warp_affine
+from kornia.filters import gaussian_blur2d
 from torch import Tensor
-from tqdm import tqdm
+from torch.nn import functional as F
 
-from ..pictures import contact_sheet, read_image, write_image
-from .blend import join_tiles, paint, visible_parts
+from ..pictures import read_image
+from .blend import Patch, contact_shadow, join_tiles, paint, tile_step, visible_parts, warp
+from .generate import generate, generator_of
 from .loader import fit, fit_mask
-from .manifest import Sample, write_manifest
 from .sources import Pictures, find_pictures, large_frame, read_cutout
 
 GRID = (2, 5)
@@ -37,10 +32,9 @@ VISIBLE = 0.5
 """Least share of the removed object that other objects leave to be seen."""
 EDGE = 0.05
 """Where the removed object covers at least this share of a pixel, its mask does too: no rim of it stays outside."""
-CHANGE = 2
-"""Of 255: what cameras' noise makes of two frames of one view is no change."""
-KINDS = ("source", "target", "mask", "effect_mask", "instance_masks")
-SHOWN = 8
+CHANGE, NOISE = 2, 4
+"""Two pictures differ where they do by more than this (of 255), and by more than this many times the camera's noise."""
+KINDS = ("source", "mask", "target", "effect_mask", "instance_masks")
 
 
 @dataclass(frozen=True)
@@ -80,12 +74,14 @@ class StoreConfig:
 
 @dataclass(frozen=True)
 class Scene:
-    """source, target [3, H, W] in 0..1; mask [H, W] of 0 and 1; instances [H, W], the number of the object or 0."""
+    """source, target [3, H, W] in 0..1; mask [H, W] of 0 and 1; instances [H, W], the number of the object or 0; noise,
+    by how much (in 0..1) source and target differ where nothing changed."""
 
     source: Tensor
     target: Tensor
     mask: Tensor
     instances: Tensor
+    noise: float = 0.0
 
 
 def store(config: StoreConfig) -> None:
@@ -95,92 +91,62 @@ def store(config: StoreConfig) -> None:
         ValueError: a folder is empty, a picture cannot be used, or the output holds a set of other settings.
     """
     pictures = find_pictures(config.backgrounds, config.cutouts, config.frames)
-    settings = json.loads(json.dumps({**asdict(config), "output": None, "workers": None, "count": None}, default=str))
-    config.output.mkdir(parents=True, exist_ok=True)
-    note = config.output / "store.json"
-    if note.exists() and json.loads(note.read_text()) != settings:
-        raise ValueError(f"{config.output} holds a set made with other settings (store.json): give another folder.")
-    temporary = note.with_name(".store.json.part")
-    temporary.write_text(json.dumps(settings, indent=2) + "\n")
-    os.replace(temporary, note)
-    missing = [
-        index for index in range(config.count) if not all(path.exists() for path in files(config, index).values())
-    ]
-    workers = config.workers or os.cpu_count() or 1
-    job = functools.partial(make, config, pictures)
-    with tqdm(total=config.count, initial=config.count - len(missing), unit="picture", desc="STORE") as progress:
-        for _ in run(job, missing, workers):
-            progress.update()
-    samples = [Sample(f"{index:06}", prompt=None, **files(config, index)) for index in range(config.count)]
-    write_manifest(config.output, samples)
-    shown = ("source", "mask", "target", "effect_mask")
-    rows = [
-        [(kind, read_image(files(config, index)[kind])) for kind in shown] for index in range(min(SHOWN, config.count))
-    ]
-    contact_sheet(config.output / "sheet.png", rows)
-    rate = progress.format_dict["rate"] or len(missing) / max(progress.format_dict["elapsed"], 1e-9)
-    print(f"{len(missing)} new of {config.count} triplets in {config.output}, {rate:.1f} a second. Look at sheet.png.")
+    settings = {"command": "store", **asdict(config), "output": None, "workers": None, "count": None}
+    draw = functools.partial(draw_scene, config, pictures)
+    generate(config.output, draw, settings, KINDS, [None] * config.count, config.workers)
 
 
-def run(job: functools.partial, indices: list[int], workers: int) -> Iterator[None]:
-    if workers == 1:
-        threads = torch.get_num_threads()
-        # Sums over several threads may round otherwise than those of the processes below.
-        torch.set_num_threads(1)
-        try:
-            yield from map(job, indices)
-        finally:
-            torch.set_num_threads(threads)
-        return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        yield from pool.map(job, indices)
-
-
-def make(config: StoreConfig, pictures: Pictures, index: int) -> None:
-    """Draw and write triplet `index`."""
-    generator = torch.Generator().manual_seed(config.seed * 1_000_003 + index)
+def draw_scene(config: StoreConfig, pictures: Pictures, index: int) -> dict[str, Tensor]:
+    """Triplet `index`, by kind: [3, H, W] or [1, H, W] in 0..1."""
+    generator = generator_of(config.seed, index)
     tile_share = 1.0 if not pictures.cutouts else config.tile_share if pictures.frames else 0.0
     tiled = torch.rand(1, generator=generator).item() < tile_share
     scene = tile(config, pictures, generator) if tiled else scatter(config, pictures, generator)
-    # Compared as they are written, in 8 bits.
-    written = [(picture * 255).round() for picture in (scene.source, scene.target)]
-    effect = ((written[0] - written[1]).abs().amax(dim=0) > CHANGE).float()
-    layers = {
+    return {
         "source": scene.source,
+        "mask": scene.mask[None],
         "target": scene.target,
-        "mask": scene.mask.expand(3, -1, -1),
-        "effect_mask": torch.maximum(effect, scene.mask).expand(3, -1, -1),
-        "instance_masks": (scene.instances / 255).expand(3, -1, -1),
+        "effect_mask": torch.maximum(changed(scene), scene.mask)[None],
+        "instance_masks": scene.instances[None] / 255,
     }
-    for kind, path in files(config, index).items():
-        write_image(path, layers[kind][None])
+
+
+def changed(scene: Scene) -> Tensor:
+    """Where source and target differ, as they are written in 8 bits: [H, W] of 0 and 1."""
+    difference = (scene.source * 255).round() - (scene.target * 255).round()
+    found = difference.abs().amax(dim=0) > max(CHANGE, NOISE * 255 * scene.noise)
+    if scene.noise:
+        # A faint shadow is below the noise of a pixel, and above that of a mean over some; the object, which is neither,
+        # must not reach into the mean beside it.
+        rest = difference.masked_fill(found | (scene.mask > 0), 0.0)[None]
+        found |= gaussian_blur2d(rest, (13, 13), (3.0, 3.0))[0].abs().amax(dim=0) > CHANGE
+    return found.float()
 
 
 def tile(config: StoreConfig, pictures: Pictures, generator: torch.Generator) -> Scene:
     """A grid of one occupied frame in which one cell is clean."""
     occupied, clean, mask = large_frame(pictures.frames, generator)
     count = integer(*GRID, generator)
-    side = -(-config.size // count)
-    row, column = divmod(integer(0, count * count - 1, generator), count)
-    occupied, clean = fit(occupied, side, side)[0], fit(clean, side, side)[0]
+    step = tile_step(-(-config.size // count))
+    side = -(-config.size // (count * step)) * step
+    gone = integer(0, count * count - 1, generator)
+    tiles = torch.cat([fit(frame, side, side) for frame in (occupied, clean)])
     mask = fit_mask(mask, side, side)[0]
-    cells = occupied.repeat(count, count, 1, 1, 1)
-    source = join_tiles(cells)
-    cells[row, column] = clean
-    target = join_tiles(cells)
-    numbers = torch.arange(1.0, count * count + 1).reshape(count, count)
+    cells = torch.arange(count * count).reshape(count, count)
+    source, target = join_tiles(tiles, torch.stack([torch.zeros_like(cells), (cells == gone).long()]))
+    numbers = cells + 1.0
     instances = rearrange(numbers[..., None, None] * mask, "rows columns h w -> (rows h) (columns w)")
-    hole = (instances == numbers[row, column]).float()
+    hole = (instances == gone + 1).float()
     size = config.size
-    return Scene(source[:, :size, :size], target[:, :size, :size], hole[:size, :size], instances[:size, :size])
+    still = (tiles[0] - tiles[1]).abs().amax(dim=0)[mask < 0.5]
+    noise = float(still.median()) if len(still) else 0.0
+    return Scene(source[:, :size, :size], target[:, :size, :size], hole[:size, :size], instances[:size, :size], noise)
 
 
 def scatter(config: StoreConfig, pictures: Pictures, generator: torch.Generator) -> Scene:
     """Cut-outs over a background, one instance of a repeated one removed."""
     size = config.size
-    background = read_image(pictures.backgrounds[integer(0, len(pictures.backgrounds) - 1, generator)])
-    background = fit(background, size, size)[0]
+    background = read_background(pictures.backgrounds[integer(0, len(pictures.backgrounds) - 1, generator)], size)
     count = integer(*OBJECTS, generator)
     kinds = torch.randint(len(pictures.cutouts), (count,), generator=generator)
     copies = integer(2, count, generator)
@@ -194,45 +160,48 @@ def scatter(config: StoreConfig, pictures: Pictures, generator: torch.Generator)
         layers.append(place(read_cutout(*pictures.cutouts[kind], size // 2), size, own * size, generator))
     order = torch.randperm(count, generator=generator).tolist()
     layers, repeated = [layers[i] for i in order], [place for place, i in enumerate(order) if i < copies]
-    seen = visible_shares(layers)
+    seen = visible_shares(layers, size)
     if not (open_ones := [i for i in repeated if seen[i] > VISIBLE]):
         # All copies are hidden: the one that is seen best comes to the front.
         layers.append(layers.pop(max(repeated, key=lambda i: seen[i])))
         open_ones = [count - 1]
     gone = open_ones[integer(0, len(open_ones) - 1, generator)]
-    visible = visible_parts(torch.stack([layer[3] for layer in layers]))
-    shadows = light if config.shadows else None
+    shadows = [contact_shadow(layer, light, size, size) for layer in layers] if config.shadows else []
     source = paint(background, layers, shadows)
-    target = paint(background, [layer for i, layer in enumerate(layers) if i != gone], shadows)
-    instances = torch.zeros(size, size)
-    for number, part in enumerate(visible, start=1):
-        instances = torch.where(part > 0.5, float(number), instances)
-    return Scene(source, target, (visible[gone] > EDGE).float(), instances)
+    target = paint(background, *([part for i, part in enumerate(parts) if i != gone] for parts in (layers, shadows)))
+    instances, mask = torch.zeros(size, size), torch.zeros(size, size)
+    for number, part in enumerate(visible_parts(layers, size, size), start=1):
+        part.of(instances).masked_fill_(part.values[0] > 0.5, number)
+        if number == gone + 1:
+            part.of(mask).copy_(part.values[0] > EDGE)
+    return Scene(source, target, mask, instances)
 
 
-def place(cutout: Tensor, size: int, longest: float, generator: torch.Generator) -> Tensor:
-    """A cut-out [4, h, w] (colours times alpha, alpha) scaled, turned and moved over a scene: [4, size, size]."""
+def place(cutout: Tensor, size: int, longest: float, generator: torch.Generator) -> Patch:
+    """A cut-out [4, h, w] (colours times alpha, alpha) scaled, turned and moved over a scene."""
     scale = longest / max(cutout.shape[-2:])
     height, width = (max(1, round(side * scale)) for side in cutout.shape[-2:])
-    small = resize(cutout[None], (height, width), antialias=True)
+    small = F.interpolate(cutout[None], (height, width), mode="bilinear", antialias=True)[0]
     angle = torch.tensor(uniform(-ROTATION, ROTATION, generator)).deg2rad()
     margin = longest / 2
     centre = torch.tensor([uniform(margin, size - margin, generator) for _ in range(2)])
     matrix = torch.stack([torch.stack([angle.cos(), -angle.sin()]), torch.stack([angle.sin(), angle.cos()])])
     if torch.rand(1, generator=generator) < 0.5:
         matrix[:, 0] *= -1
-    shift = centre - matrix @ torch.tensor([width / 2, height / 2])
-    return warp_affine(small, torch.cat([matrix, shift[:, None]], dim=1)[None], (size, size))[0].clamp(0, 1)
+    return warp(small, matrix, centre - matrix @ torch.tensor([width / 2, height / 2]), size, size)
 
 
-def visible_shares(layers: list[Tensor]) -> list[float]:
+def visible_shares(layers: list[Patch], size: int) -> list[float]:
     """The share of each object that those over it leave to be seen."""
-    alphas = torch.stack([layer[3] for layer in layers])
-    return (visible_parts(alphas).sum(dim=(1, 2)) / alphas.sum(dim=(1, 2)).clamp(min=1)).tolist()
+    parts = visible_parts(layers, size, size)
+    return [
+        float(part.values.sum() / layer.values[3].sum().clamp(min=1)) for part, layer in zip(parts, layers, strict=True)
+    ]
 
 
-def files(config: StoreConfig, index: int) -> dict[str, Path]:
-    return {kind: config.output / kind / f"{index:06}.png" for kind in KINDS}
+@functools.lru_cache(maxsize=8)
+def read_background(path: Path, size: int) -> Tensor:
+    return fit(read_image(path), size, size)[0]
 
 
 def integer(low: int, high: int, generator: torch.Generator) -> int:

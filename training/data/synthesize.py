@@ -1,21 +1,87 @@
-"""EraDiff's dynamic image synthesis: a picture's own object, moved within it, makes a pair of which the truth is known."""
+"""EraDiff's dynamic image synthesis: a picture's own object, moved within it, makes a pair of which the truth is known.
+
+On the fly in the loader, or as a set of files by `unclutter data synthesize`.
+"""
 
 from __future__ import annotations
 
+import functools
 import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import torch
 from kornia.filters import gaussian_blur2d
-from kornia.geometry.transform import warp_affine
-from kornia.morphology import dilation
 from torch import Tensor
+from torch.nn import functional as F
+
+from ..pictures import read_image, read_mask
+from .blend import warp
+from .generate import generate, generator_of
+from .manifest import Sample, read_manifest
 
 SCALE, ROTATION = (0.5, 1.5), 30.0
 OVERLAP = 0.5
 """Largest share of the moved object that may lie on the original one."""
 VISIBLE = 0.6
 """Least share of the moved object that must lie inside the picture."""
-TRIES = 20
+TRIES, TRIED_AT = 20, 128
+"""Places that are tried, and the longest side in pixels at which they are."""
+KINDS = ("source", "mask", "target")
+
+
+@dataclass(frozen=True)
+class SynthesizeConfig:
+    """From pictures with masks of their objects to triplets: the object is moved, the untouched picture is the target."""
+
+    data: Path
+    """Folders source/ (pictures) and mask/ (white where the object is), files paired by name; or any folder of pairs."""
+    output: Path
+    """Folder that receives source/, target/, mask/, manifest.jsonl and sheet.png."""
+    count: int | None = None
+    """Triplets in all, taking the pictures in turn. None: one a picture."""
+    size: int = 1024
+    """Longest side in pixels; larger pictures are made smaller."""
+    seed: int = 0
+    """The same seed and pictures make the same bytes, whatever the number of workers."""
+    workers: int | None = None
+    """Processes. None: one a core."""
+
+    def __post_init__(self) -> None:
+        if (self.count is not None and self.count < 1) or self.size < 8:
+            raise ValueError(f"count is {self.count} and size {self.size}, expected at least 1 and 8.")
+
+
+def synthesize_pairs(config: SynthesizeConfig) -> None:
+    """Make a set; what is there from a run that was stopped is kept.
+
+    Raises:
+        ValueError: there are no pictures, one cannot be used, or the output holds a set of other settings.
+    """
+    samples = read_manifest(config.data, targets=False)
+    if not samples:
+        raise ValueError(f"{config.data} holds no pictures, expected at least one with its mask: give another folder.")
+    settings = {"command": "synthesize", **asdict(config), "output": None, "workers": None, "count": None}
+    prompts = [samples[index % len(samples)].prompt for index in range(config.count or len(samples))]
+    draw = functools.partial(draw_pair, config, samples)
+    generate(config.output, draw, settings, KINDS, prompts, config.workers)
+
+
+def draw_pair(config: SynthesizeConfig, samples: list[Sample], index: int) -> dict[str, Tensor]:
+    """Triplet `index`, by kind: [3, H, W] or [1, H, W] in 0..1."""
+    sample = samples[index % len(samples)]
+    picture, mask = read_image(sample.source), (read_mask(sample.mask) > 0.5).float()
+    height, width = picture.shape[-2:]
+    if mask.shape[-2:] != (height, width) or not mask.any():
+        raise ValueError(
+            f"The mask of {sample.name} is empty or not of {width}x{height} pixels: expected white where the object is."
+        )
+    if (scale := config.size / max(height, width)) < 1:
+        sides = [max(1, round(side * scale)) for side in (height, width)]
+        picture = F.interpolate(picture, sides, mode="bicubic", antialias=True).clamp(0, 1)
+        mask = F.adaptive_max_pool2d(mask, sides)
+    source, target, changed = synthesize(picture[0], mask[0], generator_of(config.seed, index))
+    return {"source": source, "mask": changed[None], "target": target}
 
 
 def synthesize(picture: Tensor, mask: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
@@ -35,29 +101,42 @@ def synthesize(picture: Tensor, mask: Tensor, generator: torch.Generator) -> tup
         raise ValueError("The mask is empty, expected an object to move: `unclutter data check` lists such masks.")
     height, width = mask.shape
     ys, xs = mask.nonzero(as_tuple=True)
-    centre = torch.stack([xs.float().mean(), ys.float().mean()])
+    matrix, shift = find_place(mask, torch.stack([xs.float().mean(), ys.float().mean()]), generator)
+    top, left = (max(0, int(found.min()) - 2) for found in (ys, xs))
+    box = slice(top, int(ys.max()) + 3), slice(left, int(xs.max()) + 3)
     # Soft on the inner side alone: outside of it lies the background of its old place, which would show as a fringe.
-    alpha = torch.minimum(mask, gaussian_blur2d(mask[None, None], (5, 5), (1.0, 1.0)))
-    layers = torch.cat([picture[None], alpha, mask[None, None]], dim=1)
-    best, least = layers, math.inf
+    inside = F.pad(mask[box], (2, 2, 2, 2))[None, None]
+    alpha = torch.minimum(inside, gaussian_blur2d(inside, (5, 5), (1.0, 1.0)))[0, :, 2:-2, 2:-2]
+    layers = torch.cat([picture[:, box[0], box[1]], alpha])
+    moved = warp(layers, matrix, shift + matrix @ torch.tensor([left, top], dtype=torch.float32), height, width)
+    source, changed = picture.clone(), torch.zeros(1, height, width)
+    moved.of(source).lerp_(moved.values[:3], moved.values[3:])
+    moved.of(changed).copy_(moved.values[3:] > 0)
+    return source, picture, F.max_pool2d(changed, 3, stride=1, padding=1)[0]
+
+
+def find_place(mask: Tensor, centre: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """The matrix [2, 2] and shift [2] of the first place tried, or the best, that keeps to VISIBLE and OVERLAP."""
+    height, width = mask.shape
+    step = max(1, -(-max(height, width) // TRIED_AT))
+    small = F.interpolate(mask[None, None], [-(-side // step) for side in mask.shape], mode="area")[0]
+    best, least = None, math.inf
     for _ in range(TRIES):
         numbers = torch.rand(5, generator=generator)
         angle = math.radians(ROTATION) * (2 * float(numbers[0]) - 1)
         scale = SCALE[0] + (SCALE[1] - SCALE[0]) * float(numbers[1])
-        place = numbers[2:4] * torch.tensor([width, height])
         matrix = scale * torch.tensor([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
         if numbers[4] < 0.5:
             matrix[:, 0] *= -1
-        shift = place - matrix @ centre
-        moved = warp_affine(layers, torch.cat([matrix, shift[:, None]], dim=1)[None], (height, width))
-        area = moved[:, 4].sum()
-        hidden = 1 - area / (mask.sum() * scale**2)
-        overlap = (moved[:, 4] * mask).sum() / area.clamp(min=1)
+        shift = numbers[2:4] * torch.tensor([width, height]) - matrix @ centre
+        moved = warp(small, matrix, shift / step, small.shape[-2], small.shape[-1])
+        area = moved.values.sum()
+        hidden = 1 - area / (small.sum() * scale**2)
+        overlap = (moved.values * moved.of(small)).sum() / area.clamp(min=1e-6)
         fault = max(float(hidden) - (1 - VISIBLE), 0) + max(float(overlap) - OVERLAP, 0)
         if fault < least:
-            best, least = moved, fault
+            best, least = (matrix, shift), fault
         if fault == 0:
             break
-    source = torch.lerp(picture, best[0, :3], best[0, 3:4])
-    changed = dilation((best[:, 3:4] > 0).float(), torch.ones(3, 3))[0, 0]
-    return source, picture, changed
+    assert best is not None
+    return best

@@ -139,3 +139,20 @@ def test_cameras_files_of_every_kind_pass_and_train(tmp_path, check):
     item = RemovalDataset(read_manifest(tmp_path), 48, dilation=(0, 0), flip=False)[(0, 0)]
     blue = item["source"][2] > 0.5
     assert blue.any() and torch.all(item["mask"][blue] == 1)
+
+
+def test_a_bad_line_does_not_hide_what_comes_after_it(tmp_path, check):
+    draw_pairs(tmp_path, count=2, size=32)
+    (tmp_path / "mask" / "000001.png").write_bytes(b"")
+    manifest = tmp_path / "manifest.jsonl"
+    manifest.write_text("{\n" + manifest.read_text() + '{"source": "source/000000.png"}\n')
+    code, output = check(tmp_path)
+    assert code == 1 and "1 of 2 samples" in output and "2 faults" in output
+    for part in ("line 1 is no JSON", "line 4 lacks target, mask", "000001: mask: "):
+        assert part in output
+
+
+def test_only_bad_lines_are_told_too(tmp_path, check):
+    (tmp_path / "manifest.jsonl").write_text("{\n[]\n")
+    code, output = check(tmp_path)
+    assert code == 1 and "line 1 is no JSON" in output and "line 2 is no object" in output

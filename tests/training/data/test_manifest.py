@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from unclutter.training.data.drawn import draw_pairs
-from unclutter.training.data.manifest import read_manifest, write_manifest
+from unclutter.training.data.manifest import read_manifest, scan_manifest, write_manifest
 
 
 @pytest.fixture
@@ -93,3 +93,43 @@ def test_two_pictures_of_one_name_are_named(pairs):
 def test_a_backup_beside_a_manifest_is_left_alone(pairs):
     (pairs / "backup.tar").write_bytes(b"")
     assert len(read_manifest(pairs)) == 3
+
+
+def test_every_line_that_is_wrong_is_told(pairs):
+    lines = (pairs / "manifest.jsonl").read_bytes().splitlines()
+    wrong = [b"{", b"[]", b'{"source": "a.png"}', b'{"source": "\xff"}', lines[0].replace(b"mask/", b"../../etc/")]
+    (pairs / "manifest.jsonl").write_bytes(b"\n".join([*wrong, *lines, lines[1]]))
+    samples, faults = scan_manifest(pairs)
+    assert [sample.name for sample in samples] == ["000000", "000001", "000001", "000002"]
+    parts = ("no JSON", "is no object", "lacks target, mask", "no JSON", "outside of the folder")
+    assert len(faults) == 6 and "000001 more than once" in faults[5]
+    for number, (fault, part) in enumerate(zip(faults, parts, strict=False), start=1):
+        assert f"line {number} " in fault and part in fault
+    with pytest.raises(ValueError, match=r"line 1 is no JSON .* 5 more such: `unclutter data check` lists them"):
+        read_manifest(pairs)
+
+
+def test_every_picture_without_a_partner_is_told(pairs):
+    (pairs / "manifest.jsonl").unlink()
+    (pairs / "mask" / "000001.png").unlink()
+    (pairs / "target" / "000002.png").unlink()
+    samples, faults = scan_manifest(pairs)
+    assert [sample.name for sample in samples] == ["000000"]
+    assert [
+        f"{kind} has no picture for {name}" in fault
+        for fault, kind, name in zip(faults, ("target", "mask"), ("000002", "000001"), strict=True)
+    ] == [True, True]
+
+
+@pytest.mark.parametrize("with_manifest", [True, False])
+def test_pictures_that_are_their_own_truth_need_no_target(pairs, with_manifest):
+    shutil.rmtree(pairs / "target")
+    if with_manifest:
+        change_line(pairs, target=None)
+        lines = (pairs / "manifest.jsonl").read_text().splitlines()
+        (pairs / "manifest.jsonl").write_text(lines[0])
+    else:
+        (pairs / "manifest.jsonl").unlink()
+    assert all(sample.target == sample.source for sample in read_manifest(pairs, targets=False))
+    with pytest.raises((ValueError, FileNotFoundError), match="target"):
+        read_manifest(pairs)

@@ -1,14 +1,17 @@
 """Shards from other hands: names with dots, plain tar, the same shard twice."""
 
+import json
 import shutil
 import tarfile
 
 import pytest
+import torch
+from PIL import Image
 
 from unclutter.training.data.drawn import draw_pairs
-from unclutter.training.data.manifest import read_manifest, write_manifest
-from unclutter.training.data.shards import write_shards
-from unclutter.training.pictures import read_image
+from unclutter.training.data.manifest import read_manifest, scan_manifest, write_manifest
+from unclutter.training.data.shards import Part, write_shards
+from unclutter.training.pictures import picture_size, read_image
 
 
 @pytest.fixture
@@ -86,3 +89,30 @@ def test_a_missing_picture_leaves_no_shards_behind(pairs, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"000002\.png"):
         write_shards(pairs, tmp_path / "packed")
     assert not (tmp_path / "packed").exists()
+
+
+def test_a_damaged_shard_does_not_hide_the_others(pairs, tmp_path):
+    write_shards(pairs, tmp_path / "packed")
+    (tmp_path / "packed" / "a.tar").write_bytes(b"")
+    (tmp_path / "packed" / "b.tar").write_bytes(b"not a tar at all" * 100)
+    samples, faults = scan_manifest(tmp_path / "packed")
+    assert len(samples) == 3 and len(faults) == 2
+
+
+def test_a_size_costs_a_header_and_not_the_picture(tmp_path, monkeypatch):
+    noise = torch.randint(256, (600, 500, 3), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    (tmp_path / "pairs").mkdir()
+    for kind in ("source", "target", "mask"):
+        Image.fromarray(noise.numpy()).save(tmp_path / "pairs" / f"{kind}.tif", compression="tiff_lzw")
+    entry = {kind: f"{kind}.tif" for kind in ("source", "target", "mask")}
+    (tmp_path / "pairs" / "manifest.jsonl").write_text(json.dumps(entry))
+    write_shards(tmp_path / "pairs", tmp_path / "packed")
+    source = read_manifest(tmp_path / "packed")[0].source
+    whole = (tmp_path / "pairs" / "source.tif").read_bytes()
+    with source.open() as file:
+        assert file.read() == whole and file.seek(-5, 2) == len(whole) - 5 and file.read() == whole[-5:]
+    read = []
+    plain = Part.readinto
+    monkeypatch.setattr(Part, "readinto", lambda part, buffer: read.append(plain(part, buffer)) or read[-1])
+    assert picture_size(source) == (600, 500) and sum(read) < 200_000 < source.size
+    torch.testing.assert_close((read_image(source)[0] * 255).round().byte(), noise.permute(2, 0, 1))

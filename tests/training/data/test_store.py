@@ -2,13 +2,17 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
+from kornia.filters import gaussian_blur2d
+from kornia.geometry.transform import warp_affine
 from PIL import Image, ImageDraw
+from torch.nn import functional as F
 
 from unclutter.training.cli import main
 from unclutter.training.data import store as store_module
-from unclutter.training.data.blend import contact_shadow, join_tiles
+from unclutter.training.data.blend import Patch, contact_shadow, join_tiles, paint, visible_parts, warp
 from unclutter.training.data.manifest import read_manifest
 from unclutter.training.data.store import StoreConfig, store
 from unclutter.training.pictures import read_image, read_mask
@@ -86,7 +90,7 @@ def test_one_of_several_look_alikes_goes(config):
 
 
 def test_a_tile_scene_is_a_grid_with_one_clean_cell(config):
-    store(replace(config, tile_share=1.0, count=3))
+    store(replace(config, tile_share=1.0, count=3, size=192))
     for sample in read_manifest(config.output):
         source, target, mask = layers(sample)
         green = [(picture[1] - picture[0] > 0.5).sum() for picture in (source, target)]
@@ -94,6 +98,30 @@ def test_a_tile_scene_is_a_grid_with_one_clean_cell(config):
         assert cells in (4, 9, 16, 25)
         assert green[0] / green[1] == pytest.approx(cells / (cells - 1), rel=0.1)
         assert mask.sum() / green[0] == pytest.approx(1 / cells, rel=0.35)
+
+
+def test_a_cameras_noise_is_no_effect_and_a_faint_shadow_is(folders, config, monkeypatch):
+    monkeypatch.setattr(store_module, "GRID", (2, 2))
+    random = np.random.default_rng(0)
+    view = random.normal(120, 20, (6, 6, 3)).repeat(16, 0).repeat(16, 1)
+    occupied = view.copy()
+    occupied[20:60, 20:60] = (20, 240, 20)
+    occupied[60:80, 20:60] -= 12
+    mask = np.zeros((96, 96), np.uint8)
+    mask[18:62, 18:62] = 255
+    (folders / "frames/mask").mkdir()
+    Image.fromarray(mask).save(folders / "frames/mask/a.png")
+    for kind, picture in (("occupied", occupied), ("clean", view)):
+        noisy = (picture + random.normal(0, 2, view.shape)).clip(0, 255).astype(np.uint8)
+        Image.fromarray(noisy).save(folders / "frames" / kind / "a.png")
+    store(replace(config, tile_share=1.0, count=3, size=192))
+    for sample in read_manifest(config.output):
+        mask, effect = (read_mask(path)[0] > 0.5 for path in (sample.mask, sample.effect_mask))
+        beside = effect & ~mask
+        # The shadow below the mask is 18 by 40 pixels; the mean over some pixels adds a rim.
+        assert 0.9 * 18 * 40 < beside.sum() < 1.4 * 18 * 40
+        speckles = beside & (F.avg_pool2d(effect[None].float(), 5, stride=1, padding=2)[0] < 0.25)
+        assert speckles.sum() <= 3
 
 
 def test_shadows_are_a_choice(config):
@@ -116,19 +144,61 @@ def test_the_removed_object_is_never_hidden(config, monkeypatch):
 
 
 def test_a_shadow_stays_at_its_object():
-    alpha = torch.zeros(64, 64)
-    alpha[40:, 40:] = 1
-    shadow = contact_shadow(alpha, torch.tensor([1.0, 1.0]))
-    assert shadow[45:, 45:].min() > 0.15 and shadow[:37].max() == 0 and shadow[:, :37].max() == 0
+    scene = torch.zeros(1, 64, 64)
+    shadow = contact_shadow(Patch(torch.ones(4, 24, 24), 40, 40), torch.tensor([1.0, 1.0]), 64, 64)
+    shadow.of(scene).add_(shadow.values)
+    assert scene[0, 45:, 45:].min() > 0.15 and scene[0, :37].max() == 0 and scene[0, :, :37].max() == 0
+
+
+def test_a_large_shadow_is_as_dark_as_a_blur_of_every_pixel():
+    """It is made from every few pixels."""
+    alpha = torch.zeros(600, 600)
+    alpha[100:500, 150:450] = 1
+    shadow = contact_shadow(Patch(alpha.expand(4, -1, -1), 0, 0), torch.zeros(2), 600, 600)
+    sigma = 0.06 * float(alpha.sum().sqrt())
+    kernel = 2 * round(2.5 * sigma) + 1
+    expected = 0.45 * gaussian_blur2d(alpha[None, None], (kernel, kernel), (sigma, sigma), "constant")[0]
+    assert (shadow.values - shadow.of(expected)).abs().max() < 0.02
+
+
+def test_objects_in_a_scene_are_painted_as_over_all_of_it():
+    """Against the plain way: every layer as large as the scene."""
+    random = torch.Generator().manual_seed(0)
+    size, background, cutout = 40, torch.rand(3, 40, 40, generator=random), torch.rand(4, 11, 17, generator=random)
+    cutout[:3] *= cutout[3]
+    layers, plain = [], background
+    for x, y in ((-6.0, 3.0), (9.0, 9.0), (15.0, 30.0)):
+        matrix, shift = torch.tensor([[0.8, -0.6], [0.6, 0.8]]), torch.tensor([x, y])
+        layers.append(warp(cutout, matrix, shift, size, size))
+        whole = warp_affine(cutout[None], torch.cat([matrix, shift[:, None]], dim=1)[None], (size, size))[0]
+        assert layers[-1].values.shape[-1] < 30
+        plain = plain * (1 - whole[3]) + whole[:3]
+    torch.testing.assert_close(paint(background, layers, []), plain)
+    first, _, last = visible_parts(layers, size, size)
+    torch.testing.assert_close(last.values[0], layers[2].values[3])
+    assert first.values.sum() < layers[0].values[3].sum()
 
 
 def test_seams_between_tiles_are_soft_and_tiles_keep_their_middle():
-    slope = torch.linspace(0.1, 0.9, 32).expand(3, 32, 32)
-    joined = join_tiles(slope.expand(3, 3, 3, 32, 32))
+    slope = torch.linspace(0.1, 0.9, 32).expand(1, 3, 32, 32)
+    (joined,) = join_tiles(slope, torch.zeros(1, 3, 3, dtype=torch.long))
     assert joined.shape == (3, 96, 96)
     assert joined.diff(dim=2).abs().max() < 0.5 * 0.8
-    torch.testing.assert_close(joined[:, 40:56, 46:50], slope[:, :16, 14:18], atol=0.02, rtol=0)
-    torch.testing.assert_close(join_tiles(torch.full((2, 2, 3, 13, 13), 0.3)), torch.full((3, 26, 26), 0.3))
+    torch.testing.assert_close(joined[:, 40:56, 46:50], slope[0, :, :16, 14:18], atol=0.02, rtol=0)
+    flat = torch.full((1, 3, 13, 13), 0.3)
+    joined = join_tiles(flat, torch.zeros(1, 2, 2, dtype=torch.long))
+    torch.testing.assert_close(joined, torch.full((1, 3, 26, 26), 0.3))
+
+
+def test_a_tile_that_differs_shows_nowhere_but_in_its_cell_and_at_its_seams():
+    grey = torch.tensor([0.2, 0.7]).reshape(2, 1, 1, 1).expand(2, 3, 64, 64)
+    layout = torch.zeros(3, 3, dtype=torch.long)
+    layout[1, 2] = 1
+    (joined,) = join_tiles(grey, layout[None])
+    assert (joined[:, 80:112, 144:176] - 0.7).abs().max() < 0.02
+    assert (joined[:, :16] - 0.2).abs().max() < 1e-4
+    joined[:, 48:144, 112:] = 0.2
+    assert (joined - 0.2).abs().max() < 0.01
 
 
 def test_opaque_objects_come_with_masks(folders, config):
