@@ -82,6 +82,9 @@ def region_attention(
     Returns:
         [B, heads, N, d].
     """
+    if not any(_hidden(settings)) and _is_one(settings.temperature):
+        # A sample of one kind gets the same logit on all its keys, which a softmax does not see.
+        return _with_logit(q, k, v, objects, objects, settings.object_logit, attention)
     counts = objects.sum(dim=1).tolist()
     tokens = objects.shape[1]
     groups = {count: [row for row, other in enumerate(counts) if other == count] for count in set(counts)}
@@ -121,7 +124,7 @@ def _equal_counts(
     background = objects.shape[1] - count
     if background == 0:
         return attention(q, k, v)
-    hidden = [not isinstance(value, Tensor) and value == -math.inf for value in settings.object_logit]
+    hidden = _hidden(settings)
     q = _scale_queries(q, objects, settings.temperature)
     if count == 0:
         return attention(q, k, v)
@@ -161,8 +164,17 @@ def _with_logit(
     return attention(wide_q, wide_k, F.pad(v, (0, wide - v.shape[-1])))[..., : v.shape[-1]]
 
 
+def _hidden(settings: RegionSettings) -> list[bool]:
+    """Which kinds of queries, (background, object), see no object keys."""
+    return [not isinstance(value, Tensor) and value == -math.inf for value in settings.object_logit]
+
+
+def _is_one(temperature: tuple[Number, Number]) -> bool:
+    return all(not isinstance(value, Tensor) and value == 1 for value in temperature)
+
+
 def _scale_queries(q: Tensor, objects: Tensor, temperature: tuple[Number, Number]) -> Tensor:
-    if all(not isinstance(value, Tensor) and value == 1 for value in temperature):
+    if _is_one(temperature):
         return q
     return q * _by_region(temperature, objects, q)[:, None, :, None]
 

@@ -1,5 +1,16 @@
 """ComfyUI nodes: thin V3 classes over `kernels`. `host/` alone touches ComfyUI's internals."""
 
-from . import attention, conditioning, guidance, masks, mini, prompt
+from . import attention, compose, conditioning, guidance, layers, masks, mini, morphology, onestep, prompt
 
-NODES = [*masks.NODES, *conditioning.NODES, *guidance.NODES, *attention.NODES, *mini.NODES, *prompt.NODES]
+NODES = [
+    *masks.NODES,
+    *conditioning.NODES,
+    *guidance.NODES,
+    *attention.NODES,
+    *mini.NODES,
+    *prompt.NODES,
+    *onestep.NODES,
+    *layers.NODES,
+    *morphology.NODES,
+    *compose.NODES,
+]

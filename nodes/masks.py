@@ -89,7 +89,7 @@ class PrepareMask(io.ComfyNode):
         fill_holes: bool,
         min_area: int,
     ) -> io.NodeOutput:
-        _check_picture(image)
+        check_picture(image)
         count, height, width = image.shape[:3]
         drawn = regions.normalize_mask(mask.to(image.device), count, height, width)
         prepared = drawn
@@ -215,7 +215,7 @@ class CropToMask(io.ComfyNode):
     def execute(
         cls, image: torch.Tensor, mask: torch.Tensor, context: float, multiple: int, minimum: int, maximum: int
     ) -> io.NodeOutput:
-        _check_picture(image)
+        check_picture(image)
         count, height, width = image.shape[:3]
         mask = regions.normalize_mask(mask.to(image.device), count, height, width)
         image = image.expand(len(mask), -1, -1, -1)
@@ -283,7 +283,7 @@ class PasteBack(io.ComfyNode):
         ring: int,
         mask: torch.Tensor | None = None,
     ) -> io.NodeOutput:
-        _check_picture(image)
+        check_picture(image)
         original, boxes, size = crop.image, crop.crop.boxes, crop.crop.size
         _check_shape(image, size)
         height, width = original.shape[1:3]
@@ -311,7 +311,7 @@ class PasteBack(io.ComfyNode):
         return io.NodeOutput(pasted.movedim(1, -1).contiguous())
 
 
-def _check_picture(image: torch.Tensor) -> None:
+def check_picture(image: torch.Tensor) -> None:
     if image.shape[-1] != 3:
         raise ValueError(
             f"The picture has {image.shape[-1]} channels and 3 are expected (RGB): "

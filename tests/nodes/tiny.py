@@ -25,8 +25,9 @@ def sd15(in_channels: int = 4, seed: int = 0) -> Any:
     return patcher(TinySD15(config), seed)
 
 
-def sdxl(in_channels: int = 4, seed: int = 0) -> Any:
-    """A ModelPatcher over an SDXL-shaped UNet: self-attention at the lower level only. 9 channels make an inpainting one."""
+def sdxl(in_channels: int = 4, seed: int = 0, dtype: torch.dtype = torch.float32) -> Any:
+    """A ModelPatcher over an SDXL-shaped UNet: self-attention at the lower level only. 9 channels make an inpainting one.
+    Weights of another dtype than fp32 are cast to it for each call."""
     import comfy.supported_models
 
     class TinySDXL(comfy.supported_models.SDXL):
@@ -36,10 +37,10 @@ def sdxl(in_channels: int = 4, seed: int = 0) -> Any:
     config = unet_config(
         in_channels, [0, 1], [0, 0, 1, 1], use_linear_in_transformer=True, adm_in_channels=1536 + POOLED
     )
-    return patcher(TinySDXL({**config, "num_classes": "sequential"}), seed)
+    return patcher(TinySDXL({**config, "num_classes": "sequential"}), seed, dtype)
 
 
-def flux(seed: int = 0) -> Any:
+def flux(seed: int = 0, **more: Any) -> Any:
     """A ModelPatcher over a FLUX-shaped transformer: two double and two single blocks, two heads of 32 channels."""
     import comfy.supported_models
 
@@ -60,6 +61,7 @@ def flux(seed: int = 0) -> Any:
         "qkv_bias": True,
         "guidance_embed": True,
         "txt_ids_dims": [],
+        **more,
     }
     return patcher(comfy.supported_models.Flux(config), seed)
 
@@ -82,10 +84,10 @@ def unet_config(in_channels: int, depth: list[int], output_depth: list[int], **m
     }
 
 
-def patcher(config: Any, seed: int) -> Any:
+def patcher(config: Any, seed: int, dtype: torch.dtype = torch.float32) -> Any:
     import comfy.model_patcher
 
-    config.set_inference_dtype(torch.float32, None)
+    config.set_inference_dtype(dtype, None if dtype == torch.float32 else torch.float32)
     model = config.get_model({}, "", device="cpu")
     fill(model.diffusion_model, seed)
     cpu = torch.device("cpu")
@@ -98,21 +100,22 @@ def fill(module: torch.nn.Module, seed: int) -> None:
     for name, parameter in module.named_parameters():
         noise = torch.randn(parameter.shape, generator=generator)
         if parameter.ndim > 1:
-            parameter.data = 1.5 * noise / parameter[0].numel() ** 0.5
+            noise = 1.5 * noise / parameter[0].numel() ** 0.5
         elif name.endswith("weight"):
-            parameter.data = 1 + 0.1 * noise
+            noise = 1 + 0.1 * noise
         else:
-            parameter.data = 0.1 * noise
+            noise = 0.1 * noise
+        parameter.data = noise.to(parameter.dtype)
         parameter.requires_grad_(False)
 
 
-def vae(seed: int = 0) -> Any:
-    """A comfy.sd.VAE with SD's architecture at 32 channels: 8 pixels to one of 4 channels."""
+def vae(seed: int = 0, channels: int = 4) -> Any:
+    """A comfy.sd.VAE with SD's architecture at 32 channels: 8 pixels to one of `channels`, 4 for SD and 16 for FLUX."""
     import comfy.sd
 
     ddconfig = {
         "double_z": True,
-        "z_channels": 4,
+        "z_channels": channels,
         "resolution": 64,
         "in_channels": 3,
         "out_ch": 3,
@@ -122,9 +125,10 @@ def vae(seed: int = 0) -> Any:
         "attn_resolutions": [],
         "dropout": 0.0,
     }
-    config = {"params": {"ddconfig": ddconfig, "embed_dim": 4}}
+    config = {"params": {"ddconfig": ddconfig, "embed_dim": channels}}
     tiny = comfy.sd.VAE(sd={}, config=config, device=torch.device("cpu"), dtype=torch.float32)
     fill(tiny.first_stage_model, seed)
+    tiny.latent_channels = channels
     return tiny
 
 

@@ -1,0 +1,213 @@
+"""One-step erasers (OSOR): a LoRA and the network's last layer, with rows for an alpha from phase 2 on.
+
+One layout of keys, that of OSOR's release: its pickles (`sdxlinpainting_phase2.pth`) are read as they are, and ours are
+the same tensors in safetensors, with a header.
+"""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from .lora import LoraPair, read_safetensors, write_safetensors
+
+Backbone = Literal["unet", "flux"]
+
+PROMPT = "Remove the instance of object"
+"""The one prompt that OSOR is trained and run with."""
+PREFIX: dict[Backbone, str] = {"unet": "unet.", "flux": "transformer.base_model.model."}
+TERMINAL: dict[Backbone, str] = {"unet": "conv_out", "flux": "proj_out"}
+"""The last layer, by diffusers' name."""
+PHASES = {("unet", 4): 1, ("unet", 5): 2, ("flux", 64): 1, ("flux", 68): 2}
+"""By the rows of the last layer; other widths of latents say it in their header."""
+WRAPPERS = ("module", "_orig_mod")
+"""What DDP and torch.compile put into the names of parameters."""
+FACTORS = {".lora_A.weight": "down", ".lora_B.weight": "up", ".alpha": "alpha"}
+CACHE = "fixed_prompt_embeds.pt"
+"""The encoded prompt that OSOR's scripts leave beside the weights."""
+PROMPT_PARTS = ("prompt_embeds", "pooled_prompt_embeds")
+
+
+@dataclass(frozen=True)
+class OneStep:
+    """A one-step eraser.
+
+    Attributes:
+        backbone: unet (SDXL inpainting, the mini model) or flux (FLUX Fill).
+        lora: by diffusers' path of the module, e.g. `mid_block.attentions.0.proj_in`.
+        terminal: weight and bias of the last layer; the rows of the alpha, one of a UNet and four of FLUX, come last.
+        metadata: the file's header.
+        prompt: the encoded prompt where the file brings it: prompt_embeds [1, n, d], pooled_prompt_embeds [1, p].
+    """
+
+    backbone: Backbone
+    lora: dict[str, LoraPair]
+    terminal: dict[str, Tensor]
+    metadata: dict[str, str] = field(default_factory=dict)
+    prompt: dict[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def phase(self) -> int:
+        """1: erases what the mask covers. 2: predicts an alpha too."""
+        rows = len(self.terminal["weight"])
+        phase = PHASES.get((self.backbone, rows)) or {"1": 1, "2": 2}.get(self.metadata.get("unclutter.phase", ""))
+        if phase is None:
+            raise ValueError(
+                f"{TERMINAL[self.backbone]} has {rows} rows, and the header does not say whether an alpha is among them: "
+                "expected 4 or 5 (SDXL), 64 or 68 (FLUX), or unclutter.phase."
+            )
+        return phase
+
+    @property
+    def alpha_rows(self) -> int:
+        """How many of the last layer's rows, at its end, are the alpha."""
+        return 0 if self.phase == 1 else {"unet": 1, "flux": 4}[self.backbone]
+
+    @property
+    def rank(self) -> int:
+        return max(pair.down.shape[0] for pair in self.lora.values())
+
+
+def load(path: Path) -> OneStep:
+    """Read a one-step eraser: OSOR's release, or ours.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: a damaged file, a pickle of more than tensors, or tensors that are no one-step eraser; the message
+            counts them.
+    """
+    if path.suffix == ".safetensors":
+        tensors, metadata = read_safetensors(path)
+    else:
+        tensors, metadata = read_pickle(path), {}
+    prompt = {part: tensors.pop(f"prompt.{part}") for part in PROMPT_PARTS if f"prompt.{part}" in tensors}
+    named = {plain_name(key): (key, value) for key, value in tensors.items()}
+    backbone: Backbone | None = next((kind for kind, layer in TERMINAL.items() if f"{layer}.weight" in named), None)
+    if backbone is None:
+        what = "a LoRA without one" if any(".lora_" in key for key in tensors) else "something else"
+        raise ValueError(
+            f"{path.name} holds {len(tensors)} tensors and no last layer (conv_out or proj_out), so it is {what}: give a "
+            "one-step eraser, OSOR's or one of `unclutter train osor`."
+        )
+    terminal: dict[str, Tensor] = {}
+    factors: dict[str, dict[str, Tensor]] = {}
+    unknown = []
+    for name, (key, value) in named.items():
+        suffix = next((suffix for suffix in FACTORS if name.endswith(suffix)), None)
+        if suffix:
+            factors.setdefault(name.removesuffix(suffix), {})[FACTORS[suffix]] = value
+        elif name in (f"{TERMINAL[backbone]}.weight", f"{TERMINAL[backbone]}.bias"):
+            terminal[name.rpartition(".")[2]] = value
+        else:
+            unknown.append(key)
+    halves = [module for module, found in factors.items() if not {"down", "up"} <= found.keys()]
+    if unknown or halves or not factors or len(terminal) < 2 or len(named) < len(tensors):
+        wrong = unknown[:3] or [f"half of {module}" for module in halves[:3]] or ["factors, bias or names are missing"]
+        raise ValueError(
+            f"{path.name}: {sum(len(found) for found in factors.values()) + len(terminal)} of {len(tensors)} tensors are "
+            f"a LoRA and {TERMINAL[backbone]} ({', '.join(wrong)}), expected all, two for each module: get the file again."
+        )
+    one_step = OneStep(backbone, pairs_of(factors, path), terminal, metadata, prompt or cached_prompt(path))
+    check_terminal(one_step, path)
+    return one_step
+
+
+def save(path: Path, one_step: OneStep) -> None:
+    """Write a one-step eraser as safetensors, all of it or nothing; what `metadata` does not say is OSOR's default."""
+    tensors = to_release(one_step)
+    tensors |= {f"prompt.{part}": value for part, value in one_step.prompt.items()}
+    header = {
+        "format": "pt",
+        "modelspec.sai_model_spec": "1.0.0",
+        "unclutter.kind": "one_step",
+        "unclutter.method": "osor",
+        "unclutter.condition_image": "full",
+        "unclutter.mask_pooling": "max" if one_step.backbone == "unet" else "none",
+        "unclutter.prompt": PROMPT,
+        "unclutter.timestep": "400",
+        **one_step.metadata,
+        "unclutter.backbone": one_step.backbone,
+        "unclutter.phase": str(one_step.phase),
+        "unclutter.rank": str(one_step.rank),
+    }
+    write_safetensors(path, tensors, header)
+
+
+def to_release(one_step: OneStep) -> dict[str, Tensor]:
+    """The tensors under the release's keys, which carry no alpha: a scale other than 1 goes into lora_B."""
+    prefix, tensors = PREFIX[one_step.backbone], {}
+    for module, pair in one_step.lora.items():
+        scale = pair.alpha / pair.down.shape[0]
+        tensors[f"{prefix}{module}.lora_A.default.weight"] = pair.down
+        tensors[f"{prefix}{module}.lora_B.default.weight"] = pair.up if scale == 1 else pair.up * scale
+    layer = TERMINAL[one_step.backbone]
+    return tensors | {f"{prefix}{layer}.{name}": value for name, value in one_step.terminal.items()}
+
+
+def plain_name(key: str) -> str:
+    """`transformer.base_model.model._orig_mod.proj_out.weight` -> `proj_out.weight`; peft's `.default` goes too."""
+    name = ".".join(part for part in key.split(".") if part not in WRAPPERS)
+    for prefix in ("unet.", "transformer.", "base_model.model."):
+        name = name.removeprefix(prefix)
+    return name.replace(".lora_A.default.", ".lora_A.").replace(".lora_B.default.", ".lora_B.")
+
+
+def pairs_of(factors: dict[str, dict[str, Tensor]], path: Path) -> dict[str, LoraPair]:
+    pairs = {}
+    for module, found in factors.items():
+        down, up = found["down"], found["up"]
+        if down.ndim not in (2, 4) or up.ndim != down.ndim or up.shape[1] != down.shape[0]:
+            raise ValueError(
+                f"{path.name} has factors of {list(down.shape)} and {list(up.shape)} in {module}, expected [r, in] and "
+                "[out, r]: the file is damaged, get it again."
+            )
+        pairs[module] = LoraPair(down, up, float(found["alpha"]) if "alpha" in found else float(len(down)))
+    return pairs
+
+
+def check_terminal(one_step: OneStep, path: Path) -> None:
+    weight, bias = one_step.terminal["weight"], one_step.terminal["bias"]
+    if weight.ndim != (4 if one_step.backbone == "unet" else 2) or bias.shape != weight.shape[:1]:
+        raise ValueError(
+            f"{path.name} has {TERMINAL[one_step.backbone]} of {list(weight.shape)} with a bias of {list(bias.shape)}, "
+            "expected one bias for each row: the file is damaged, get it again."
+        )
+    try:
+        one_step.phase  # noqa: B018
+    except ValueError as error:
+        raise ValueError(f"{path.name}: {error}") from None
+
+
+def read_pickle(path: Path) -> dict[str, Tensor]:
+    found = unpickle(path)
+    if not isinstance(found, dict) or not all(isinstance(value, Tensor) for value in found.values()):
+        held = f"a dictionary with {', '.join(map(str, list(found)[:3]))}" if isinstance(found, dict) else type(found)
+        raise ValueError(f"{path.name} holds {held}, expected tensors by name: give the file of the release.")
+    return found
+
+
+def cached_prompt(path: Path) -> dict[str, Tensor]:
+    """OSOR's cache of the encoded prompt, where it lies beside the weights."""
+    beside = path.with_name(CACHE)
+    found = unpickle(beside) if beside.is_file() else {}
+    return {part: found[part] for part in PROMPT_PARTS if part in found}
+
+
+def unpickle(path: Path) -> Any:
+    """What torch.save wrote, read without running anything that is in it."""
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no file {path}: give the path of a .safetensors or .pth file.")
+    try:
+        # Mapped, three gigabytes stay on disk until they are used; pickles of before 2020 cannot be.
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, AttributeError, TypeError) as error:
+        raise ValueError(
+            f"{path.name} is no whole file of tensors ({type(error).__name__}): it is truncated, or holds code, which is not "
+            "run; get it again."
+        ) from error

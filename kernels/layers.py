@@ -1,0 +1,151 @@
+"""One picture from layers: an instance each, and the background behind all of them (MILD)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from .regions import feather
+
+
+def compose(
+    layers: Tensor,
+    masks: Tensor,
+    background: Tensor,
+    remove: Iterable[int],
+    order: Sequence[int] | None = None,
+    feather_pixels: int = 0,
+) -> Tensor:
+    """The scene without some of its instances: the others over the background, from back to front.
+
+    For masks that do not overlap this is MILD's Eq. 6. Where they do, Eq. 6 would count the background negatively.
+
+    Args:
+        layers: [N, 3, H, W] in 0..1, the picture of each instance.
+        masks: [N, H, W] in 0..1, where it counts.
+        background: [3, H, W] in 0..1.
+        remove: indices in 0..N-1.
+        order: all indices from back to front; by default the first mask lies furthest back.
+        feather_pixels: width of the soft border around what was removed. Further away nothing depends on it, and where
+            two kept instances touch they stay as they are.
+
+    Returns:
+        [3, H, W] in 0..1.
+
+    Raises:
+        ValueError: shapes do not fit, or an index does not exist.
+    """
+    gone = check_indices(remove, len(masks), "remove")
+    if len(layers) != len(masks) or layers.shape[-2:] != masks.shape[-2:] or background.shape != layers.shape[1:]:
+        raise ValueError(
+            f"Layers {list(layers.shape)}, masks {list(masks.shape)} and background {list(background.shape)} do not fit: "
+            "expected [N, 3, H, W], [N, H, W] and [3, H, W]."
+        )
+    out, kept = background, torch.zeros_like(masks.sum(dim=0))
+    for index in (i for i in back_to_front(order, len(masks)) if i not in gone):
+        out = torch.lerp(out, layers[index], masks[index].to(out))
+        kept = torch.maximum(kept, masks[index])
+    if not feather_pixels or not gone:
+        return out
+    hole = removed_area(masks, gone)
+    return torch.lerp(out, background, feather(hole[None], feather_pixels)[0].to(out))
+
+
+def removed_area(masks: Tensor, remove: Iterable[int]) -> Tensor:
+    """What shows the background once some instances are gone: [N, H, W] -> [H, W] of 0 and 1."""
+    gone = check_indices(remove, len(masks), "remove")
+    removed, kept = torch.zeros_like(masks[0]), torch.zeros_like(masks[0])
+    for index, mask in enumerate(masks):
+        if index in gone:
+            removed = torch.maximum(removed, mask)
+        else:
+            kept = torch.maximum(kept, mask)
+    return ((removed >= 0.5) & (kept < 0.5)).to(masks)
+
+
+def visible_masks(masks: Tensor, order: Sequence[int] | None = None) -> Tensor:
+    """The part of each instance that no other in front of it covers: [N, H, W] -> [N, H, W]."""
+    covered, visible = torch.zeros_like(masks[0]), torch.empty_like(masks)
+    for index in reversed(back_to_front(order, len(masks))):
+        visible[index] = masks[index] * (1 - covered)
+        covered = torch.maximum(covered, masks[index])
+    return visible
+
+
+def with_original_pixels(layers: Tensor, image: Tensor, masks: Tensor, order: Sequence[int] | None = None) -> Tensor:
+    """Layers [N, 3, H, W] that show the picture [3, H, W] itself where their instance was seen in it.
+
+    What was generated stays only where something in front hid the instance: nobody's face is redrawn.
+    """
+    return torch.lerp(layers, image.expand_as(layers), visible_masks(masks, order)[:, None].to(layers))
+
+
+def depth_order(masks: Tensor, depth: Tensor) -> list[int]:
+    """Instances from back to front, by the median over each mask [N, H, W] of a depth map [H, W], larger = nearer."""
+    nearness = [float(depth[mask >= 0.5].median()) if (mask >= 0.5).any() else 0.0 for mask in masks]
+    return sorted(range(len(masks)), key=nearness.__getitem__)
+
+
+def context_masks(masks: Tensor) -> Tensor:
+    """All instances but one, for each: [N, H, W] -> [N, H, W] (MILD, Eq. 7)."""
+    return (masks.sum(dim=0) - masks).clamp(0, 1)
+
+
+def foreground_weight(step: int, start: int, end: int, weight: float = 1.0) -> float:
+    """λ_t of training step t: 0 before `start`, then a straight rise to `weight` at `end` (MILD, Eq. 4)."""
+    if step < start:
+        return 0.0
+    return weight if step >= end else weight * (step - start) / (end - start)
+
+
+def region_loss(
+    prediction: Tensor, target: Tensor, mask: Tensor, boundary: float = 0.0, gradient: float = 0.0
+) -> Tensor:
+    """The squared error in a region, divided by its area, so that small instances count as much as large ones (Eq. 2).
+
+    Args:
+        prediction, target: [B, C, h, w].
+        mask: [B, h, w] of 0 and 1; a row without region has the loss 0.
+        boundary: β; cells at the region's border count 1 + β (MILD, Appendix C).
+        gradient: weight of the error of differences between neighbours, a penalty on seams and blur (Appendix C).
+
+    Returns:
+        [B].
+    """
+    mask = mask[:, None].to(prediction)
+    weight = mask
+    if boundary:
+        inside = -F.max_pool2d(-F.pad(mask, (1, 1, 1, 1), value=1.0), 3, stride=1)
+        weight = mask + boundary * (mask - inside)
+    error = prediction - target
+    loss = masked_mean(error.square(), weight)
+    if gradient:
+        for axis in (-1, -2):
+            both = mask.narrow(axis, 1, mask.shape[axis] - 1) * mask.narrow(axis, 0, mask.shape[axis] - 1)
+            loss = loss + gradient * masked_mean(error.diff(dim=axis).square(), both)
+    return loss
+
+
+def masked_mean(values: Tensor, weight: Tensor) -> Tensor:
+    """The mean of values [B, C, h, w] with weights [B, 1, h, w], row by row: [B]."""
+    return (values.mean(dim=1, keepdim=True) * weight).flatten(1).sum(dim=1) / weight.flatten(1).sum(dim=1).clamp(min=1)
+
+
+def back_to_front(order: Sequence[int] | None, count: int) -> list[int]:
+    """An order that names each of `count` instances once."""
+    found = list(range(count)) if order is None else list(order)
+    if sorted(found) != list(range(count)):
+        raise ValueError(
+            f"The order is {found}, expected each of 0 to {count - 1} once: give all layers, back to front."
+        )
+    return found
+
+
+def check_indices(indices: Iterable[int], count: int, what: str) -> set[int]:
+    found = set(indices)
+    if wrong := sorted(index for index in found if not 0 <= index < count):
+        raise ValueError(f"{what} names layer {wrong[0]} (from 0), but there are {count}: give 0 to {count - 1}.")
+    return found

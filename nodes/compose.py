@@ -1,0 +1,320 @@
+"""Layers of people: which are removed, the picture without them, and a layered file."""
+
+from __future__ import annotations
+
+import dataclasses
+import io as bytes_io
+import os
+import re
+import zipfile
+from pathlib import Path
+from xml.etree import ElementTree
+
+import torch
+from comfy_api.latest import io
+from PIL import Image
+
+from ..kernels import layers as kernel
+from ..kernels import regions
+from . import host
+
+LAYERS = io.Custom("UNCLUTTER_LAYERS")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Layers:
+    """A picture taken apart into people and the background behind all of them. Values in 0..1.
+
+    Attributes:
+        image: [3,H,W], the picture.
+        background: [3,H,W], generated in every hole; elsewhere a VAE's idea of the picture.
+        masks: [N,H,W] of 0 and 1, where each person is.
+        holes: [N,H,W] of 0 and 1, what has to be filled when a person goes: the mask, grown.
+        generated: [3,H,W] by person, without the others, for those whose layer was asked for.
+        removed: people who are gone, from 0.
+        order: people from back to front.
+        feather: width of soft borders in pixels.
+    """
+
+    image: torch.Tensor
+    background: torch.Tensor
+    masks: torch.Tensor
+    holes: torch.Tensor
+    generated: dict[int, torch.Tensor]
+    removed: frozenset[int] = frozenset()
+    order: tuple[int, ...] | None = None
+    feather: int = 4
+
+    def composed(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """The picture [3,H,W] without those who are removed, and the mask [H,W] of what took their place.
+
+        A pixel further than `feather` from that mask is the picture's, bit for bit.
+
+        Raises:
+            ValueError: somebody is kept whom a removed person hides in part, and has no layer.
+        """
+        gone = sorted(self.removed)
+        masks = self.masks.clone()
+        masks[gone] = self.holes[gone]
+        visible = kernel.visible_masks(masks, self.order)
+        left = masks.clone()
+        left[gone] = 0
+        revealed = (kernel.visible_masks(left, self.order) > visible).flatten(1).any(dim=1)
+        if lacking := [k for k in range(len(masks)) if revealed[k] and k not in {*gone, *self.generated}]:
+            raise ValueError(
+                f"A removed person hides a part of person {lacking[0] + 1}, who has no layer: "
+                "name whom you keep in the input keep of Layered Sampler (or write any), or list that person last in order."
+            )
+        generated = torch.stack([self.generated.get(k, self.image) for k in range(len(masks))])
+        seen = kernel.with_original_pixels(generated, self.image, masks, self.order)
+        backdrop = _softly(self.image, self.background, self._union(self.removed), self.feather)
+        image = kernel.compose(seen, masks, backdrop, gone, self.order, self.feather)
+        kept = [k for k in range(len(masks)) if k not in self.removed]
+        area = self._union(self.removed) * (1 - visible[kept].sum(dim=0).clamp(max=1))
+        return image, area
+
+    def cut_out(self) -> torch.Tensor:
+        """The background and then each person as RGBA, [N+1,4,H,W]; together they show the whole picture."""
+        everyone = range(len(self.masks))
+        background = _softly(self.image, self.background, self._union(everyone), self.feather)
+        visible = kernel.visible_masks(self.masks, self.order)
+        sheets = [torch.cat([background, torch.ones_like(background[:1])])]
+        for k in everyone:
+            # The soft border shows surroundings of the picture, and never another person.
+            others = self._union(j for j in everyone if j != k)
+            alpha = regions.feather(self.masks[k : k + 1], self.feather) * (1 - others * (1 - self.masks[k]))
+            colors, hidden = self.image, self.masks[k] - visible[k]
+            if k in self.generated:
+                colors = torch.lerp(self.image, self.generated[k], hidden)
+            else:
+                alpha = alpha * (1 - hidden)
+            sheets.append(torch.cat([colors, alpha]))
+        return torch.stack(sheets)
+
+    def back_to_front(self) -> list[int]:
+        return kernel.back_to_front(self.order, len(self.masks))
+
+    def _union(self, people) -> torch.Tensor:
+        return torch.stack([torch.zeros_like(self.holes[0]), *(self.holes[k] for k in people)]).amax(dim=0)
+
+
+class ComposeLayers(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="UnclutterComposeLayers",
+            display_name="Compose Layers",
+            category="Unclutter/layers",
+            description=(
+                "Puts a picture together again without some of its people. Changing whom to remove costs no sampling."
+            ),
+            search_aliases=["mild", "remove person", "recompose", "flatten layers"],
+            inputs=[
+                LAYERS.Input("layers", tooltip="From Layered Sampler."),
+                io.String.Input(
+                    "remove",
+                    default="all",
+                    tooltip="Who goes, by the number of the mask from 1: 2, 3 or 1-3 or all or all but 1 or none.",
+                ),
+                io.String.Input(
+                    "order",
+                    default="",
+                    tooltip="All numbers from the one furthest back to the one in front, such as 3, 1, 2: it says who "
+                    "hides whom where masks overlap. Empty: by the depth map, or as the masks came.",
+                ),
+                io.Int.Input(
+                    "feather",
+                    default=4,
+                    min=0,
+                    max=512,
+                    step=1,
+                    tooltip="Width of the soft border around what was removed, in pixels.",
+                ),
+                io.Mask.Input(
+                    "pointer",
+                    optional=True,
+                    tooltip="Takes the place of remove: a mask that points at people. A stroke points at the one most of "
+                    "it lies on, and at everyone it covers by half or more.",
+                ),
+                io.Image.Input(
+                    "depth", optional=True, tooltip="A depth map of the picture, nearer is brighter: sets the order."
+                ),
+            ],
+            outputs=[
+                io.Image.Output("IMAGE", display_name="image", tooltip="The picture without those who were removed."),
+                io.Mask.Output("MASK", display_name="mask", tooltip="The removed area: what took their place."),
+                io.Image.Output(
+                    "RGBA",
+                    display_name="rgba",
+                    tooltip="A batch with transparency: the background, then each person in the order of the masks.",
+                ),
+                LAYERS.Output(
+                    "LAYERS", display_name="layers", tooltip="The same layers in this order, for Save Layers."
+                ),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        layers: Layers,
+        remove: str,
+        order: str,
+        feather: int,
+        pointer: torch.Tensor | None = None,
+        depth: torch.Tensor | None = None,
+    ) -> io.NodeOutput:
+        host.check_number("feather", feather, 0, 512)
+        count, size = len(layers.masks), layers.masks.shape[-2:]
+        if order.strip():
+            sequence = [number - 1 for number in numbers(order, "order")]
+            if sorted(sequence) != list(range(count)):
+                raise ValueError(
+                    f"order is {order!r} and there are {count} people: give each of 1 to {count} once, back to front."
+                )
+            layers = dataclasses.replace(layers, order=tuple(sequence))
+        elif depth is not None:
+            nearness = torch.nn.functional.interpolate(depth[:1].mean(dim=-1)[None].to(layers.masks), size)[0, 0]
+            layers = dataclasses.replace(layers, order=tuple(kernel.depth_order(layers.masks, nearness)))
+        removed = parse_people(remove, count, "remove") if pointer is None else pointed_at(pointer, layers)
+        layers = dataclasses.replace(layers, removed=frozenset(removed), feather=feather)
+        image, area = layers.composed()
+        rgba = layers.cut_out().movedim(1, -1)
+        return io.NodeOutput(image.movedim(0, -1)[None].contiguous(), area[None], rgba.contiguous(), layers)
+
+
+class SaveLayers(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="UnclutterSaveLayers",
+            display_name="Save Layers",
+            category="Unclutter/layers",
+            description=(
+                "Writes an OpenRaster file (.ora) with the background and one layer per person. GIMP, Krita and MyPaint "
+                "open it; Photoshop needs a plug-in."
+            ),
+            search_aliases=["openraster", "ora", "psd", "export layers"],
+            inputs=[
+                LAYERS.Input(
+                    "layers",
+                    tooltip="From Compose Layers, with its order and border; those it removed are there, but hidden. Or "
+                    "from Layered Sampler, with everyone visible.",
+                ),
+                io.String.Input(
+                    "filename_prefix",
+                    default="layers",
+                    tooltip="The name in ComfyUI's output folder, with core's tokens such as %year%. A number follows.",
+                ),
+            ],
+            outputs=[io.String.Output("FILE", display_name="file", tooltip="The path of the file.")],
+            is_output_node=True,
+        )
+
+    @classmethod
+    def execute(cls, layers: Layers, filename_prefix: str) -> io.NodeOutput:
+        height, width = layers.image.shape[-2:]
+        path, subfolder = host.next_output_file(filename_prefix, ".ora", height, width)
+        save_openraster(path, layers)
+        saved = {"filename": path.name, "subfolder": subfolder, "type": "output"}
+        return io.NodeOutput(str(path), ui={"files": [saved]})
+
+
+def parse_people(text: str, count: int, name: str) -> list[int]:
+    """Indices from 0 of "2, 3", "1-3", "all", "all but 1" or "none", of `count` people."""
+    words = text.strip().lower()
+    if words in ("", "none"):
+        return []
+    everyone = re.match(r"all\b(\s+but\b)?", words)
+    rest = words[everyone.end() :] if everyone else words
+    if everyone and not everyone[1] and not rest.strip():
+        return list(range(count))
+    if everyone and not everyone[1]:
+        raise ValueError(f"{name} is {text!r}: write numbers such as 2, 3 or 1-3, or all, all but 1, or none.")
+    found = {number - 1 for number in numbers(rest, name)}
+    if wrong := [index + 1 for index in sorted(found) if not 0 <= index < count]:
+        raise ValueError(f"{name} names person {wrong[0]} and there are {count}: give numbers from 1 to {count}.")
+    return [index for index in range(count) if (index in found) != bool(everyone)]
+
+
+def numbers(text: str, name: str) -> list[int]:
+    """The whole numbers of "2, 3" or "1-3", in their order."""
+    found: list[int] = []
+    for word in re.split(r"[\s,;]+", re.sub(r"\s*-\s*", "-", text.strip(" ,;"))):
+        if not (match := re.fullmatch(r"(\d{1,4})(?:-(\d{1,4}))?", word)):
+            raise ValueError(f"{name} is {text!r}: write numbers such as 2, 3 or 1-3, or all, all but 1, or none.")
+        found += range(int(match[1]), int(match[2] or match[1]) + 1)
+    return found
+
+
+def pointed_at(pointer: torch.Tensor, layers: Layers) -> list[int]:
+    """The people a mask points at, from 0."""
+    pointer = regions.normalize_mask(
+        pointer.to(layers.masks.device), 1, *layers.masks.shape[-2:], allow_full=True
+    ).amax(dim=0)
+    visible = kernel.visible_masks(layers.masks, layers.order)
+    covered = (visible * pointer).flatten(1).sum(dim=1) / layers.masks.flatten(1).sum(dim=1)
+    found = {k for k, share in enumerate(covered.tolist()) if share >= 0.5}
+    for stroke in regions.split_instances(pointer):
+        touched = (visible * stroke).flatten(1).sum(dim=1)
+        if not touched.any():
+            raise ValueError("A part of the pointer lies on nobody: paint on the people to remove.")
+        found.add(int(touched.argmax()))
+    return sorted(found)
+
+
+def save_openraster(path: Path, layers: Layers) -> None:
+    """The layers as OpenRaster 0.0.3 (openraster.org), all of the file or none of it."""
+    height, width = layers.image.shape[-2:]
+    sheets = [_picture(sheet) for sheet in layers.cut_out()]
+    top_down = [*(k + 1 for k in reversed(layers.back_to_front())), 0]
+    root = ElementTree.Element("image", version="0.0.3", w=str(width), h=str(height))
+    stack = ElementTree.SubElement(root, "stack")
+    merged = Image.new("RGBA", (width, height))
+    for index in reversed(top_down):
+        if index - 1 not in layers.removed:
+            merged.alpha_composite(sheets[index])
+    temporary = path.with_name(path.name + ".part")
+    with zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
+        archive.writestr("mimetype", "image/openraster")
+        for index in top_down:
+            source = f"data/{f'person{index}' if index else 'background'}.png"
+            # The file stays small: only the box a person fills. Somebody wholly hidden keeps one clear pixel.
+            box = sheets[index].getchannel("A").getbbox() or (0, 0, 1, 1)
+            archive.writestr(source, _png(sheets[index].crop(box)))
+            ElementTree.SubElement(
+                stack,
+                "layer",
+                {
+                    "name": f"Person {index}" if index else "Background",
+                    "src": source,
+                    "x": str(box[0]),
+                    "y": str(box[1]),
+                    "opacity": "1.0",
+                    "visibility": "hidden" if index - 1 in layers.removed else "visible",
+                    "composite-op": "svg:src-over",
+                },
+            )
+        archive.writestr("stack.xml", ElementTree.tostring(root, "UTF-8", xml_declaration=True))
+        archive.writestr("mergedimage.png", _png(merged))
+        merged.thumbnail((256, 256))
+        archive.writestr("Thumbnails/thumbnail.png", _png(merged))
+    os.replace(temporary, path)
+
+
+def _softly(image: torch.Tensor, other: torch.Tensor, mask: torch.Tensor, feather: int) -> torch.Tensor:
+    """`other` in the mask [H,W] and, fading out over `feather` pixels, around it; `image` elsewhere."""
+    return torch.lerp(image, other, regions.feather(mask[None], feather))
+
+
+def _picture(sheet: torch.Tensor) -> Image.Image:
+    return Image.fromarray((sheet.clamp(0, 1) * 255).round().byte().movedim(0, -1).cpu().numpy(), "RGBA")
+
+
+def _png(picture: Image.Image) -> bytes:
+    data = bytes_io.BytesIO()
+    picture.save(data, "PNG")
+    return data.getvalue()
+
+
+NODES = [ComposeLayers, SaveLayers]

@@ -1,0 +1,268 @@
+"""One-step erasing (OSOR): its adapter on a model, and its one call of the network as a sampler."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import comfy.lora
+import comfy.model_management
+import comfy.patcher_extension
+import comfy.samplers
+import comfy.utils
+import folder_paths
+import torch
+from torch import Tensor
+
+from ...adapters import one_step
+from ...kernels import onestep
+from .common import is_flux, is_unet, set_condition_image
+
+NAMES = {"unet": "an SDXL inpainting UNet", "flux": "FLUX.1 Fill"}
+LAST_LAYER = {"unet": "diffusion_model.out.2", "flux": "diffusion_model.final_layer.linear"}
+PREDICTION: dict[str, onestep.Prediction] = {"unet": "epsilon", "flux": "flow"}
+GUIDANCE = 30.0
+"""What OSOR gives FLUX's guidance embedding."""
+ERASER = "unclutter_one_step"
+COLLECT = "unclutter_alpha"
+"""In a call's transformer_options: who wants the alpha's logits."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Eraser:
+    """What a model with a one-step eraser says of it.
+
+    conditioning    the eraser's prompt, where a text encoder or the file gave it
+    context         width of the text features that the network takes
+    """
+
+    backbone: one_step.Backbone
+    phase: int
+    metadata: dict[str, str]
+    conditioning: list | None
+    context: int
+
+    def sigmas(self, timestep: int) -> Tensor:
+        """The noise at the timestep, then none, as samplers take them."""
+        return torch.tensor([onestep.noise_level(timestep, PREDICTION[self.backbone]).sigma, 0.0])
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class LastLayer:
+    """The eraser's last layer, in place of the `forward` of the network's own. As that layer stays where it is, whatever
+    loads, casts, offloads or saves the model is not concerned; each call takes these few kilobytes to the device and
+    dtype it runs in."""
+
+    weight: Tensor
+    bias: Tensor
+
+    def __call__(self, x: Tensor) -> Tensor:
+        weight, bias = self.weight.to(x), self.bias.to(x)
+        if weight.ndim == 2:
+            return torch.nn.functional.linear(x, weight, bias)
+        return torch.nn.functional.conv2d(x, weight, bias, padding=weight.shape[-1] // 2)
+
+
+@dataclasses.dataclass(frozen=True)
+class SplitAlpha:
+    """Takes the alpha's logits off the network's output, before any sampling maths sees them."""
+
+    channels: int
+
+    def __call__(self, executor: Any, x: Tensor, timestep: Tensor, context: Tensor, *rest: Any, **more: Any) -> Tensor:
+        out, options = executor(x, timestep, context, *rest, **more), rest[-1]
+        rows = out[:, self.channels :].chunk(len(options["cond_or_uncond"]))
+        for index, logits in zip(options["cond_or_uncond"], rows, strict=True):
+            if index == 0 and COLLECT in options:
+                options[COLLECT](logits)
+        return out[:, : self.channels]
+
+
+class OneStepSampler(comfy.samplers.Sampler):
+    """One call of the network from the noised picture to its estimate without the object, blended by the predicted alpha,
+    where there is one, and held outside of the noise mask, where there is one.
+
+    `keep_alpha` is handed the alpha [B,1,h,w] of each run; to samplers of a graph nobody listens.
+    """
+
+    def __init__(self, strength: float, keep_alpha: Callable[[Tensor], Any] | None = None) -> None:
+        self.strength = strength
+        self.keep_alpha = keep_alpha
+
+    def sample(
+        self,
+        model_wrap: Any,
+        sigmas: Tensor,
+        extra_args: dict,
+        callback: Callable | None,
+        noise: Tensor,
+        latent_image: Tensor,
+        denoise_mask: Tensor | None = None,
+        disable_pbar: bool = False,
+    ) -> Tensor:
+        if len(sigmas) != 2 or sigmas[1] != 0:
+            raise ValueError(
+                f"{len(sigmas)} sigmas came, expected two, the last of them 0: take those of One-Step Sampler."
+            )
+        found: list[Tensor] = []
+        options = extra_args["model_options"]
+        options = {**options, "transformer_options": {**options["transformer_options"], COLLECT: found.append}}
+        noisy = model_wrap.inner_model.model_sampling.noise_scaling(sigmas[0], noise, latent_image)
+        clean = model_wrap(noisy, sigmas[:1].expand(len(noisy)), model_options=options, seed=extra_args["seed"])
+        if found:
+            logits = torch.stack(found).float().mean(dim=0)
+            alpha = onestep.alpha_from_logits(logits, self.strength)
+            if self.keep_alpha is not None:
+                self.keep_alpha(alpha)
+            clean = onestep.blend(clean, latent_image, alpha)
+        if denoise_mask is not None:
+            clean = onestep.blend(clean, latent_image, denoise_mask)
+        if callback is not None:
+            callback(0, clean, noisy, 1)
+        return clean
+
+
+def adapter_files() -> list[str]:
+    """The files in models/loras that may be one-step erasers."""
+    return [name for name in folder_paths.get_filename_list("loras") if name.endswith((".safetensors", ".pth", ".pt"))]
+
+
+def adapter_path(name: str) -> str:
+    return folder_paths.get_full_path_or_raise("loras", name)
+
+
+def with_one_step(model: Any, file: one_step.OneStep, clip: Any, name: str) -> Any:
+    """A clone of the model with the eraser read from the file `name`; a model it does not fit is a ValueError."""
+    network, latent = model.model.diffusion_model, model.model.latent_format.latent_channels
+    backbone = "flux" if is_flux(network) else "unet" if is_unet(network) else None
+    if backbone != file.backbone:
+        raise ValueError(
+            f"{name} is made for {NAMES[file.backbone]} and the model is {NAMES.get(backbone or '', 'neither')} "
+            f"({type(model.model).__name__}): load the other model, or the file made for this one."
+        )
+    # FLUX packs 2x2 cells, and its mask has a channel for each of a cell's 8x8 pixels.
+    channels = 2 * latent + 1 if backbone == "unet" else 4 * (2 * latent + 64)
+    if network.in_channels != channels:
+        raise ValueError(
+            f"The model takes {network.in_channels} channels and a one-step eraser needs an inpainting one with {channels}: "
+            "load SDXL Inpainting 0.1 or FLUX.1 Fill."
+        )
+    if ERASER in model.model_options:
+        raise ValueError("The model has a one-step eraser already: keep one Load One-Step Eraser.")
+    clone = model.clone()
+    add_lora(clone, file, name)
+    add_last_layer(clone, file, latent, name)
+    width = network.params.context_in_dim if is_flux(network) else model.model.model_config.unet_config["context_dim"]
+    clone.model_options[ERASER] = Eraser(file.backbone, file.phase, file.metadata, conditioning_of(file, clip), width)
+    return clone
+
+
+def add_lora(model: Any, file: one_step.OneStep, name: str) -> None:
+    """Patches the model with the file's LoRA, all of it, by ComfyUI's own machinery."""
+    config = model.model.model_config.unet_config
+    to_diffusers = comfy.utils.flux_to_diffusers if file.backbone == "flux" else comfy.utils.unet_to_diffusers
+    keys = {path.removesuffix(".weight"): key for path, key in to_diffusers(config).items() if path.endswith(".weight")}
+    weights = model.model.diffusion_model.state_dict()
+    targets, factors, wrong = {}, {}, []
+    for module, pair in file.lora.items():
+        # FLUX's q, k, v and mlp are slices of one weight: (key, (dimension, start, length)).
+        place = keys.get(module)
+        key, part = place[:2] if isinstance(place, tuple) else (place, None)
+        rows = None if key not in weights else part[2] if part else len(weights[key])
+        if rows != len(pair.up) or weights[key][0].numel() != pair.down[0].numel():
+            wrong.append(module)
+            continue
+        targets[module] = f"diffusion_model.{key}" if part is None else (f"diffusion_model.{key}", part)
+        factors |= {f"{module}.lora_up.weight": pair.up, f"{module}.lora_down.weight": pair.down}
+        factors[f"{module}.alpha"] = torch.tensor(pair.alpha)
+    if wrong:
+        raise ValueError(
+            f"{len(targets)} of {len(file.lora)} LoRA modules in {name} fit this model; not {', '.join(wrong[:3])}"
+            f"{', ...' if len(wrong) > 3 else ''}: load the base model that the file was trained on."
+        )
+    model.add_patches(comfy.lora.load_lora(factors, targets))
+
+
+def add_last_layer(model: Any, file: one_step.OneStep, latent_channels: int, name: str) -> None:
+    key = LAST_LAYER[file.backbone]
+    own, weight = model.get_model_object(key).weight, file.terminal["weight"]
+    if weight.shape[1:] != own.shape[1:] or len(weight) != len(own) + file.alpha_rows:
+        raise ValueError(
+            f"The last layer in {name} is {list(weight.shape)} and the model's {list(own.shape)}: "
+            "load the base model that the file was trained on."
+        )
+    model.add_object_patch(f"{key}.forward", LastLayer(weight, file.terminal["bias"]))
+    if file.alpha_rows:
+        comfy.patcher_extension.add_wrapper_with_key(
+            comfy.patcher_extension.WrappersMP.DIFFUSION_MODEL,
+            "unclutter_one_step",
+            SplitAlpha(latent_channels),
+            model.model_options,
+            is_model_options=True,
+        )
+
+
+def conditioning_of(file: one_step.OneStep, clip: Any) -> list | None:
+    """The fixed prompt, by the text encoder that is connected, else as the file brings it."""
+    if clip is not None:
+        if file.backbone == "flux":
+            clip = clip.clone()
+            # As OSOR was trained; FLUX sees T5's padding, so its length counts.
+            clip.set_tokenizer_option("t5xxl_min_length", 512)
+        text = file.metadata.get("unclutter.prompt", one_step.PROMPT)
+        return clip.encode_from_tokens_scheduled(clip.tokenize(text))
+    if "prompt_embeds" not in file.prompt:
+        return None
+    pooled = file.prompt.get("pooled_prompt_embeds")
+    return [[file.prompt["prompt_embeds"].float(), {} if pooled is None else {"pooled_output": pooled.float()}]]
+
+
+def eraser_of(model: Any) -> Eraser:
+    """What Load One-Step Eraser put on the model."""
+    if ERASER not in model.model_options:
+        raise ValueError("The model has no one-step eraser: put Load One-Step Eraser before this node.")
+    return model.model_options[ERASER]
+
+
+def erase_latent(
+    model: Any,
+    conditioning: list,
+    latent: Tensor,
+    mask: Tensor,
+    cells: Tensor,
+    noise: Tensor,
+    sigmas: Tensor,
+    strength: float,
+) -> tuple[Tensor, Tensor]:
+    """One run over one latent.
+
+    Args:
+        latent, noise: [1,C,h,w], as the VAE encodes.
+        mask: [1,H,W] of 0 and 1 at the size of the picture, and `cells` [1,1,h,w] at that of the latent.
+
+    Returns:
+        The latent [1,C,h,w] without the object, and the alpha [1,1,h,w] by which it was blended.
+    """
+    eraser = eraser_of(model)
+    conditioning = set_condition_image(conditioning, latent, mask[:, None] if eraser.backbone == "flux" else cells)
+    if eraser.backbone == "flux":
+        conditioning = [[features, {"guidance": GUIDANCE, **values}] for features, values in conditioning]
+    guider = comfy.samplers.CFGGuider(model)
+    guider.inner_set_conds({"positive": conditioning})
+    found: list[Tensor] = []
+    hard = cells if eraser.phase == 1 else None
+    sampler = OneStepSampler(strength, found.append)
+    clean = guider.sample(noise, latent, sampler, sigmas, denoise_mask=hard, disable_pbar=True, seed=0)
+    return clean.to(latent), cells if hard is not None else found[0].to(latent.device)
+
+
+class Progress:
+    """A progress bar for `total` pieces of work, which stops the run where the artist has pressed cancel."""
+
+    def __init__(self, total: int) -> None:
+        self.bar = comfy.utils.ProgressBar(total)
+
+    def advance(self) -> None:
+        self.bar.update(1)
+        comfy.model_management.throw_exception_if_processing_interrupted()

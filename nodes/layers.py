@@ -1,0 +1,323 @@
+"""MILD: a picture of people taken apart, one layer for each of them and one for the background."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from comfy_api.latest import io
+
+from ..adapters import layered
+from ..kernels import guidance as guidance_kernel
+from ..kernels import layers as kernel
+from ..kernels import lowrank, regions, seams
+from . import host
+from .compose import LAYERS, Layers, parse_people
+from .morphology import MORPHOLOGY, Morphology, encode_morphology
+
+LAYERED_MODEL = io.Custom("UNCLUTTER_LAYERED_MODEL")
+SAME = 0.95
+"""Two masks with this share of their area in common are of one person."""
+
+
+class LoadLayered(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="UnclutterLoadLayered",
+            display_name="Load Layered Eraser (MILD)",
+            category="Unclutter/loaders",
+            description=(
+                "Loads a layered eraser beside an inpainting model: two LoRAs, one for people and one for the background, "
+                "with attention biases and body encoders. The model's own weights stay as they are."
+            ),
+            search_aliases=["mild", "layered lora", "multi instance"],
+            inputs=[
+                io.Model.Input("model", tooltip="The inpainting model that the eraser was trained on."),
+                io.Combo.Input(
+                    "file", options=host.lora_files(), tooltip="A file of `unclutter train mild` in models/loras."
+                ),
+            ],
+            outputs=[
+                LAYERED_MODEL.Output("LAYERED_MODEL", display_name="layered_model", tooltip="For Layered Sampler.")
+            ],
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, file: str, **_: Any) -> int:
+        """A file that a new training wrote over is read again."""
+        return Path(host.adapter_path(file)).stat().st_mtime_ns
+
+    @classmethod
+    def execute(cls, model: Any, file: str) -> io.NodeOutput:
+        return io.NodeOutput(host.load_layered(model, layered.load(Path(host.adapter_path(file))), file))
+
+
+class LayeredSampler(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="UnclutterLayeredSampler",
+            display_name="Layered Sampler (MILD)",
+            category="Unclutter/layers",
+            description=(
+                "Generates the background behind all people, and the hidden parts of those who stay, in one call of the "
+                "network a step. Compose Layers then shows any subset of them without sampling again."
+            ),
+            search_aliases=["mild", "remove people", "multi instance removal", "crowd"],
+            inputs=[
+                LAYERED_MODEL.Input("layered_model", tooltip="From Load Layered Eraser."),
+                io.Image.Input("image", tooltip="One picture of any size. The part around the people is worked on."),
+                io.Mask.Input(
+                    "masks", tooltip="A batch, one mask per person: from SAM, a detector, or Split Mask Into Instances."
+                ),
+                io.Conditioning.Input("person", tooltip='What the layers of people show: "a person", as trained.'),
+                io.Conditioning.Input(
+                    "background", tooltip='What is behind them: "clean background, empty scene", as trained.'
+                ),
+                io.Conditioning.Input("negative", tooltip="What to keep away from all layers; empty as trained."),
+                io.Vae.Input("vae", tooltip="The VAE of the model."),
+                io.String.Input(
+                    "keep",
+                    default="any",
+                    tooltip="Whom you may want to keep, which is what costs time. any: the layer of everyone who touches "
+                    "another, so that Compose Layers can show every subset. 2, 3 or all but 1: of those who touch a "
+                    "removed person. none: all go, and the background alone is computed.",
+                ),
+                io.Int.Input(
+                    "seed",
+                    default=0,
+                    min=0,
+                    max=0xFFFFFFFFFFFFFFFF,
+                    control_after_generate=True,
+                    tooltip="Of the noise, which all layers share.",
+                ),
+                io.Int.Input("steps", default=25, min=1, max=1000, step=1, tooltip="25 as in the paper."),
+                io.Float.Input(
+                    "cfg",
+                    default=5.0,
+                    min=0.0,
+                    max=100.0,
+                    step=0.1,
+                    tooltip="Guidance of the background. 1 for both halves the time: the negative prompt is left out.",
+                ),
+                io.Float.Input(
+                    "person_cfg", default=5.0, min=0.0, max=100.0, step=0.1, tooltip="Guidance of the layers of people."
+                ),
+                io.Combo.Input("sampler_name", options=host.SAMPLERS, default="euler", tooltip="Any of core's."),
+                io.Combo.Input("scheduler", options=host.SCHEDULERS, default="simple", tooltip="Any of core's."),
+                MORPHOLOGY.Input(
+                    "guidance",
+                    optional=True,
+                    tooltip="From Human Morphology Guidance, for an eraser trained with it. Without: no pose, no parsing.",
+                ),
+                io.Combo.Input(
+                    "masg",
+                    options=["off", *guidance_kernel.SCHEDULES],
+                    default="off",
+                    tooltip="Mask-aware guidance: cfg in the hole, falling on this schedule (from half of the steps on in "
+                    "those that step), and 1 around it.",
+                    advanced=True,
+                ),
+                io.Float.Input(
+                    "grow_percent",
+                    default=5.0,
+                    min=0.0,
+                    max=100.0,
+                    step=0.5,
+                    tooltip="What is filled when a person goes: the mask, grown by this share of its size. What is shown "
+                    "of a person who stays: the mask itself.",
+                ),
+                io.Float.Input(
+                    "context",
+                    default=0.5,
+                    min=0.0,
+                    max=10.0,
+                    step=0.05,
+                    tooltip="How much of the surroundings the model sees: on each side this share of the size of the "
+                    "people together.",
+                ),
+                io.Int.Input(
+                    "minimum",
+                    default=512,
+                    min=8,
+                    max=8192,
+                    step=8,
+                    tooltip="No side of the part worked on is shorter; a smaller picture is enlarged. 512 as MILD is "
+                    "trained, 64 for the mini model.",
+                ),
+                io.Int.Input(
+                    "maximum",
+                    default=1024,
+                    min=0,
+                    max=16384,
+                    step=8,
+                    tooltip="No side of it is longer: a larger part is worked on at a smaller scale. 0: no limit. What "
+                    "is not generated keeps the picture's own pixels at full size.",
+                ),
+                io.Boolean.Input(
+                    "match_color",
+                    default=True,
+                    tooltip="Take away the colour shift of the VAE and the model, measured around each hole.",
+                    advanced=True,
+                ),
+            ],
+            outputs=[LAYERS.Output("LAYERS", display_name="layers", tooltip="For Compose Layers and Save Layers.")],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        layered_model: Any,
+        image: torch.Tensor,
+        masks: torch.Tensor,
+        person: list,
+        background: list,
+        negative: list,
+        vae: Any,
+        keep: str,
+        seed: int,
+        steps: int,
+        cfg: float,
+        person_cfg: float,
+        sampler_name: str,
+        scheduler: str,
+        masg: str,
+        grow_percent: float,
+        context: float,
+        minimum: int,
+        maximum: int,
+        match_color: bool,
+        guidance: Morphology | None = None,
+    ) -> io.NodeOutput:
+        host.check_number("cfg", cfg, 0, 100)
+        host.check_number("person_cfg", person_cfg, 0, 100)
+        picture, masks, holes = check_people(image, masks, grow_percent)
+        kept, chosen = chosen_layers(keep, masks, holes)
+        union = holes.amax(dim=0, keepdim=True)
+        cell = vae.spacial_compression_encode()
+        # Networks halve the latent up to three times: a multiple of eight cells is a whole number at every level.
+        crop = seams.plan_crop(union, context, multiple=8 * cell, minimum=minimum, maximum=maximum or None)
+        height, width = (side // cell for side in crop.size)
+
+        others = cut(kernel.context_masks(holes)[chosen], crop, "mask")
+        changed = torch.cat([masks[chosen], union])
+        hidden = torch.cat([others, cut(union, crop, "mask")])
+        part = cut(picture[None], crop, "image")
+        shown = torch.where(hidden[:, None] > 0, 0.5, part)
+        latent, shown = (vae.encode(pictures.movedim(1, -1)) for pictures in (part, shown))
+        areas = cut(changed, crop, "mask")
+        free = regions.latent_mask(areas, height, width, layered_model.mask_pooling).to(latent)
+        rows = host.Rows(
+            branches=torch.tensor([lowrank.PERSON] * len(chosen) + [lowrank.BACKGROUND]),
+            objects=regions.latent_mask(areas, height, width, "max")[:, 0],
+            free=free,
+            tokens=encode_morphology(layered_model.morphology, guidance, others, chosen, masks.shape, crop),
+        )
+        rows_of = [("person", person)] * len(chosen) + [("background", background)]
+        positive, negative = host.stack_conditionings(rows_of, ("negative", negative))
+        # One value a cell at the size of the picture, as Removal Conditioning does it.
+        pixels = free.repeat_interleave(cell, dim=2).repeat_interleave(cell, dim=3)
+        cells = regions.latent_mask(cut(masks, crop, "mask"), height, width, "max")[:, 0]
+
+        def preview(x0: torch.Tensor, original: torch.Tensor) -> torch.Tensor:
+            layers = original.repeat(len(masks), 1, 1, 1)
+            layers[chosen] = x0[:-1]
+            return kernel.compose(layers, cells.to(x0), x0[-1], set(range(len(masks))) - kept)
+
+        samples = host.sample_layers(
+            layered_model,
+            host.set_condition_image(positive, shown, pixels),
+            host.set_condition_image(negative, shown, pixels),
+            rows,
+            latent,
+            [person_cfg] * len(chosen) + [cfg],
+            masg,
+            seed,
+            steps,
+            sampler_name,
+            scheduler,
+            preview,
+        )
+        results = [
+            into_picture(picture, result, crop, area if match_color else None)
+            for result, area in zip(vae.decode(samples).movedim(-1, 1), changed, strict=True)
+        ]
+        generated = dict(zip(chosen, results[:-1], strict=True))
+        return io.NodeOutput(Layers(picture, results[-1], masks, holes, generated))
+
+
+def check_people(
+    image: torch.Tensor, masks: torch.Tensor, grow_percent: float
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The picture [3,H,W], and its masks and holes [N,H,W] of 0 and 1."""
+    if len(image) != 1 or image.shape[-1] != 3:
+        raise ValueError(
+            f"{len(image)} pictures of {image.shape[-1]} channels came, expected one of 3 (RGB): the batch of masks says "
+            "who is in it."
+        )
+    if not torch.stack(torch.aminmax(image)).isfinite().all():
+        raise ValueError("The picture has NaN or infinite pixels: a VAE in fp16 makes them, run it with --fp32-vae.")
+    if masks.ndim == 3 and len(masks) == 0:
+        raise ValueError("No masks came: the detector found nobody, so connect one mask per person.")
+    picture = image[0].movedim(-1, 0)
+    count = 1 if masks.ndim == 2 else len(masks)
+    masks = regions.normalize_mask(masks.to(image.device), count, *picture.shape[-2:])
+    flat = masks.flatten(1)
+    common = flat @ flat.T
+    areas = common.diagonal()
+    overlap = (common / (areas[:, None] + areas - common)).triu(1)
+    if bool((overlap > SAME).any()):
+        first, second = (overlap > SAME).nonzero()[0].tolist()
+        raise ValueError(
+            f"Masks {first + 1} and {second + 1} mark the same person ({overlap[first, second]:.0%} of their area in common): "
+            "remove one of them."
+        )
+    holes = regions.grow(masks, percent=grow_percent)
+    if holes.amax(dim=0).all():
+        raise ValueError(
+            "Together the masks cover the whole picture and leave nothing to fill it from: lower grow_percent, or give "
+            "masks that mark only the people."
+        )
+    return picture, masks, holes
+
+
+def chosen_layers(keep: str, masks: torch.Tensor, holes: torch.Tensor) -> tuple[set[int], list[int]]:
+    """Whom the preview keeps, and the people whose layer is needed: those who touch somebody that may go."""
+    everyone = set(range(len(masks)))
+    undecided = keep.strip().lower() == "any"
+    kept = everyone if undecided else set(parse_people(keep, len(masks), "keep"))
+    chosen = []
+    for k in sorted(kept):
+        gone = sorted(everyone - {k} if undecided else everyone - kept)
+        if gone and bool((masks[k] * holes[gone].amax(dim=0)).any()):
+            chosen.append(k)
+    return set() if undecided else kept, chosen
+
+
+def cut(pictures: torch.Tensor, crop: seams.Crop, mode: str) -> torch.Tensor:
+    """The crop of masks [N,H,W] ("mask") or pictures [N,C,H,W] ("image")."""
+    several = seams.Crop(crop.boxes * len(pictures), crop.size)
+    if mode == "image":
+        return seams.extract(pictures, several, mode)
+    if len(pictures) == 0:
+        return pictures.new_zeros(0, *crop.size)
+    return seams.extract(pictures[:, None], several, mode)[:, 0]
+
+
+def into_picture(
+    picture: torch.Tensor, result: torch.Tensor, crop: seams.Crop, area: torch.Tensor | None
+) -> torch.Tensor:
+    """A result [3,h,w] of the crop in the picture [3,H,W]; with an area [H,W], in the colours that lie around it."""
+    (box,) = crop.boxes
+    window = (..., slice(box.top, box.top + box.height), slice(box.left, box.left + box.width))
+    inside = torch.zeros_like(picture[:1])
+    inside[window] = 1
+    whole = seams.paste_back(picture[None], result[None].to(picture), crop, inside, 0, match_colors=False)[0]
+    if area is not None:
+        whole[window] = seams.match_color(whole[None][window], picture[None][window], area[None][window])[0]
+    return whole.clamp(0, 1)
+
+
+NODES = [LoadLayered, LayeredSampler]

@@ -1,0 +1,277 @@
+"""One-step erasing (OSOR): object, shadow and reflection in one call of the network, where the mask may be careless."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from comfy_api.latest import io
+
+from ..adapters import one_step
+from ..kernels import regions
+from . import host, masks
+
+MULTIPLE = 16
+SHORT_SIDE, LONG_SIDE = 512, 1024
+"""The sizes that OSOR works at: SDXL's shorter side, FLUX's longer one."""
+
+TIMESTEP = io.Int.Input(
+    "timestep",
+    default=400,
+    min=1,
+    max=999,
+    step=1,
+    tooltip="How much noise the picture gets before the one step, of 1000. 400 as OSOR is trained; its phase-1 file for "
+    "SDXL names 600 in its settings.",
+)
+ALPHA_STRENGTH = io.Float.Input(
+    "alpha_strength",
+    default=1.0,
+    min=0.0,
+    max=10.0,
+    step=0.05,
+    tooltip="Multiplies the predicted alpha, up to 1. Above 1 takes all of what it takes by half (soft shadows, edges); "
+    "below 1 leaves some of everything. A file of phase 1 predicts none and goes by the mask.",
+)
+
+
+class LoadOneStep(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="UnclutterLoadOneStep",
+            display_name="Load One-Step Eraser (OSOR)",
+            category="Unclutter/loaders",
+            description=(
+                "Loads a one-step eraser onto an inpainting model: OSOR's released files as they are, or your own from "
+                "`unclutter train osor`. Backbone and phase are read from the file."
+            ),
+            search_aliases=["osor", "one step object removal", "lora loader"],
+            inputs=[
+                io.Model.Input("model", tooltip="SDXL Inpainting 0.1 or FLUX.1 Fill, whichever the file is for."),
+                io.Combo.Input(
+                    "file",
+                    options=host.adapter_files(),
+                    tooltip="A file in models/loras: OSOR's .pth, or a .safetensors of ours.",
+                ),
+                io.Clip.Input(
+                    "clip",
+                    optional=True,
+                    tooltip="The model's text encoders, for the one prompt that the file was trained with. Not needed "
+                    "where the file brings it encoded, or where One-Step Erase gets a conditioning.",
+                ),
+            ],
+            outputs=[io.Model.Output("MODEL", display_name="model", tooltip="For One-Step Erase or One-Step Sampler.")],
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, file: str, **_: Any) -> int:
+        """A file that a new training wrote over is read again."""
+        return Path(host.adapter_path(file)).stat().st_mtime_ns
+
+    @classmethod
+    def execute(cls, model: Any, file: str, clip: Any = None) -> io.NodeOutput:
+        return io.NodeOutput(host.with_one_step(model, one_step.load(Path(host.adapter_path(file))), clip, file))
+
+
+class OneStepErase(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="UnclutterOneStepErase",
+            display_name="One-Step Erase (OSOR)",
+            category="Unclutter",
+            description=(
+                "Removes what the mask marks, with its shadow and reflection, in one call of the network. The alpha shows "
+                "what it took; it forgives masks that are too small, too large or have holes."
+            ),
+            search_aliases=["remove object", "object removal", "osor", "erase shadow", "inpaint"],
+            inputs=[
+                io.Model.Input("model", tooltip="From Load One-Step Eraser."),
+                io.Conditioning.Input(
+                    "conditioning",
+                    optional=True,
+                    tooltip="Only to use a prompt other than the eraser's own, or where it has none: "
+                    f"'{one_step.PROMPT}', by CLIP Text Encode.",
+                ),
+                io.Vae.Input("vae", tooltip="The VAE of the model."),
+                io.Image.Input("image", tooltip="The picture, of any size."),
+                io.Mask.Input("mask", tooltip="White (1.0) is removed. One for all pictures, or one for each."),
+                io.Int.Input(
+                    "seed",
+                    default=0,
+                    min=0,
+                    max=0xFFFFFFFFFFFFFFFF,
+                    control_after_generate=True,
+                    tooltip="Of the noise. Another seed gives a slightly other background.",
+                ),
+                TIMESTEP,
+                ALPHA_STRENGTH,
+                io.Int.Input(
+                    "resolution",
+                    default=0,
+                    min=0,
+                    max=8192,
+                    step=16,
+                    tooltip="A larger picture is scaled down to this, worked on and scaled back: SDXL's shorter side, "
+                    "FLUX's longer one. 0: as trained, 512 and 1024.",
+                ),
+                io.Boolean.Input(
+                    "paste_back",
+                    default=False,
+                    tooltip="On: outside of the alpha every pixel is the original one. Off: the whole picture has been "
+                    "through the VAE. On can bring back what is left of a shadow where the alpha is faint.",
+                ),
+            ],
+            outputs=[
+                io.Image.Output("IMAGE", display_name="image", tooltip="The picture without the object."),
+                io.Mask.Output(
+                    "ALPHA",
+                    display_name="alpha",
+                    tooltip="How far each pixel was replaced, 0 to 1; for a file of phase 1 the cells of the mask.",
+                ),
+                io.Latent.Output("LATENT", display_name="latent", tooltip="The result at the size it was worked at."),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        model: Any,
+        vae: Any,
+        image: torch.Tensor,
+        mask: torch.Tensor,
+        seed: int,
+        timestep: int,
+        alpha_strength: float,
+        resolution: int,
+        paste_back: bool,
+        conditioning: list | None = None,
+    ) -> io.NodeOutput:
+        host.check_number("timestep", timestep, 1, 999)
+        host.check_number("alpha_strength", alpha_strength, 0, 10)
+        host.check_number("resolution", resolution, 0, 8192)
+        eraser = host.eraser_of(model)
+        conditioning = check_conditioning(conditioning or eraser.conditioning, eraser.context)
+        masks.check_picture(image)
+        pictures, height, width = image.shape[:3]
+        mask = regions.normalize_mask(mask.to(image.device), pictures, height, width)
+        image = image.expand(len(mask), -1, -1, -1)
+        size = working_size(height, width, eraser.backbone, resolution or trained_resolution(eraser.metadata))
+        progress = host.Progress(3 * len(image))
+
+        # One picture at a time, so that memory does not grow with the batch; each network is loaded once.
+        latents = []
+        for picture in image.split(1):
+            latents.append(vae.encode(resize(picture, size)))
+            progress.advance()
+        latent = torch.cat(latents)
+        check_latent(latent, model.model.latent_format.latent_channels)
+        pixels = regions.resize_mask(mask, *size).to(latent.device)
+        cells = regions.latent_mask(pixels, *latent.shape[-2:], pooling="max")
+        noise = torch.randn(latent.shape, generator=torch.Generator().manual_seed(seed)).to(latent)
+        sigmas, erased, alphas = eraser.sigmas(timestep), [], []
+        for row in zip(latent.split(1), pixels.split(1), cells.split(1), noise.split(1), strict=True):
+            clean, alpha = host.erase_latent(model, conditioning, *row, sigmas, alpha_strength)
+            erased.append(clean)
+            alphas.append(alpha)
+            progress.advance()
+        alpha = F.interpolate(torch.cat(alphas).float(), size, mode="bilinear")
+        alpha = F.interpolate(alpha, (height, width), mode="bilinear")[:, 0]
+        results = []
+        for clean, picture, weight in zip(erased, image, alpha, strict=True):
+            result = resize(vae.decode(clean), (height, width))
+            if paste_back:
+                result = torch.lerp(picture[None].to(result), result, weight[None, ..., None].to(result))
+            results.append(result)
+            progress.advance()
+        return io.NodeOutput(torch.cat(results), alpha, {"samples": torch.cat(erased)})
+
+
+class OneStepSampler(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="UnclutterOneStepSampler",
+            display_name="One-Step Sampler (OSOR)",
+            category="Unclutter/sampling",
+            description=(
+                "One-Step Erase as a sampler for your own graph: Removal Conditioning (full, max), Basic Guider and "
+                "SamplerCustomAdvanced. The alpha blends the latent and cannot be taken out here."
+            ),
+            search_aliases=["osor sampler"],
+            inputs=[
+                io.Model.Input("model", tooltip="From Load One-Step Eraser: which noise its backbone takes."),
+                TIMESTEP,
+                ALPHA_STRENGTH,
+            ],
+            outputs=[
+                io.Sampler.Output("SAMPLER", display_name="sampler", tooltip="For SamplerCustomAdvanced."),
+                io.Sigmas.Output(
+                    "SIGMAS",
+                    display_name="sigmas",
+                    tooltip="The noise of the timestep, then none. With them the euler sampler does the same for a file of "
+                    "phase 1.",
+                ),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, model: Any, timestep: int, alpha_strength: float) -> io.NodeOutput:
+        host.check_number("timestep", timestep, 1, 999)
+        host.check_number("alpha_strength", alpha_strength, 0, 10)
+        return io.NodeOutput(host.OneStepSampler(alpha_strength), host.eraser_of(model).sigmas(timestep))
+
+
+def working_size(height: int, width: int, backbone: str, resolution: int) -> tuple[int, int]:
+    """(height, width) at which OSOR's scripts work: scaled down to the resolution and never up, but for the multiple of
+    16, which FLUX rounds down to and SDXL up; 0 for the resolution that they have."""
+    if backbone == "flux":
+        longer = max(height, width)
+        limit = min(longer, resolution or LONG_SIDE)
+        height, width = (max(side * limit // longer // MULTIPLE, 1) * MULTIPLE for side in (height, width))
+    else:
+        shorter = min(height, width)
+        limit = min(shorter, resolution or SHORT_SIDE)
+        height, width = (math.ceil(side * limit // shorter / MULTIPLE) * MULTIPLE for side in (height, width))
+    return height, width
+
+
+def trained_resolution(metadata: dict[str, str]) -> int:
+    """What the file says it was trained at; 0 where it says nothing."""
+    return int(metadata.get("unclutter.resolution", 0))
+
+
+def resize(image: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """[B,H,W,3] in 0..1 at another size, by Pillow's bicubic filter, as OSOR's scripts scale."""
+    if tuple(image.shape[1:3]) == size:
+        return image
+    scaled = F.interpolate(image.float().movedim(-1, 1), size, mode="bicubic", antialias=True)
+    return scaled.clamp(0, 1).movedim(1, -1).to(image.dtype)
+
+
+def check_conditioning(conditioning: list | None, width: int) -> list:
+    if conditioning is None:
+        raise ValueError(
+            "The eraser has no prompt: connect the model's CLIP to Load One-Step Eraser, or the conditioning of "
+            f"'{one_step.PROMPT}' to this node."
+        )
+    if conditioning[0][0].shape[-1] != width:
+        raise ValueError(
+            f"The conditioning is {conditioning[0][0].shape[-1]} wide and the model takes {width}: encode the prompt with "
+            "the CLIP of this model."
+        )
+    return conditioning
+
+
+def check_latent(latent: torch.Tensor, channels: int) -> None:
+    if latent.shape[1] != channels:
+        raise ValueError(
+            f"The VAE's latents have {latent.shape[1]} channels and the model's {channels}: connect the VAE of this model."
+        )
+
+
+NODES = [LoadOneStep, OneStepErase, OneStepSampler]

@@ -1,0 +1,207 @@
+"""Compose Layers and Save Layers: any subset of people, pixels that stay, and a file that other programs open."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy
+import pytest
+import torch
+from PIL import Image
+
+SIZE = 48
+BOXES = {0: (4, 20, 4, 20), 1: (12, 36, 14, 30), 2: (4, 20, 36, 46)}
+"""Person 1 hides a corner of person 0; person 2 stands alone."""
+
+
+@pytest.fixture
+def layers(comfy):
+    """A picture in which everybody's true layer is known: a plain colour each, over a dark ground."""
+    from unclutter.nodes.compose import Layers
+
+    masks = torch.zeros(3, SIZE, SIZE)
+    for k, (top, bottom, left, right) in BOXES.items():
+        masks[k, top:bottom, left:right] = 1
+    colors = torch.eye(3)[:, :, None, None].expand(3, 3, SIZE, SIZE)
+    background = torch.full((3, SIZE, SIZE), 0.2)
+    image = background.clone()
+    for color, mask in zip(colors, masks, strict=True):
+        image = torch.where(mask > 0, color, image)
+    noise = 0.02 * torch.randn(image.shape, generator=torch.Generator().manual_seed(0))
+    return Layers((image + noise).clamp(0, 1), background, masks, masks.clone(), {0: colors[0], 1: colors[1]})
+
+
+def compose(layers, remove="all", order="", feather=0, **more):
+    from unclutter.nodes.compose import ComposeLayers
+
+    return ComposeLayers.execute(layers, remove, order, feather, **more).args
+
+
+@pytest.mark.parametrize("remove", ["none", "1", "2", "3", "1, 2", "1-3", "all but 1", "2;3"])
+def test_any_subset_shows_the_true_scene(layers, remove):
+    from unclutter.nodes.compose import parse_people
+
+    (image,), (area,), *_ = compose(layers, remove)
+    gone = parse_people(remove, 3, "remove")
+    expected = layers.background
+    for k in (0, 1, 2):
+        if k not in gone:
+            expected = torch.where(layers.masks[k] > 0, torch.eye(3)[k][:, None, None], expected)
+    assert (image.movedim(-1, 0) - expected).abs().max() < 0.1
+    assert bool(area.any()) == bool(gone)
+
+
+def test_those_who_stay_keep_their_own_pixels(layers):
+    (image,), (area,), *_ = compose(layers, "2", feather=3)
+    picture = layers.image.movedim(0, -1)
+    unseen = torch.zeros(SIZE, SIZE, dtype=torch.bool)
+    unseen[9:39, 11:33] = True
+    assert torch.equal(image[~unseen], picture[~unseen])
+    assert not torch.equal(image[unseen], picture[unseen])
+    assert area[BOXES[1][0] : BOXES[1][1], BOXES[1][2] : BOXES[1][3]].all()
+
+
+def test_nothing_removed_is_the_picture(layers):
+    (image,), (area,), *_ = compose(layers, "none", feather=4)
+    assert torch.equal(image, layers.image.movedim(0, -1))
+    assert not area.any()
+
+
+def test_what_is_filled_may_be_wider_than_the_mask(layers):
+    layers.holes[2, 2:22, 34:48] = 1
+    (image,), (area,), *_ = compose(layers, "3")
+    assert torch.equal(area, layers.holes[2])
+    assert torch.allclose(image[2:22, 34:48], torch.tensor(0.2))
+
+
+def test_the_order_says_who_hides_whom(layers):
+    corner = (16, 17)
+    front = compose(layers, "3")[0][0][corner]
+    back = compose(layers, "3", order="2, 1, 3")[0][0][corner]
+    assert front.argmax() == 1
+    # Person 0 in front is whom the picture shows there, were it true: the pixels of the picture.
+    assert torch.equal(back, layers.image[:, corner[0], corner[1]])
+    depth = torch.zeros(1, 12, 12, 3)
+    depth[:, :5, :5] = 1
+    *_, ordered = compose(layers, depth=depth)
+    assert ordered.order[-1] == 0
+
+
+def test_a_mask_points_at_people(layers):
+    pointer = torch.zeros(1, SIZE, SIZE)
+    pointer[:, 30:34, 20:24] = 1
+    assert compose(layers, pointer=pointer)[3].removed == {1}
+    pointer[:, 6:18, 38:46] = 1
+    assert compose(layers, "none", pointer=pointer)[3].removed == {1, 2}
+    everybody = layers.masks.amax(dim=0, keepdim=True)
+    assert compose(layers, pointer=everybody)[3].removed == {0, 1, 2}
+    pointer[:, 44:48, 0:4] = 1
+    with pytest.raises(ValueError, match="lies on nobody"):
+        compose(layers, pointer=pointer)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ({"remove": "4"}, "remove names person 4 and there are 3"),
+        ({"remove": "0"}, "remove names person 0 and there are 3"),
+        ({"remove": "the tall one"}, "write numbers such as 2, 3 or 1-3"),
+        ({"remove": "all 2"}, "write numbers such as"),
+        ({"order": "1, 2"}, "give each of 1 to 3 once"),
+        ({"order": "1, 1, 2"}, "give each of 1 to 3 once"),
+    ],
+)
+def test_people_who_do_not_exist_are_named(layers, words, message):
+    with pytest.raises(ValueError, match=message):
+        compose(layers, **words)
+
+
+def test_a_layer_that_was_not_computed_is_asked_for(layers):
+    layers.generated.clear()
+    compose(layers, "1")
+    compose(layers, "1, 2")
+    with pytest.raises(ValueError, match="hides a part of person 1, who has no layer"):
+        compose(layers, "2")
+
+
+def test_rgba_is_the_background_and_each_person(layers):
+    rgba = compose(layers, "2", feather=2)[2]
+    assert rgba.shape == (4, SIZE, SIZE, 4)
+    assert bool((rgba[0, ..., 3] == 1).all())
+    assert bool((rgba[1:, ..., 3][layers.masks > 0] == 1).all())
+    # The hidden corner of person 0 comes from its layer, and its soft border takes nothing of person 1 along.
+    assert rgba[1, 16, 17, :3].argmax() == 0
+    assert rgba[1, 21, 18, 3] == 0
+    assert 0 < rgba[1, 20, 8, 3] < 1
+
+
+def save(layers, prefix="layers"):
+    from unclutter.nodes.compose import SaveLayers
+
+    return Path(SaveLayers.execute(layers, prefix).args[0])
+
+
+def opened(archive, name):
+    with archive.open(name) as file:
+        picture = Image.open(io.BytesIO(file.read()))
+        assert picture.format == "PNG"
+        return picture
+
+
+def test_the_saved_file_is_openraster_and_composes_to_the_same_picture(layers):
+    composed = compose(layers, "2", feather=2)
+    path = save(composed[3], "layers/crowd")
+    with zipfile.ZipFile(path) as archive:
+        first = archive.infolist()[0]
+        assert (first.filename, first.compress_type, archive.read("mimetype")) == (
+            "mimetype",
+            zipfile.ZIP_STORED,
+            b"image/openraster",
+        )
+        root = ElementTree.fromstring(archive.read("stack.xml"))
+        assert (root.tag, root.get("w"), root.get("h")) == ("image", str(SIZE), str(SIZE))
+        entries = root.findall("./stack/layer")
+        assert [entry.get("name") for entry in entries] == ["Person 3", "Person 2", "Person 1", "Background"]
+        canvas = Image.new("RGBA", (SIZE, SIZE))
+        for entry in reversed(entries):
+            assert entry.get("composite-op") == "svg:src-over"
+            if entry.get("visibility") == "visible":
+                canvas.alpha_composite(
+                    opened(archive, entry.attrib["src"]), (int(entry.attrib["x"]), int(entry.attrib["y"]))
+                )
+        merged = opened(archive, "mergedimage.png")
+        thumbnail = opened(archive, "Thumbnails/thumbnail.png")
+    assert max(thumbnail.size) <= 256
+    assert numpy.array_equal(numpy.asarray(canvas), numpy.asarray(merged))
+    shown = torch.from_numpy(numpy.asarray(merged)[..., :3] / 255)
+    # Borders of separate layers blend a little more than the picture made at once: look at what lies between them.
+    difference = (shown - composed[0][0]).abs()
+    assert difference[14:34, 20:28].max() < 0.01
+    assert difference[4:18, 4:12].max() < 0.01
+    assert difference[:, 40:44].max() < 0.01
+    assert [entry.get("visibility") for entry in entries] == ["visible", "hidden", "visible", "visible"]
+
+
+def test_everyone_visible_is_the_picture_again(layers):
+    path = save(layers)
+    with zipfile.ZipFile(path) as archive:
+        merged = torch.from_numpy(numpy.asarray(opened(archive, "mergedimage.png"))[..., :3] / 255)
+    inside = layers.masks.amax(dim=0) > 0
+    assert (merged - layers.image.movedim(0, -1))[inside].abs().max() < 1 / 255
+
+
+def test_files_are_counted_on_and_leave_nothing_half_written(layers):
+    one, two = save(layers, "again"), save(layers, "again")
+    assert (one.name, two.name) == ("again_00001_.ora", "again_00002_.ora")
+    assert sorted(path.name for path in one.parent.glob("again*")) == [one.name, two.name]
+
+
+def test_a_person_wholly_hidden_can_be_saved(layers):
+    layers.masks[0] = 0
+    layers.masks[0, 20:24, 18:22] = 1
+    layers.generated.clear()
+    with zipfile.ZipFile(save(layers, "hidden")) as archive:
+        assert opened(archive, "data/person1.png").size == (1, 1)
