@@ -72,9 +72,15 @@ COMMANDS: dict[str, Command] = {
     "train mini": train_mini,
     "train lrnr": recipe(".lrnr", "LRNRRecipe", "LRNR"),
     "train eradiff": recipe(".eradiff", "EraDiffRecipe", "EraDiff"),
+    "train osor": lambda arguments, prog: _get(".loop", "train")(
+        _get(".osor_recipe", "choose")(arguments, prog), _get(".osor", "OSOR")
+    ),
+    "train mild": lambda arguments, prog: _get(".mild", "train_mild")(arguments, prog),
     "evaluate": function(".evaluate", "evaluate"),
     "convert": function(".convert", "convert"),
     "data store": configured(".data.store", "StoreConfig", "store"),
+    "data synthesize": configured(".data.synthesize", "SynthesizeConfig", "synthesize_pairs"),
+    "data people": configured(".data.people", "PeopleConfig", "make_people"),
     "data verify": configured(".data.verify", "VerifyConfig", "verify_pairs"),
     "data check": function(".data.check", "check_data"),
     "data shard": function(".data.shards", "write_shards"),

@@ -22,7 +22,7 @@ def convert(
     ComfyUI loads a LoRA in diffusers' or peft's keys without an error, and leaves its attention layers out.
 
     Args:
-        source: a .safetensors file in kohya's, diffusers' or peft's keys.
+        source: a .safetensors file in kohya's, diffusers', peft's or ComfyUI's keys.
         out: the file to write.
         to: kohya or diffusers.
         base: a diffusers folder to check against: that the network has each module, at the right size.

@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import set_seed
+from accelerate.utils import DistributedDataParallelKwargs, set_seed
 from filelock import FileLock, Timeout
 from torch import Tensor
 from tqdm import tqdm
@@ -26,8 +26,8 @@ from tqdm import tqdm
 from .checkpoints import load_checkpoint
 from .data.loader import batches
 from .pictures import contact_sheet
-from .recipe import Objective, Recipe
-from .sampling import Base, load_mini, remove
+from .recipe import Objective, Recipe, Turn
+from .sampling import Base, load_mini
 
 STATE = "state.pt"
 SAMPLES = 4  # pictures on a sample sheet
@@ -53,7 +53,11 @@ def train(recipe: Recipe, build: Callable[[Base, Any], Objective]) -> None:
         check_output(recipe)
         set_seed(recipe.seed)
         objective = build(load_base(recipe, accelerator), recipe)
+        # AdamW passes over parameters without a gradient, so that one serves several losses that take turns.
         optimizer = torch.optim.AdamW(objective.parameter_groups(), lr=recipe.learning_rate)
+        if len(objective.turns) > 1:
+            unused = DistributedDataParallelKwargs(find_unused_parameters=True)
+            accelerator.ddp_handler = unused  # pyright: ignore[reportAttributeAccessIssue]
         model, optimizer = accelerator.prepare(objective, optimizer)
         start = restore(recipe, objective, optimizer, accelerator) if recipe.resume else 0
         if accelerator.is_main_process:
@@ -85,9 +89,14 @@ def run(
         last_good = step
 
     size = recipe.size or objective.base.native_size
-    options = {"dilation": recipe.dilation, "synthesis": getattr(recipe, "synthesis", False)}
+    options = {
+        "dilation": recipe.dilation,
+        "synthesis": getattr(recipe, "synthesis", False),
+        "people": getattr(objective, "people", False),
+    }
+    first = start * len(objective.turns)
     global_batches = batches(
-        recipe.data, batch=recipe.batch, size=size, seed=recipe.seed, workers=recipe.workers, start=start, **options
+        recipe.data, batch=recipe.batch, size=size, seed=recipe.seed, workers=recipe.workers, start=first, **options
     )
     progress = tqdm(
         range(start, recipe.steps),
@@ -96,13 +105,20 @@ def run(
         desc=objective.name,
         disable=not accelerator.is_main_process,
     )
-    samples = None
+    samples: dict[str, Any] = {}
     with stop_on_signal() as stopped:
-        for step, batch in zip(progress, global_batches, strict=False):
-            samples = first_rows(batch, SAMPLES) if samples is None else samples
-            loss = optimizer_step(recipe, accelerator, objective, model, optimizer, accumulate, batch, step, last_good)
-            accelerator.log({"loss": loss}, step=step + 1)
-            progress.set_postfix(loss=f"{loss:.4f}")
+        for step in progress:
+            losses, terms = {}, {}
+            for turn in objective.turns:
+                batch = next(global_batches)
+                samples = samples or first_rows(batch, SAMPLES)
+                objective.begin(turn)
+                losses[turn.name] = optimizer_step(
+                    recipe, accelerator, objective, model, optimizer, accumulate, batch, step, turn, last_good
+                )
+                terms |= {name: float(value) for name, value in objective.terms.items()}
+            accelerator.log({**losses, **terms}, step=step + 1)
+            progress.set_postfix({name: f"{loss:.4f}" for name, loss in losses.items()})
             done = step + 1
             if done % recipe.save_every == 0 or done == recipe.steps or stopped.is_set():
                 save(done)
@@ -123,15 +139,17 @@ def optimizer_step(
     accumulate: int,
     batch: dict[str, Any],
     step: int,
+    turn: Turn,
     last_good: int | None,
 ) -> float:
-    """One step on this process's share of a batch; the mean loss over all processes."""
+    """One turn on this process's share of a batch; the mean loss over all processes."""
+    number = step * len(objective.turns) + objective.turns.index(turn)
     share = recipe.batch // accelerator.num_processes
     first = share * accelerator.process_index
     total = torch.zeros((), device=accelerator.device)
     for part in range(accumulate):
         rows = slice(first + part * recipe.micro_batch, first + (part + 1) * recipe.micro_batch)
-        generators = [row_generator(recipe.seed, step, row) for row in range(recipe.batch)[rows]]
+        generators = [row_generator(recipe.seed, number, row) for row in range(recipe.batch)[rows]]
         micro = {key: move(value[rows], accelerator.device) for key, value in batch.items()}
         together = nullcontext() if part == accumulate - 1 else accelerator.no_sync(model)
         with together, accelerator.autocast():
@@ -139,7 +157,7 @@ def optimizer_step(
             accelerator.backward(loss)
         total += loss.detach()
     loss = float(torch.as_tensor(accelerator.reduce(total, reduction="mean")))
-    clipped = accelerator.clip_grad_norm_(list(objective.trained().values()), 1.0)
+    clipped = accelerator.clip_grad_norm_(list(objective.trained().values()), turn.largest_norm)
     norm = math.nan if clipped is None else float(clipped)
     # fp16's gradient scaler skips steps that overflow, and finds its scale that way.
     if not math.isfinite(loss) or (accelerator.scaler is None and not math.isfinite(norm)):
@@ -153,8 +171,9 @@ def optimizer_step(
     return loss
 
 
-def row_generator(seed: int, step: int, row: int) -> torch.Generator:
-    return torch.Generator().manual_seed(((seed * 1_000_003 + step) * 65_537 + row) % 2**63)
+def row_generator(seed: int, number: int, row: int) -> torch.Generator:
+    """For one row of batch `number`."""
+    return torch.Generator().manual_seed(((seed * 1_000_003 + number) * 65_537 + row) % 2**63)
 
 
 def load_base(recipe: Recipe, accelerator: Accelerator) -> Base:
@@ -210,7 +229,7 @@ def write_state(recipe: Recipe, objective: Objective, optimizer: Any, accelerato
     """Everything a resumed training needs, all of it or nothing."""
     state = {
         "step": step,
-        "parameters": {name: value.detach().cpu() for name, value in objective.trained().items()},
+        "parameters": {name: value.detach().cpu() for name, value in objective.state().items()},
         "optimizer": optimizer.state_dict(),
         "scaler": accelerator.scaler.state_dict() if accelerator.scaler else None,
     }
@@ -230,14 +249,14 @@ def write_state(recipe: Recipe, objective: Objective, optimizer: Any, accelerato
 def restore(recipe: Recipe, objective: Objective, optimizer: Any, accelerator: Accelerator) -> int:
     """Load the state; the step that comes next."""
     state = torch.load(recipe.output / STATE, map_location="cpu", weights_only=True)
-    trained = objective.trained()
-    if trained.keys() != state["parameters"].keys():
+    current = objective.state()
+    if current.keys() != state["parameters"].keys():
         raise ValueError(
             f"{recipe.output / STATE} holds other parameters than this recipe trains: give its own folder."
         )
     with torch.no_grad():
         for name, value in state["parameters"].items():
-            trained[name].copy_(value)
+            current[name].copy_(value)
     optimizer.load_state_dict(state["optimizer"])
     if accelerator.scaler and state["scaler"]:
         accelerator.scaler.load_state_dict(state["scaler"])
@@ -258,11 +277,10 @@ def stop_on_signal() -> Iterator[threading.Event]:
 
 def write_samples(path: Path, objective: Objective, samples: dict[str, Any]) -> None:
     """A sheet of the first pictures of the set: what was given, what the adapters make of it, what it should be."""
-    method, text = objective.sample_method()
     rows = []
     for row in range(len(samples["source"])):
-        source, target, mask = (samples[key][row : row + 1] for key in ("source", "target", "mask"))
-        result = remove(objective.base, source, mask, method, positive=text).cpu()
+        source, target, mask = (samples[key][row : row + 1] for key in ("source", "target", objective.mask_key))
+        result = objective.erase(source, mask).cpu()
         shown = [
             ("source", source),
             ("mask", mask[:, None].expand(-1, 3, -1, -1)),

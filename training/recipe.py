@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ..adapters import lora
 from ..kernels.regions import latent_mask
-from .sampling import Base, Method, masked_grey
+from .sampling import Base, Method, Plain, masked_grey, remove
 
 ATTENTION = ("to_q", "to_k", "to_v")
 """The projections that LRNR's LoRA sits on, in self- and cross-attention; 35.80 M parameters at rank 32 on SDXL."""
@@ -78,7 +78,21 @@ class Recipe:
     def values(self) -> dict[str, Any]:
         """All settings as plain JSON values, those of this machine's folders left out."""
         values = {key: value for key, value in asdict(self).items() if key not in ("data", "output", "resume")}
-        return json.loads(json.dumps({**values, "base": self.base.name if self.base else "unclutter-mini"}))
+        values["base"] = self.base.name if self.base else "unclutter-mini"
+        return json.loads(json.dumps(values, default=lambda path: path.name))
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One of the losses that take turns in a step; each has a batch of its own and trains parameters of its own.
+
+    Attributes:
+        name: of the loss in the log.
+        largest_norm: that the gradient is clipped to.
+    """
+
+    name: str = "loss"
+    largest_norm: float = 1.0
 
 
 class Objective(nn.Module, ABC):
@@ -86,6 +100,10 @@ class Objective(nn.Module, ABC):
 
     name: str
     """Of the recipe, as in `unclutter train NAME` and in the files' metadata."""
+    turns: tuple[Turn, ...] = (Turn(),)
+    """The losses of a step, in their order. Parameters that a loss does not reach stay as they are in its turn."""
+    mask_key = "mask"
+    """Which of a batch's masks the sample sheets erase with."""
     alphas_cumprod: Tensor
 
     def __init__(self, base: Base, recipe: Recipe) -> None:
@@ -100,6 +118,7 @@ class Objective(nn.Module, ABC):
                 f"The base predicts {base.schedule['prediction_type']}, expected epsilon: give such a base."
             )
         self.base, self.recipe = replace(base, mask_pooling=recipe.mask_pooling), recipe
+        self.terms: dict[str, Tensor] = {}  # of the last pass's loss, for the log
         self.unet = base.unet
         self.register_buffer(
             "alphas_cumprod",
@@ -111,6 +130,9 @@ class Objective(nn.Module, ABC):
     def forward(self, batch: dict[str, Any], generators: list[torch.Generator]) -> Tensor:
         """The loss of each picture, [B]; everything random in row b comes from the CPU generator `generators[b]`."""
 
+    def begin(self, turn: Turn) -> None:  # noqa: B027
+        """Called once before the passes of a turn, in every process."""
+
     @abstractmethod
     def parameter_groups(self) -> list[dict[str, Any]]:
         """What is trained, as groups for AdamW."""
@@ -119,17 +141,26 @@ class Objective(nn.Module, ABC):
     def save(self, folder: Path, step: int) -> None:
         """Write the adapters as files that ComfyUI's stock nodes load."""
 
-    @abstractmethod
     def sample_method(self) -> tuple[Method, str]:
         """How to remove with what was learned: a method and a prompt."""
+        return Plain(), ""
+
+    def erase(self, source: Tensor, mask: Tensor) -> Tensor:
+        """Pictures [B, 3, H, W] in 0..1 without what mask [B, H, W] marks, by what was learned so far."""
+        method, text = self.sample_method()
+        return remove(self.base, source, mask, method, positive=text)
 
     def trained(self) -> dict[str, nn.Parameter]:
         return {name: parameter for name, parameter in self.named_parameters() if parameter.requires_grad}
 
-    def add_lora(self) -> None:
-        """LoRA on the attention projections; all other weights stay as they are, bit for bit."""
+    def state(self) -> dict[str, Tensor]:
+        """All that changes in training, for a resumed one: what is trained, and buffers that move along."""
+        return {**self.trained()}
+
+    def add_lora(self, targets: tuple[str, ...] = ATTENTION) -> None:
+        """LoRA on the modules whose paths end in one of `targets`; all other weights stay as they are, bit for bit."""
         rank, alpha = self.recipe.lora_rank, self.recipe.lora_alpha or self.recipe.lora_rank
-        config = LoraConfig(r=rank, lora_alpha=alpha, init_lora_weights="gaussian", target_modules=list(ATTENTION))
+        config = LoraConfig(r=rank, lora_alpha=alpha, init_lora_weights="gaussian", target_modules=list(targets))
         self.unet.add_adapter(config)
         for parameter in self.lora_parameters():
             parameter.data = parameter.data.float()
@@ -137,16 +168,20 @@ class Objective(nn.Module, ABC):
     def lora_parameters(self) -> list[nn.Parameter]:
         return [parameter for parameter in self.unet.parameters() if parameter.requires_grad]
 
-    def save_lora(self, folder: Path, metadata: dict[str, str]) -> None:
+    def lora_pairs(self) -> dict[str, lora.LoraPair]:
+        """What the LoRA has learned, by the path of the module in the network."""
         state = get_peft_model_state_dict(self.unet)
         alpha = float(self.recipe.lora_alpha or self.recipe.lora_rank)
-        pairs = {
-            f"unet.{key.removesuffix('.lora_A.weight')}": lora.LoraPair(
+        return {
+            key.removesuffix(".lora_A.weight"): lora.LoraPair(
                 down.float().cpu(), state[key.replace(".lora_A.", ".lora_B.")].float().cpu(), alpha
             )
             for key, down in state.items()
             if key.endswith(".lora_A.weight")
         }
+
+    def save_lora(self, folder: Path, metadata: dict[str, str]) -> None:
+        pairs = {f"unet.{module}": pair for module, pair in self.lora_pairs().items()}
         lora.save(folder / "lora.safetensors", lora.Lora(pairs, metadata))
 
     def metadata(self, step: int) -> dict[str, str]:

@@ -31,6 +31,10 @@ _RGB = torch.tensor(
     ]
 )
 _SLOTS = 7
+EFFECT = 2 / 255
+"""A pixel that changes by more is an effect of what is removed."""
+CROWD = 3
+"""Objects of a crowd."""
 _LOOK_ALIKES = 0.7  # share of scenes whose objects are all of one kind and colour
 
 
@@ -82,7 +86,7 @@ class Scenes:
             covered_later = torch.maximum(covered_later, self.alphas[:, slot])
         return torch.stack(masks[::-1], dim=1).float()
 
-    def effect_mask(self, index: Tensor, threshold: float = 2 / 255) -> Tensor:
+    def effect_mask(self, index: Tensor, threshold: float = EFFECT) -> Tensor:
         """Every pixel that removing object `index[b]` changes, its shadow included: [B, H, W] in {0, 1}."""
         return ((self.picture() - self.without(index)).abs().amax(dim=1) > threshold).float()
 
@@ -109,8 +113,12 @@ class Scenes:
         return f"{COLOURS[int(self.ground[row])]} {TEXTURES[int(self.texture[row])]} background"
 
 
-def draw_scenes(batch: int, size: int, generator: torch.Generator) -> Scenes:
-    """Draw `batch` scenes of `size`×`size` pixels on the generator's device."""
+def draw_scenes(batch: int, size: int, generator: torch.Generator, crowd: bool = False) -> Scenes:
+    """Draw `batch` scenes of `size`×`size` pixels on the generator's device.
+
+    Args:
+        crowd: three large objects that stand before one another, in place of three to seven that hardly touch.
+    """
     device = generator.device
 
     def uniform(*shape: int, low: float = 0.0, high: float = 1.0) -> Tensor:
@@ -139,6 +147,13 @@ def draw_scenes(batch: int, size: int, generator: torch.Generator) -> Scenes:
     radius = uniform(batch, _SLOTS, low=0.085, high=0.15)
     radius = torch.where(alike, radius[:, :1] * uniform(batch, _SLOTS, low=0.9, high=1.1), radius)
     angle = uniform(batch, _SLOTS, low=0, high=2 * pi)
+    if crowd:
+        present = torch.arange(_SLOTS, device=device).expand(batch, -1) < CROWD
+        radius = radius * 1.5
+        # Corners of a triangle around the middle, turned at random: each overlaps the next, none hides another.
+        corner = 2 * pi / CROWD * torch.arange(_SLOTS, device=device) + uniform(batch, 1, high=2 * pi)
+        away = 0.6 * radius + uniform(batch, _SLOTS, low=0.02, high=0.08)
+        centre_x, centre_y = 0.5 + away * corner.cos(), 0.5 + away * corner.sin()
 
     def local(shift: float) -> tuple[Tensor, Tensor]:
         """Coordinates in units of each object's radius, seen from a point shifted down and right."""

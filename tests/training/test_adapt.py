@@ -89,11 +89,18 @@ def test_both_hosts_make_the_same_picture_with_lora_prompt_and_masg(comfy, train
 
 
 def test_evaluation_tells_removal_from_redrawing(trained, tmp_path):
-    results = evaluate((trained / "lrnr", trained / "eradiff"), scenes=4, steps=2, sheet=tmp_path / "sheet.png")
-    names = [result.name for result in results]
-    assert names[:3] == ["mini", "mini + MASG", "mini + SRA"]
-    assert names[3:] == ["lrnr (lrnr)", "lrnr (lrnr) + MASG", "eradiff (eradiff)", "eradiff (eradiff) + SRA"]
+    folders = (trained / "lrnr", trained / "eradiff")
+    results = evaluate(folders, scenes=4, steps=2, masks=("object", "holed"), sheet=tmp_path / "sheet.png")
+    ways = ["mini", "mini + CFG", "mini + MASG", "mini + SRA", "lrnr (lrnr)", "lrnr (lrnr) + MASG"]
+    ways += ["eradiff (eradiff)", "eradiff (eradiff) + SRA"]
+    assert [(result.name, result.mask) for result in results] == [
+        (name, mask) for mask in ("object", "holed") for name in ways
+    ]
     assert all(0 <= result.success <= 1 and result.outside == 0 for result in results)
+    # Nothing marks the shadow, so it stays but for the feathered border: every method has the same error there.
+    shadows = [result.effect_psnr for result in results[:8]]
+    assert max(shadows) - min(shadows) < 0.5
+    assert results[8].psnr != results[0].psnr
     assert (tmp_path / "sheet.png").stat().st_size > 10_000
 
 

@@ -18,7 +18,7 @@ from unclutter.training.checkpoints import Base
 from unclutter.training.cli import main
 from unclutter.training.data.drawn import draw_pairs
 from unclutter.training.eradiff import EraDiff, EraDiffRecipe
-from unclutter.training.loop import train
+from unclutter.training.loop import only_training_in, train
 from unclutter.training.lrnr import LRNR, LRNRRecipe
 from unclutter.training.recipe import Objective
 from unclutter.training.sampling import load_mini
@@ -189,6 +189,15 @@ def test_a_folder_holds_one_training(quick):
         train(quick, LRNR)
     with pytest.raises(ValueError, match="had other settings .lora_rank 4 -> 8."):
         train(replace(quick, resume=True, lora_rank=8), LRNR)
+
+
+def test_two_trainings_at_once_do_not_share_a_folder(quick):
+    run = [sys.executable, "-m", "unclutter.training", *command(quick)]
+    quick.output.mkdir()
+    with only_training_in(quick.output):
+        second = subprocess.run(run, capture_output=True, text=True, timeout=120)
+    assert second.returncode == 1 and "Another training writes into" in second.stderr
+    assert "Traceback" not in second.stderr and not (quick.output / "state.pt").exists()
 
 
 def test_a_base_without_inpainting_channels_is_refused(quick):

@@ -7,10 +7,11 @@ from typing import Annotated
 
 import torch
 import tyro
+from torch import Tensor
 from tqdm import tqdm
 
 from ..pictures import write_image
-from ..scenes import draw_scenes
+from ..scenes import EFFECT, Scenes, draw_scenes
 from .manifest import Sample, write_manifest
 
 BATCH = 16
@@ -21,33 +22,54 @@ def draw_pairs(
     count: Annotated[int, tyro.conf.arg(aliases=["-n"])] = 1000,
     size: int = 64,
     seed: int = 0,
+    crowd: bool = False,
 ) -> None:
     """Write scenes in which one of several objects, mostly look-alikes, is there in the source and gone in the target.
+
+    With `crowd`, three objects stand before one another, all gone in the target, and instance_masks/ tells them apart
+    (for `train mild`).
 
     Args:
         output: folder that receives source/, target/, mask/, effect_mask/ and manifest.jsonl.
         count: pairs.
         size: side of the pictures in pixels; 64 for the mini model of the CPU preset.
         seed: the same seed draws the same pairs.
+        crowd: draw crowds.
     """
     if count < 1 or size < 16:
         raise ValueError(f"count is {count} and size {size}, expected at least 1 pair of 16 pixels.")
     generator = torch.Generator().manual_seed(seed)
     samples = []
     for first in tqdm(range(0, count, BATCH), desc="drawing", unit_scale=BATCH, unit="pair"):
-        scenes = draw_scenes(BATCH, size, generator)
-        index = scenes.pick_object(generator)
-        rows = torch.arange(BATCH)
-        layers = {
-            "source": scenes.picture(),
-            "target": scenes.without(index),
-            "mask": scenes.instance_masks()[rows, index][:, None].expand(-1, 3, -1, -1),
-            "effect_mask": scenes.effect_mask(index)[:, None].expand(-1, 3, -1, -1),
-        }
+        scenes = draw_scenes(BATCH, size, generator, crowd)
+        layers = crowds(scenes) if crowd else removals(scenes, scenes.pick_object(generator))
         for row in range(min(BATCH, count - first)):
             name = f"{first + row:06}"
             files = {kind: output / kind / f"{name}.png" for kind in layers}
             for kind, picture in layers.items():
-                write_image(files[kind], picture[row : row + 1])
+                write_image(files[kind], picture[row : row + 1].expand(-1, 3, -1, -1))
             samples.append(Sample(name=name, prompt=scenes.ground_caption(row), **files))
     write_manifest(output, samples)
+
+
+def removals(scenes: Scenes, index: Tensor) -> dict[str, Tensor]:
+    """Pairs without object index[b]: pictures and masks [B, 1 or 3, H, W] by their folder."""
+    return {
+        "source": scenes.picture(),
+        "target": scenes.without(index),
+        "mask": scenes.instance_masks()[torch.arange(len(index)), index][:, None],
+        "effect_mask": scenes.effect_mask(index)[:, None],
+    }
+
+
+def crowds(scenes: Scenes) -> dict[str, Tensor]:
+    """Pairs without any object; the value of a pixel in instance_masks is the number of the object it shows, of 255."""
+    picture, instances = scenes.picture(), scenes.instance_masks()
+    numbers = torch.arange(1, instances.shape[1] + 1, device=instances.device)[:, None, None]
+    return {
+        "source": picture,
+        "target": scenes.base,
+        "mask": instances.amax(dim=1, keepdim=True),
+        "effect_mask": ((picture - scenes.base).abs().amax(dim=1, keepdim=True) > EFFECT).float(),
+        "instance_masks": (instances * numbers).sum(dim=1, keepdim=True) / 255,
+    }

@@ -7,13 +7,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ...kernels.regions import grow
-from ..pictures import picture_size, read_image, read_mask
+from ..pictures import Packed, picture_size, read_image, read_mask
 from .manifest import Sample, read_manifest
 from .synthesize import synthesize
 
@@ -52,6 +54,8 @@ class RemovalDataset(Dataset):
         dilation: masks grow by a share of their object's size drawn from this range.
         flip: mirror half of the pairs.
         synthesis: makes the pair from the source and its mask instead (EraDiff's dynamic image synthesis).
+        people: load instances, pose and parsing too (MILD). Pairs that have pose or parsing are not mirrored: these tell
+            left from right.
     """
 
     def __init__(
@@ -63,25 +67,31 @@ class RemovalDataset(Dataset):
         flip: bool = True,
         seed: int = 0,
         synthesis: Synthesis | None = None,
+        people: bool = False,
     ) -> None:
         if not samples:
             raise ValueError("The data set is empty, expected at least one pair: look at its manifest.")
         self.samples, self.size, self.dilation = samples, size, dilation
-        self.flip, self.seed, self.synthesis = flip, seed, synthesis
+        self.flip, self.seed, self.synthesis, self.people = flip, seed, synthesis, people
         self.bucket = [bucket_of(*picture_size(sample.source), size) for sample in samples]
 
     def __len__(self) -> int:
         return len(self.samples)
 
     def __getitem__(self, key: tuple[int, int]) -> dict[str, Any]:
-        """source, target [3, H, W] in 0..1; mask, effect_mask [H, W] of 0 and 1; prompt, name."""
+        """source, target [3, H, W] in 0..1; mask, effect_mask [H, W] of 0 and 1; prompt, name.
+
+        Of people also pose [3, H, W] in 0..1, and numbers [H, W]: instances (0 for none; without instance masks, the
+        object is number 1) and parsing. Zeros stand for an absent pose or parsing.
+        """
         index, epoch = key
         sample = self.samples[index]
         generator = seeded((self.seed * 1_000_003 + epoch) * 1_000_003 + index)
         source, target = read_image(sample.source), read_image(sample.target)
         mask = (read_mask(sample.mask) > 0.5).float()
         effect = mask if sample.effect_mask is None else (read_mask(sample.effect_mask) > 0.5).float()
-        sizes = {tuple(picture.shape[-2:]) for picture in (source, target, mask, effect)}
+        people = read_people(sample, mask) if self.people else {}
+        sizes = {tuple(picture.shape[-2:]) for picture in (source, target, mask, effect, *people.values())}
         if len(sizes) > 1:
             raise ValueError(
                 f"{sample.name} has pictures of {' and '.join(f'{w}x{h}' for h, w in sorted(sizes))}, expected one size: "
@@ -99,11 +109,15 @@ class RemovalDataset(Dataset):
         share = low + (high - low) * torch.rand(1, generator=generator).item()
         if share > 0 and mask.any():
             mask = grow(mask, percent=100 * share)
-        layers = [source[0], target[0], mask[0], torch.maximum(mask, effect)[0]]
-        if self.flip and torch.rand(1, generator=generator) < 0.5:
-            layers = [layer.flip(-1) for layer in layers]
-        names = ("source", "target", "mask", "effect_mask")
-        return {**dict(zip(names, layers, strict=True)), "prompt": sample.prompt or "", "name": sample.name}
+        layers = {"source": source, "target": target, "mask": mask, "effect_mask": torch.maximum(mask, effect)}
+        for name, picture in people.items():
+            scale = fit if name == "pose" else fit_labels
+            layers[name] = scale(picture[..., rows, columns], height, width)
+        told_apart = self.people and (sample.pose is not None or sample.parsing is not None)
+        if self.flip and torch.rand(1, generator=generator) < 0.5 and not told_apart:
+            layers = {name: layer.flip(-1) for name, layer in layers.items()}
+        pictures = {name: layer[0] for name, layer in layers.items()}
+        return {**pictures, "prompt": sample.prompt or "", "name": sample.name}
 
 
 class BucketBatches(Sampler[list[tuple[int, int]]]):
@@ -151,20 +165,42 @@ def batches(
     dilation: tuple[float, float] = (0.0, 0.1),
     flip: bool = True,
     synthesis: bool = False,
+    people: bool = False,
 ) -> Iterator[dict[str, Any]]:
-    """Endless batches of the pairs in a folder, from batch number `start` on: [B, 3, H, W], [B, H, W], lists of text."""
+    """Endless batches of the pairs in a folder, from batch number `start` on: [B, 3, H, W], [B, H, W], lists of text.
+
+    `number` [B] is the batch's number, the same in each row.
+    """
     dataset = RemovalDataset(
-        read_manifest(root),
+        read_manifest(root, targets=not synthesis),
         size,
         dilation=dilation,
         flip=flip,
         seed=seed,
         synthesis=synthesize if synthesis else None,
+        people=people,
     )
     loader = DataLoader(
         dataset, batch_sampler=BucketBatches(dataset, batch, seed, start), num_workers=workers, pin_memory=False
     )
-    return iter(loader)
+    for number, items in enumerate(loader, start):
+        yield {**items, "number": torch.full((batch,), number)}
+
+
+def read_people(sample: Sample, mask: Tensor) -> dict[str, Tensor]:
+    """instances, parsing [1, H, W] and pose [1, 3, H, W] of a sample; mask [1, H, W] is its object."""
+    return {
+        "instances": mask if sample.instance_masks is None else read_labels(sample.instance_masks),
+        "pose": torch.zeros(1, 3, *mask.shape[-2:]) if sample.pose is None else read_image(sample.pose),
+        "parsing": torch.zeros_like(mask) if sample.parsing is None else read_labels(sample.parsing),
+    }
+
+
+def read_labels(path: Path | Packed) -> Tensor:
+    """[1, H, W] of numbers: a picture's greys, or the places in its palette, which is how parsers write them."""
+    with Image.open(path if isinstance(path, Path) else path.open()) as picture:
+        numbers = np.array(picture if picture.mode == "P" else picture.convert("L"), dtype=np.float32)
+    return torch.from_numpy(numbers)[None]
 
 
 def window(mask: Tensor, height: int, width: int) -> tuple[slice, slice]:
@@ -199,10 +235,23 @@ def fit(picture: Tensor, height: int, width: int) -> Tensor:
 
 def fit_mask(mask: Tensor, height: int, width: int) -> Tensor:
     """The same for masks [1, H, W] of 0 and 1; a pixel that the object touches at all is of the object."""
-    scale = max(height / mask.shape[-2], width / mask.shape[-1])
-    sides = [max(side, round(length * scale)) for side, length in zip((height, width), mask.shape[-2:], strict=True)]
     # Growing, the nearest pixel; shrinking, the largest one, so that no thin part vanishes.
-    pool = F.adaptive_max_pool2d if scale < 1 else lambda x, sides: F.interpolate(x, size=sides, mode="nearest-exact")
-    mask = pool(mask[:, None], sides)[:, 0]
+    shrinks = max(height / mask.shape[-2], width / mask.shape[-1]) < 1
+    return _cover(mask, height, width, F.adaptive_max_pool2d if shrinks else _nearest)
+
+
+def fit_labels(labels: Tensor, height: int, width: int) -> Tensor:
+    """The same for numbers [1, H, W], which do not mix."""
+    return _cover(labels, height, width, _nearest)
+
+
+def _cover(labels: Tensor, height: int, width: int, resize: Callable[[Tensor, list[int]], Tensor]) -> Tensor:
+    scale = max(height / labels.shape[-2], width / labels.shape[-1])
+    sides = [max(side, round(length * scale)) for side, length in zip((height, width), labels.shape[-2:], strict=True)]
+    labels = resize(labels[:, None], sides)[:, 0]
     top, left = (sides[0] - height) // 2, (sides[1] - width) // 2
-    return mask[..., top : top + height, left : left + width]
+    return labels[..., top : top + height, left : left + width]
+
+
+def _nearest(labels: Tensor, sides: list[int]) -> Tensor:
+    return F.interpolate(labels, size=sides, mode="nearest-exact")

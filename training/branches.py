@@ -1,0 +1,203 @@
+"""A network each of whose batch rows takes its own low-rank branch: MILD in diffusers, for training and sampling."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import torch
+from diffusers import UNet2DConditionModel
+from einops import rearrange
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..adapters.layered import Layered
+from ..adapters.lora import LoraPair
+from ..kernels.attention import region_attention, sma
+from ..kernels.lowrank import BACKGROUND, PERSON, LowRank, add_branches, stack_branches
+from ..kernels.morphology import morphology_attention
+from ..kernels.regions import object_tokens
+from .attention import grid
+
+PROJECTIONS = ("to_q", "to_k", "to_v")
+
+
+class LayeredNetwork(nn.Module):
+    """A network each of whose batch rows takes its branch, until its attention processors are set anew.
+
+    Raises:
+        ValueError: the adapter was made for another network, or the network does not inpaint.
+    """
+
+    def __init__(self, unet: UNet2DConditionModel, layered: Layered) -> None:
+        super().__init__()
+        check_fits(unet, layered)
+        self.unet, self.metadata = unet, layered.metadata
+        self.morphology = layered.morphology_module()
+        self.call = Call()
+        self.layers = {
+            name.removesuffix(".processor"): LayeredAttnProcessor(name.removesuffix(".processor"), layered, self.call)
+            for name in unet.attn_processors
+        }
+        unet.set_attn_processor({f"{path}.processor": processor for path, processor in self.layers.items()})
+
+    def forward(
+        self,
+        x: Tensor,
+        timesteps: Tensor,
+        context: Tensor,
+        rows: Tensor,
+        masks: Tensor,
+        tokens: Tensor | None = None,
+        extra: dict[str, Tensor] | None = None,
+    ) -> Tensor:
+        """What the network predicts.
+
+        Args:
+            x: [B, C, h, w].
+            context: [B, text, width].
+            rows: [B] long, PERSON or BACKGROUND.
+            masks: [B, h, w] of 0 and 1, the object of each row: its instance, or all of them.
+            tokens: [B, T, width], of the morphology.
+        """
+        # Not cleared afterwards: gradient checkpointing runs the layers again.
+        self.call.rows, self.call.masks = rows, masks
+        self.call.tokens = 0 if tokens is None else tokens.shape[1]
+        if tokens is not None:
+            context = torch.cat([context, tokens.to(context)], dim=1)
+        return self.unet(x, timesteps, context, added_cond_kwargs=extra or None).sample
+
+    def adapter(self, metadata: dict[str, str] | None = None) -> Layered:
+        """What there is to save."""
+        pairs: list[dict[str, LoraPair]] = [{}, {}]
+        for path, processor in self.layers.items():
+            for name, projection in processor.projections.items():
+                for branch, found in zip(pairs, (projection.foreground, projection.background), strict=True):
+                    if found is not None:
+                        alpha = float(found.alpha.detach()) * len(found.down)
+                        branch[f"{path}.{name}"] = LoraPair(stored(found.down), stored(found.up), alpha)
+        biases = {path: stored(layer.sma) for path, layer in self.layers.items() if layer.sma is not None}
+        state = {} if self.morphology is None else self.morphology.state_dict()
+        morphology = {key: stored(value) for key, value in state.items()}
+        return Layered(pairs[PERSON], pairs[BACKGROUND], biases, morphology, metadata or self.metadata)
+
+
+@dataclass
+class Call:
+    """What the layers know of the call in hand."""
+
+    rows: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.long))
+    masks: Tensor = field(default_factory=lambda: torch.zeros(0, 1, 1))
+    tokens: int = 0
+
+
+class LayeredAttnProcessor(nn.Module):
+    """One attention layer: each row's LoRA on its projections; SMA in self-attention, morphology in cross-attention."""
+
+    def __init__(self, path: str, layered: Layered, call: Call) -> None:
+        super().__init__()
+        self.call = call
+        self.projections: Mapping[str, Projection] = nn.ModuleDict(  # pyright: ignore[reportAttributeAccessIssue]
+            {
+                name: Projection(layered.foreground.get(module), layered.background.get(module))
+                for name in PROJECTIONS
+                if (module := f"{path}.{name}") in layered.foreground or module in layered.background
+            }
+        )
+        self.sma = nn.Parameter(layered.sma[path].detach().clone().float()) if path in layered.sma else None
+
+    def forward(
+        self, attn: Any, hidden_states: Tensor, encoder_hidden_states: Tensor | None = None, *_: Any, **__: Any
+    ) -> Tensor:
+        context = hidden_states if encoder_hidden_states is None else encoder_hidden_states
+        q, k, v = (
+            rearrange(self.project(attn, name, tokens), "b n (heads d) -> b heads n d", heads=attn.heads)
+            for name, tokens in zip(PROJECTIONS, (hidden_states, context, context), strict=True)
+        )
+        if encoder_hidden_states is not None:
+            out = morphology_attention(q, k, v, self.call.tokens, F.scaled_dot_product_attention)
+        elif self.sma is None:
+            out = F.scaled_dot_product_attention(q, k, v)
+        else:
+            height, width = grid(self.call.masks, q.shape[2])
+            objects = object_tokens(self.call.masks, height, width)
+            out = region_attention(q, k, v, objects, sma(*(self.sma if torch.is_grad_enabled() else self.sma.tolist())))
+        return attn.to_out[0](rearrange(out, "b heads n d -> b n (heads d)"))
+
+    def project(self, attn: Any, name: str, x: Tensor) -> Tensor:
+        projected = getattr(attn, name)(x)
+        if name not in self.projections:
+            return projected
+        return add_branches(projected, x, self.projections[name](), self.call.rows)
+
+
+class Projection(nn.Module):
+    """Both branches of one projection."""
+
+    def __init__(self, foreground: LoraPair | None, background: LoraPair | None) -> None:
+        super().__init__()
+        self.foreground = None if foreground is None else Branch(foreground)
+        self.background = None if background is None else Branch(background)
+
+    def forward(self) -> LowRank:
+        # Sampling changes nothing between steps.
+        return self.fixed if torch.is_inference_mode_enabled() else self.stacked()
+
+    def stacked(self) -> LowRank:
+        branches = (self.foreground, self.background)
+        return stack_branches([None if b is None else (b.down, b.up, b.alpha) for b in branches])
+
+    @cached_property
+    def fixed(self) -> LowRank:
+        return self.stacked()
+
+
+class Branch(nn.Module):
+    """α · up @ down (MILD, Eq. 1)."""
+
+    def __init__(self, pair: LoraPair) -> None:
+        super().__init__()
+        self.down, self.up = (nn.Parameter(factor.detach().clone().float()) for factor in (pair.down, pair.up))
+        self.alpha = nn.Parameter(torch.tensor(pair.alpha / len(pair.down), device=pair.down.device))
+
+
+def check_fits(unet: UNet2DConditionModel, layered: Layered) -> None:
+    """Raises ValueError where an adapter was made for another network."""
+    channels, outputs = unet.config["in_channels"], unet.config["out_channels"]
+    if channels != 2 * outputs + 1:
+        raise ValueError(
+            f"The base takes {channels} channels, expected an inpainting model with {2 * outputs + 1}: give the "
+            "inpainting version of the checkpoint."
+        )
+    shapes = projection_shapes(unet)
+    pairs = [*layered.foreground.items(), *layered.background.items()]
+    fitting = sum(shapes.get(module) == (len(pair.up), pair.down.shape[1]) for module, pair in pairs)
+    layers = sum(f"{layer}.to_q" in shapes for layer in layered.sma)
+    if fitting < len(pairs) or layers < len(layered.sma):
+        raise ValueError(
+            f"{fitting} of the layered eraser's {len(pairs)} LoRAs and {layers} of its {len(layered.sma)} attention layers fit "
+            "this network, expected all: it was made for another model."
+        )
+    width = layered.morphology["pose.project.weight"].shape[0] if layered.morphology else 0
+    if width and width != unet.config["cross_attention_dim"]:
+        raise ValueError(
+            f"The layered eraser's morphology makes tokens of width {width}, expected {unet.config['cross_attention_dim']}: "
+            "it was made for another model."
+        )
+
+
+def projection_shapes(unet: UNet2DConditionModel) -> dict[str, tuple[int, int]]:
+    """(out, in) of all projections to Q, K and V, by module."""
+    weights = {name: parameter.shape for name, parameter in unet.named_parameters()}
+    paths = [name.removesuffix(".processor") for name in unet.attn_processors]
+    return {
+        f"{path}.{name}": (weights[f"{path}.{name}.weight"][0], weights[f"{path}.{name}.weight"][1])
+        for path in paths
+        for name in PROJECTIONS
+    }
+
+
+def stored(value: Tensor) -> Tensor:
+    return value.detach().float().cpu()

@@ -1,0 +1,138 @@
+"""Masks as careless users draw them: what OSOR's second phase is shown in place of the true one (Figure 6)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from scipy.ndimage import distance_transform_edt, find_objects, label
+from scipy.spatial import ConvexHull
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class IncompleteMasks:
+    """How often a mask suffers what, and how much; pixels are those of pictures with a short side of 512."""
+
+    shrink: float = 0.35
+    """Chance that only the innermost part is kept."""
+    core: float = 0.3
+    """Chance that the object's own mask, without its shadow, takes its place; shrunk instead where there is no such."""
+    expand: float = 0.2
+    """Chance that each part grows to its convex hull and beyond."""
+    holes: float = 0.1
+    """Chance of square holes."""
+    shift: float = 0.05
+    """Chance that it is moved."""
+    kept: tuple[float, float] = (0.5, 0.7)
+    """Share of the area that shrinking keeps, drawn from this range."""
+    growth: tuple[int, ...] = (7, 11, 17)
+    """Sides of the square that the hull is dilated by, in pixels; one is drawn."""
+    growth_times: int = 3
+    """It is dilated 1 to this many times."""
+    hole_density: float = 5e-4
+    """Holes for each pixel of the picture."""
+    hole_sides: tuple[int, ...] = (17, 21, 31)
+    """Sides of the holes in pixels; one is drawn for all holes."""
+    hole_rest: float = 0.4
+    """Share of the area that must be left, else there are no holes."""
+    distance: int = 35
+    """Longest way in pixels that it is moved, down and across."""
+
+    def __post_init__(self) -> None:
+        chances = self.chances()
+        if min(chances) < 0 or abs(sum(chances) - 1) > 1e-6:
+            raise ValueError(f"The chances of the mask modes are {chances}, expected them to sum to 1.")
+        even = [side for side in (*self.growth, *self.hole_sides) if side < 1 or side % 2 == 0]
+        if even:
+            raise ValueError(f"A square's side is {even[0]} pixels, expected odd numbers.")
+
+    def chances(self) -> tuple[float, ...]:
+        return self.shrink, self.core, self.expand, self.holes, self.shift
+
+
+def incomplete_mask(target: Tensor, core: Tensor, settings: IncompleteMasks, generator: torch.Generator) -> Tensor:
+    """One of the five modes, drawn by its chance.
+
+    Drawn for every picture, where OSOR draws once for a batch of two: all that is random in a picture comes from its
+    own generator.
+
+    Args:
+        target: [H, W] of 0 and 1: the object and its shadow.
+        core: [H, W] of 0 and 1: the object alone.
+        generator: on the CPU.
+
+    Returns:
+        [H, W] of 0 and 1. Where nothing would be left, the mask as it came.
+    """
+    chances = torch.tensor(settings.chances())
+    mode = int(torch.multinomial(chances, 1, generator=generator))
+    has_core = bool(core.any()) and bool((core < target).any())
+    if mode == 0 or (mode == 1 and not has_core):
+        low, high = settings.kept
+        made = shrink(target, low + (high - low) * uniform(generator))
+    elif mode == 1:
+        made = core
+    elif mode == 2:
+        side, times = one_of(settings.growth, generator), one_of(range(1, settings.growth_times + 1), generator)
+        made = dilate(convex_hulls(target), times * (side - 1) + 1)
+    elif mode == 3:
+        seeds = (torch.rand(target.shape, generator=generator) < settings.hole_density).to(target)
+        made = target * (1 - dilate(seeds, one_of(settings.hole_sides, generator)))
+        if made.sum() < settings.hole_rest * target.sum():
+            made = target
+    else:
+        steps = range(-settings.distance, settings.distance + 1)
+        made = move(target, one_of(steps, generator), one_of(steps, generator))
+    return made if made.any() else target
+
+
+def shrink(mask: Tensor, share: float) -> Tensor:
+    """The `share` of a mask [H, W] that lies farthest from its border."""
+    marked = mask.cpu().numpy() > 0
+    # The picture's edge is no border of the mask.
+    depth = distance_transform_edt(np.pad(marked, 1, mode="edge"))[1:-1, 1:-1]
+    places = np.flatnonzero(marked)
+    dropped = len(places) - max(1, round(share * len(places)))
+    outermost = places[np.argsort(depth.ravel()[places], kind="stable")[:dropped]]
+    left = marked.copy()
+    left.ravel()[outermost] = False
+    return torch.from_numpy(left).to(mask)
+
+
+def convex_hulls(mask: Tensor) -> Tensor:
+    """Each connected part of a mask [H, W] filled up to its convex hull."""
+    labels, _ = label(mask.cpu().numpy() > 0, structure=np.ones((3, 3)))
+    filled = np.zeros(labels.shape, bool)
+    for number, extent in enumerate(find_objects(labels), start=1):
+        rows, columns = np.nonzero(labels[extent] == number)
+        # Middles of the pixels' sides, so that the hull of a single pixel or of a line has an area too.
+        sides = [(rows + y, columns + x) for y, x in ((-0.5, 0), (0.5, 0), (0, -0.5), (0, 0.5))]
+        hull = ConvexHull(np.concatenate([np.stack(side, axis=1) for side in sides]))
+        height, width = (side.stop - side.start for side in extent)
+        centres = np.indices((height, width)).transpose(1, 2, 0)
+        inside = (centres @ hull.equations[:, :2].T + hull.equations[:, 2] <= 1e-9).all(axis=-1)
+        filled[extent] |= inside
+    return torch.from_numpy(filled).to(mask)
+
+
+def dilate(mask: Tensor, side: int) -> Tensor:
+    """A mask [H, W] dilated by a square of an odd side."""
+    return F.max_pool2d(mask[None, None], side, stride=1, padding=side // 2)[0, 0]
+
+
+def move(mask: Tensor, down: int, across: int) -> Tensor:
+    """A mask [H, W] moved; what comes in from outside the picture is 0."""
+    height, width = mask.shape
+    moved = F.pad(mask, (max(across, 0), max(-across, 0), max(down, 0), max(-down, 0)))
+    return moved[max(-down, 0) :, max(-across, 0) :][:height, :width]
+
+
+def uniform(generator: torch.Generator) -> float:
+    return torch.rand(1, generator=generator).item()
+
+
+def one_of(choices: range | tuple[int, ...], generator: torch.Generator) -> int:
+    return choices[int(torch.randint(len(choices), (1,), generator=generator))]

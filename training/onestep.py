@@ -1,0 +1,151 @@
+"""Erasing in one call of the network, in diffusers (OSOR): what `One-Step Erase` does in ComfyUI."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..adapters.lora import LoraPair
+from ..adapters.one_step import PROMPT, OneStep
+from ..kernels.onestep import NoiseLevel, add_noise, alpha_from_logits, blend, noise_level, predict_clean
+from ..kernels.regions import latent_mask
+from .sampling import Base
+from .text import Prompt
+
+TIMESTEP = 400
+
+
+class Erased(NamedTuple):
+    """What one call made.
+
+    Attributes:
+        picture: [B, 3, H, W] in 0..1, all of it through the VAE.
+        alpha: [B, h, w] in 0..1 at the latent's size: the predicted one, or the pooled mask where there is none.
+        latent: [B, C, h, w], blended.
+    """
+
+    picture: Tensor
+    alpha: Tensor
+    latent: Tensor
+
+
+def erase_once(
+    base: Base,
+    adapter: OneStep,
+    image: Tensor,
+    mask: Tensor,
+    *,
+    timestep: int | None = None,
+    strength: float = 1.0,
+    seed: int = 0,
+) -> Erased:
+    """Remove what a mask marks by a one-step eraser, which is taken out of the network again.
+
+    Args:
+        image: [B, 3, H, W] in 0..1; H and W multiples of `base.multiple`.
+        mask: [B, H, W] in {0, 1}, 1 = remove.
+        timestep: how much noise the picture is given; by default what the adapter was trained with.
+        strength: of the alpha.
+
+    Raises:
+        ValueError: the adapter was made for another network.
+    """
+    with applied(base.unet, adapter):
+        chosen = timestep or int(adapter.metadata.get("unclutter.timestep", TIMESTEP))
+        prompt = adapter.metadata.get("unclutter.prompt", PROMPT)
+        return run_once(base, image, mask, timestep=chosen, prompt=prompt, strength=strength, seed=seed)
+
+
+@torch.inference_mode()
+def run_once(
+    base: Base,
+    image: Tensor,
+    mask: Tensor,
+    *,
+    timestep: int = TIMESTEP,
+    prompt: str = PROMPT,
+    strength: float = 1.0,
+    seed: int = 0,
+) -> Erased:
+    """The same by a base whose network has an eraser in it already; whether it predicts an alpha, its output tells."""
+    image, mask = image.to(base.unet.device), mask.to(base.unet.device)
+    shot = base.encode(2 * image - 1)
+    hole = latent_mask(mask, *shot.shape[-2:], pooling="max").to(shot)
+    noise = torch.randn(shot.shape, generator=torch.Generator().manual_seed(seed)).to(shot)
+    text = base.texts.encode([prompt], (image.shape[-2], image.shape[-1]))
+    clean, logits = denoise_once(base, shot, hole, noise, timestep, text)
+    alpha = hole if logits is None else alpha_from_logits(logits, strength)
+    latent = blend(clean, shot, alpha)
+    return Erased(((base.decode(latent) + 1) / 2).clamp(0, 1), alpha[:, 0], latent)
+
+
+def denoise_once(
+    base: Base, shot: Tensor, hole: Tensor, noise: Tensor, timestep: int, text: Prompt
+) -> tuple[Tensor, Tensor | None]:
+    """Equations 3 to 5: the picture's own latent, noised to `timestep`, and what the network makes of it.
+
+    Args:
+        shot: z_shot, latent of the whole picture with the object, [B, C, h, w].
+        hole: max-pooled mask, [B, 1, h, w].
+        text: the prompt, encoded once for all rows.
+
+    Returns:
+        ẑ [B, C, h, w], and the alpha's logits [B, 1, h, w] where the network has a row for them.
+    """
+    level: NoiseLevel = noise_level(timestep, "epsilon")
+    noisy = add_noise(shot, noise, level)
+    dtype = base.unet.dtype
+    x = torch.cat([noisy, hole, shot], dim=1).to(dtype)
+    context = text.context.expand(len(x), -1, -1).to(x)
+    called: Any = base.unet(x, timestep, context, added_cond_kwargs=text.extra or None)
+    output, channels = called.sample.float(), shot.shape[1]
+    clean = predict_clean(noisy, output[:, :channels], level)
+    return clean, output[:, channels:] if output.shape[1] > channels else None
+
+
+@contextmanager
+def applied(unet: nn.Module, adapter: OneStep) -> Iterator[None]:
+    """The network with an eraser's LoRA beside its weights and its last layer in place, for the calls inside."""
+    layers = dict(unet.named_modules())
+    own: Any = layers["conv_out"]
+    fitting = [path for path, pair in adapter.lora.items() if path in layers and fits(pair, layers[path])]
+    weight, bias = adapter.terminal["weight"], adapter.terminal["bias"]
+    last_fits = weight.shape[1:] == own.weight.shape[1:]
+    if adapter.backbone != "unet" or len(fitting) < len(adapter.lora) or not last_fits:
+        raise ValueError(
+            f"{len(fitting)} of the one-step eraser's {len(adapter.lora)} modules fit this network, and its last layer "
+            f"{'does' if last_fits else 'does not'}: it was made for another model ({adapter.backbone})."
+        )
+    last = nn.Conv2d(weight.shape[1], len(weight), own.kernel_size, padding=own.padding)
+    last.load_state_dict({"weight": weight, "bias": bias})
+    hooks = [layers[path].register_forward_hook(beside(pair, layers[path])) for path, pair in adapter.lora.items()]
+    unet.conv_out = last.to(own.weight)
+    try:
+        yield
+    finally:
+        unet.conv_out = own
+        for hook in hooks:
+            hook.remove()
+
+
+def fits(pair: LoraPair, layer: nn.Module) -> bool:
+    weight = getattr(layer, "weight", None)
+    return weight is not None and pair.down.shape[1:] == weight.shape[1:] and len(pair.up) == len(weight)
+
+
+def beside(pair: LoraPair, layer: Any) -> Any:
+    """A forward hook that adds alpha / r · up(down(x))."""
+    scale = pair.alpha / len(pair.down)
+    down, up = pair.down.to(layer.weight), (scale * pair.up).to(layer.weight)
+
+    def add(module: Any, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        if down.ndim == 2:
+            return output + F.linear(F.linear(inputs[0], down), up)
+        return output + F.conv2d(F.conv2d(inputs[0], down, stride=module.stride, padding=module.padding), up)
+
+    return add
