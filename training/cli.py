@@ -76,6 +76,7 @@ COMMANDS: dict[str, Command] = {
         _get(".osor_recipe", "choose")(arguments, prog), _get(".osor", "OSOR")
     ),
     "train mild": lambda arguments, prog: _get(".mild", "train_mild")(arguments, prog),
+    "evaluate crowds": function(".evaluate_crowds", "evaluate_crowds"),
     "evaluate": function(".evaluate", "evaluate"),
     "convert": function(".convert", "convert"),
     "data store": configured(".data.store", "StoreConfig", "store"),

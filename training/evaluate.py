@@ -159,15 +159,12 @@ def marked(kind: MaskKind, case: Case) -> Tensor:
 def ways(adapters: tuple[Path, ...], guidance: float, steps: int, seed: int) -> Iterator[tuple[str, Remove]]:
     """Every base and adapter in the ways its paper compares."""
 
-    def sampled(base: Base, method: Method, text: str = "") -> Remove:
-        return lambda picture, mask: erase(base, picture, mask, method, steps, seed, positive=text)
-
     masg = MASG(guidance=guidance)
     base = load_mini()
-    yield "mini", sampled(base, Plain())
-    yield "mini + CFG", sampled(base, Plain(guidance), "background")
-    yield "mini + MASG", sampled(base, masg, "background")
-    yield "mini + SRA", sampled(base, SelfRectifying())
+    yield "mini", sampled(base, steps, seed, Plain())
+    yield "mini + CFG", sampled(base, steps, seed, Plain(guidance), "background")
+    yield "mini + MASG", sampled(base, steps, seed, masg, "background")
+    yield "mini + SRA", sampled(base, steps, seed, SelfRectifying())
     for folder in adapters:
         recipe = json.loads((folder / "recipe.json").read_text())["recipe"]
         name = f"{folder.name} ({recipe})"
@@ -175,14 +172,20 @@ def ways(adapters: tuple[Path, ...], guidance: float, steps: int, seed: int) -> 
             yield name, once(one_step.load(folder / "one_step.safetensors"), seed)
             continue
         adapted, text = with_adapters(load_mini(), folder)
-        yield name, sampled(adapted, Plain(), text)
+        yield name, sampled(adapted, steps, seed, Plain(), text)
         if recipe == "lrnr" and text:
-            yield f"{name} + MASG", sampled(adapted, masg, text)
+            yield f"{name} + MASG", sampled(adapted, steps, seed, masg, text)
         if recipe == "eradiff":
-            yield f"{name} + SRA", sampled(adapted, SelfRectifying(), text)
+            yield f"{name} + SRA", sampled(adapted, steps, seed, SelfRectifying(), text)
+
+
+def sampled(base: Base, steps: int, seed: int, method: Method, text: str = "") -> Remove:
+    """Sampling, pasted back."""
+    return lambda picture, mask: erase(base, picture, mask, method, steps, seed, positive=text)
 
 
 def once(adapter: one_step.OneStep, seed: int) -> Remove:
+    """One call of the network; what it leaves alone has been through the VAE."""
     base = load_mini()
     return lambda picture, mask: erase_once(base, adapter, picture, mask, seed=seed).picture
 

@@ -14,6 +14,7 @@ from unclutter.adapters import one_step
 from unclutter.adapters.lora import LoraPair
 from unclutter.kernels.onestep import noise_level
 from unclutter.training.adapt import merge
+from unclutter.training.checkpoints import load_checkpoint
 from unclutter.training.data.drawn import draw_pairs
 from unclutter.training.loop import train
 from unclutter.training.onestep import erase_once, run_once
@@ -222,6 +223,27 @@ def test_the_two_phases(first_phase, tmp_path):
     without = replace(recipe, alpha=False, output=tmp_path / "without", steps=1)
     train(without, OSOR)
     assert one_step.load(without.output / "one_step.safetensors").phase == 1
+
+
+def test_sdxl_is_trained_by_the_papers_preset(quick, tmp_path, pairs):
+    from diffusers import StableDiffusionXLInpaintPipeline
+
+    from unclutter.tests.training.test_checkpoints import save
+
+    save(tmp_path / "base", StableDiffusionXLInpaintPipeline)
+    _, paper = PRESETS["sdxl-phase-1"]
+    small = {"size": 64, "steps": 1, "discriminator_width": 8, "discriminator_scale": 1.5, "lpips_network": "alex"}
+    small |= {key: getattr(quick, key) for key in ("data", "output", "batch", "lora_rank", "workers", "trunk")}
+    recipe = replace(paper, **small, base=tmp_path / "base", sample_every=1, missing_weights="random")
+    assert recipe.mixed_precision == "bf16" and recipe.gradient_checkpointing and recipe.lpips_weight == 5
+    train(recipe, OSOR)
+    adapter = one_step.load(recipe.output / "one_step.safetensors")
+    # The gradient came through the VAE's decoder to every layer.
+    assert all(pair.up.abs().sum() > 0 for pair in adapter.lora.values())
+    assert adapter.phase == 1 and adapter.terminal["weight"].dtype == torch.float32
+    assert adapter.prompt["pooled_prompt_embeds"].shape == (1, 32)
+    made = erase_once(load_checkpoint(recipe.base, "cpu"), adapter, *scene(pairs))
+    assert made.picture.isfinite().all() and made.latent.shape == (1, 4, 8, 8)
 
 
 def test_the_file_erases_as_the_training_did(first_phase, tmp_path, pairs):
