@@ -15,9 +15,35 @@ from .text import removal_prompt
 
 
 def with_adapters(base: Base, folder: Path, strength: float = 1.0) -> tuple[Base, str]:
-    """Load `lora.safetensors` and, where there is one, `prompt.safetensors` of a training: see `with_files`."""
-    learned = folder / "prompt.safetensors"
+    """Load what lies in the output folder of a training: `unet.safetensors` of a full one, else `lora.safetensors` and,
+    where there is one, `prompt.safetensors`; see `with_files`."""
+    whole, learned = folder / "unet.safetensors", folder / "prompt.safetensors"
+    if whole.is_file():
+        return with_network(base, whole, strength), ""
     return with_files(base, folder / "lora.safetensors", learned if learned.is_file() else None, strength)
+
+
+@torch.no_grad()
+def with_network(base: Base, file: Path, strength: float = 1.0) -> Base:
+    """Move all weights of a base's network, in place, to those of a file.
+
+    Args:
+        strength: how far; at 1 they are the file's.
+
+    Raises:
+        ValueError: the file holds another network.
+    """
+    tensors, metadata = lora.read_safetensors(file)
+    weights = base.unet.state_dict()
+    fitting = sum(key in weights and weights[key].shape == value.shape for key, value in tensors.items())
+    if not fitting == len(tensors) == len(weights):
+        raise ValueError(
+            f"{fitting} of the {len(tensors)} tensors in {file.name} fit the {len(weights)} of this network, expected all: it "
+            "was trained from another model."
+        )
+    for key, weight in weights.items():
+        weight.lerp_(tensors[key].to(weight), strength)
+    return replace(base, **seen(metadata))
 
 
 def with_mini_lrnr() -> tuple[Base, str]:
@@ -41,11 +67,6 @@ def with_files(base: Base, lora_file: Path, prompt_file: Path | None = None, str
     """
     adapter = lora.load(lora_file)
     merge(base.unet, adapter, strength)
-    seen: dict[str, Any] = {
-        key: adapter.metadata[f"unclutter.{key}"]
-        for key in ("condition_image", "mask_pooling")
-        if f"unclutter.{key}" in adapter.metadata
-    }
     text = ""
     if prompt_file is not None:
         learned = prompt.load(prompt_file)
@@ -60,25 +81,41 @@ def with_files(base: Base, lora_file: Path, prompt_file: Path | None = None, str
                 )
         base.texts.removal = {name: value.to(base.unet.device) for name, value in learned.vectors.items()}
         text = removal_prompt(learned.enhancers, learned.prompt_first)
-    return replace(base, **seen), text
+    return replace(base, **seen(adapter.metadata)), text
+
+
+def seen(metadata: dict[str, str]) -> dict[str, Any]:
+    """What a file's network was shown in training, as values of a Base."""
+    keys = ("condition_image", "mask_pooling")
+    return {key: metadata[f"unclutter.{key}"] for key in keys if f"unclutter.{key}" in metadata}
 
 
 @torch.no_grad()
 def merge(unet: nn.Module, adapter: lora.Lora, strength: float = 1.0) -> None:
     """Add strength · alpha / r · up @ down to the weights of a network."""
+    for weight, pair in matched(unet, adapter):
+        update = pair.up.flatten(1).float() @ pair.down.flatten(1).float()
+        weight += (strength * pair.alpha / len(pair.down) * update).reshape(weight.shape).to(weight)
+
+
+def matched(unet: nn.Module, adapter: lora.Lora) -> list[tuple[nn.Parameter, lora.LoraPair]]:
+    """The weights of a network beside what a LoRA adds to them.
+
+    Raises:
+        ValueError: a module of the LoRA is not in the network, or at another size, or the LoRA has none for a network.
+    """
     pairs = {module.removeprefix("unet."): pair for module, pair in adapter.pairs.items() if module.startswith("unet.")}
     weights = dict(unet.named_parameters())
     fitting = {
-        module
+        module: (weights[f"{module}.weight"], pair)
         for module, pair in pairs.items()
         if f"{module}.weight" in weights
         and weights[f"{module}.weight"].shape[:2] == (pair.up.shape[0], pair.down.shape[1])
     }
     if len(fitting) < len(pairs) or not pairs:
+        example = "".join(f" ({module} does not)" for module in list(pairs.keys() - fitting)[:1])
         raise ValueError(
-            f"{len(fitting)} of the LoRA's {len(pairs)} modules fit this network, expected all: it was made for another model."
+            f"{len(fitting)} of the LoRA's {len(pairs)} modules fit this network, expected all{example}: it was made for "
+            "another model."
         )
-    for module, pair in pairs.items():
-        weight = weights[f"{module}.weight"]
-        update = pair.up.flatten(1).float() @ pair.down.flatten(1).float()
-        weight += (strength * pair.alpha / len(pair.down) * update).reshape(weight.shape).to(weight)
+    return list(fitting.values())

@@ -1,49 +1,98 @@
 """The command line: `unclutter COMMAND`, also `python -m unclutter.training COMMAND` for `accelerate launch`.
 
-A command's module is imported when it is asked for, so that `unclutter demo` needs nothing that only training needs.
+A command's module is imported when it is asked for, so that `unclutter demo` needs nothing that only training needs,
+and the list of commands needs nothing at all.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
+from difflib import SequenceMatcher
 from importlib import import_module
+from itertools import takewhile
 from typing import Any
 
-import tyro
+Run = Callable[[list[str], str], object]
+"""Takes the arguments after the name, and what the usage calls the command."""
+HELP = {"-h", "--help"}
+ALIKE = 0.6
+"""What is typed is taken for a typo of a name from this share of common letters on."""
 
-Command = Callable[[list[str], str], object]
+
+@dataclass(frozen=True)
+class Command:
+    """What `unclutter NAME` runs, the line that tells of it, and the extra of the package that it needs."""
+
+    run: Run
+    summary: str
+    extra: str = "train"
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; a bad value ends in one sentence and exit code 1, not in a traceback."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    name = next((name for name in COMMANDS if arguments[: len(name.split())] == name.split()), None)
-    if name is None:
-        print(f"usage: unclutter COMMAND [--help]\n\ncommands: {', '.join(COMMANDS)}", file=sys.stderr)
-        return 0 if arguments in ([], ["-h"], ["--help"]) else 2
+    names = [name for name in COMMANDS if arguments[: len(name.split())] == name.split()]
+    if not names:
+        return explain(arguments)
+    name = max(names, key=len)
+    command = COMMANDS[name]
     try:
-        COMMANDS[name](arguments[len(name.split()) :], f"unclutter {name}")
+        command.run(arguments[len(name.split()) :], f"unclutter {name}")
     except (ValueError, OSError, FloatingPointError) as error:
         print(f"unclutter {name}: {error}", file=sys.stderr)
         return 1
     except ModuleNotFoundError as error:
-        print(f"unclutter {name} needs {error.name}: install the pack with its train extra.", file=sys.stderr)
+        install = f'pip install -e ".[{command.extra}]"'
+        print(f"unclutter {name} needs {error.name}: run `{install}` in the pack's folder.", file=sys.stderr)
         return 1
     return 0
 
 
-def function(module: str, name: str) -> Command:
-    return lambda arguments, prog: tyro.cli(_get(module, name), args=arguments, prog=prog)
+def explain(arguments: list[str]) -> int:
+    """List the commands, or those of a group such as `train`; where there is none of that name, say which is near."""
+    words = list(takewhile(lambda word: not word.startswith("-"), (word for word in arguments if word not in HELP)))
+    names = [name for name in COMMANDS if name.split()[: len(words)] == words]
+    wanted = not arguments or bool(HELP & set(arguments))
+    if not names:
+        typed, near = nearest(words)
+        meant = f", did you mean {near}? `unclutter --help` lists all." if near else "."
+        print(f"unclutter: unknown command {typed}{meant}", file=sys.stderr)
+        if near:
+            return 2
+        names, words, wanted = list(COMMANDS), [], False
+    width = max(map(len, names))
+    lines = [f"  {name:{width}}  {COMMANDS[name].summary}" for name in names]
+    usage = " ".join(["unclutter", *words, "COMMAND"])
+    text = "\n".join([f"usage: {usage} [--option value ...]", "", *lines, "", "COMMAND --help explains every option."])
+    print(text, file=sys.stdout if wanted else sys.stderr)
+    return 0 if wanted else 2
 
 
-def configured(module: str, settings: str, name: str) -> Command:
-    return lambda arguments, prog: _get(module, name)(tyro.cli(_get(module, settings), args=arguments, prog=prog))
+def nearest(words: list[str]) -> tuple[str, str | None]:
+    """The part of `words` that was meant to be a command, and the name of the command or group it is most alike."""
+    groups = dict.fromkeys(name.split()[0] for name in COMMANDS if " " in name)
+    known = [name for name in COMMANDS if name.split()[0] == words[0]] or [*COMMANDS, *groups]
+    typed = {name: " ".join(words[: len(name.split())]) for name in known}
+    likeness = {name: SequenceMatcher(None, typed[name], name).ratio() for name in known}
+    near = max(known, key=lambda name: likeness[name])
+    if likeness[near] >= ALIKE:
+        return typed[near], near
+    return " ".join(words[: 2 if words[0] in groups else 1]), None
 
 
-def recipe(module: str, settings: str, objective: str) -> Command:
+def function(module: str, name: str) -> Run:
+    return lambda arguments, prog: _tyro().cli(_get(module, name), args=arguments, prog=prog)
+
+
+def configured(module: str, settings: str, name: str) -> Run:
+    return lambda arguments, prog: _get(module, name)(_tyro().cli(_get(module, settings), args=arguments, prog=prog))
+
+
+def recipe(module: str, settings: str, objective: str) -> Run:
     def run(arguments: list[str], prog: str) -> None:
-        chosen = tyro.cli(_get(module, settings), args=arguments, prog=prog)
+        chosen = _tyro().cli(_get(module, settings), args=arguments, prog=prog)
         _get(".loop", "train")(chosen, _get(module, objective))
 
     return run
@@ -59,34 +108,62 @@ def train_mini(arguments: list[str], prog: str) -> None:
     }
     if not arguments or arguments[0] not in (*presets, "-h", "--help"):
         arguments = ["gpu" if torch.cuda.is_available() else "cpu", *arguments]
-    _get(".mini", "train_mini")(tyro.extras.overridable_config_cli(presets, args=arguments, prog=prog))
+    _get(".mini", "train_mini")(_tyro().extras.overridable_config_cli(presets, args=arguments, prog=prog))
+
+
+def train_osor(arguments: list[str], prog: str) -> None:
+    _get(".loop", "train")(_get(".osor_recipe", "choose")(arguments, prog), _get(".osor", "OSOR"))
+
+
+def train_mild(arguments: list[str], prog: str) -> None:
+    _get(".mild", "train_mild")(arguments, prog)
 
 
 def _get(module: str, name: str) -> Any:
     return getattr(import_module(module, __package__), name)
 
 
+def _tyro() -> Any:
+    return import_module("tyro")
+
+
 COMMANDS: dict[str, Command] = {
-    "demo": function(".demo", "demo"),
-    "remove": function(".photo", "remove_photo"),
-    "train mini": train_mini,
-    "train lrnr": recipe(".lrnr", "LRNRRecipe", "LRNR"),
-    "train eradiff": recipe(".eradiff", "EraDiffRecipe", "EraDiff"),
-    "train osor": lambda arguments, prog: _get(".loop", "train")(
-        _get(".osor_recipe", "choose")(arguments, prog), _get(".osor", "OSOR")
+    "demo": Command(function(".demo", "demo"), "every method on drawn scenes: a contact sheet and a table", "demo"),
+    "remove": Command(function(".photo", "remove_photo"), "take what a mask marks out of a photo", "demo"),
+    "data store": Command(
+        configured(".data.store", "StoreConfig", "store"),
+        "cluttered scenes with and without one object, from backgrounds and cut-outs (LRNR)",
     ),
-    "train mild": lambda arguments, prog: _get(".mild", "train_mild")(arguments, prog),
-    "evaluate crowds": function(".evaluate_crowds", "evaluate_crowds"),
-    "evaluate": function(".evaluate", "evaluate"),
-    "convert": function(".convert", "convert"),
-    "data store": configured(".data.store", "StoreConfig", "store"),
-    "data synthesize": configured(".data.synthesize", "SynthesizeConfig", "synthesize_pairs"),
-    "data people": configured(".data.people", "PeopleConfig", "make_people"),
-    "data verify": configured(".data.verify", "VerifyConfig", "verify_pairs"),
-    "data check": function(".data.check", "check_data"),
-    "data shard": function(".data.shards", "write_shards"),
-    "data drawn": function(".data.drawn", "draw_pairs"),
-    "bench attention": function(".bench", "bench_attention"),
-    "bench guider": function(".bench", "bench_guider"),
-    "bench train": function(".bench_train", "bench_train"),
+    "data synthesize": Command(
+        configured(".data.synthesize", "SynthesizeConfig", "synthesize_pairs"),
+        "pairs from pictures with masks: the object is moved (EraDiff)",
+    ),
+    "data people": Command(
+        configured(".data.people", "PeopleConfig", "make_people"),
+        "groups of people, a mask for each, from backgrounds and cut-outs (MILD)",
+    ),
+    "data verify": Command(
+        configured(".data.verify", "VerifyConfig", "verify_pairs"),
+        "the pairs among before/after pictures, with the mask of all that changed (OSOR's SAVP)",
+    ),
+    "data drawn": Command(function(".data.drawn", "draw_pairs"), "pairs of drawn scenes, for the mini model"),
+    "data check": Command(function(".data.check", "check_data"), "every fault in a set, before a training finds it"),
+    "data shard": Command(function(".data.shards", "write_shards"), "a large set as webdataset shards"),
+    "train lrnr": Command(recipe(".lrnr", "LRNRRecipe", "LRNR"), "a removal prompt and a LoRA (LRNR)"),
+    "train eradiff": Command(
+        recipe(".eradiff", "EraDiffRecipe", "EraDiff"), "a LoRA for the path on which the object fades (EraDiff)"
+    ),
+    "train osor": Command(train_osor, "erasing in one step, in two phases (OSOR)"),
+    "train mild": Command(train_mild, "a layer per person (MILD)"),
+    "train mini": Command(train_mini, "the mini model itself, from nothing; presets cpu and gpu"),
+    "evaluate": Command(function(".evaluate", "evaluate"), "removed or not, on scenes whose true background is known"),
+    "evaluate crowds": Command(
+        function(".evaluate_crowds", "evaluate_crowds"), "the same for subsets of objects that overlap"
+    ),
+    "convert": Command(function(".convert", "convert"), "a LoRA file in kohya's keys, or in diffusers'"),
+    "bench attention": Command(function(".bench", "bench_attention"), "region attention beside plain attention"),
+    "bench guider": Command(function(".bench", "bench_guider"), "MASG and SARG beside ComfyUI's own guidance"),
+    "bench train": Command(
+        function(".bench_train", "bench_train"), "a training step beside that of diffusers' example"
+    ),
 }

@@ -35,7 +35,7 @@ BACKGROUND = "background"
 """What MASG asks for where no removal prompt is learned."""
 GRAPHS = {"masg": "masg_mini", "attentive-eraser": "attentive_eraser_mini", "sra": "sra_mini", "lrnr": "lrnr_mini"}
 """The shipped workflow of each method."""
-SIZE, FEATHER = 64, 1
+FEATHER = 1
 
 
 @dataclass(frozen=True)
@@ -74,18 +74,25 @@ def demo(
     console = Console()
     console.print("The mini model knows drawn scenes only: this shows how the methods behave, not what SDXL does.")
     generator = torch.Generator().manual_seed(10_000 + seed)  # training drew with other seeds
-    drawn = draw_scenes(scenes, SIZE, generator)
+    base = load_mini()
+    ways = {name: (base, BACKGROUND if name == "masg" else "") for name in METHODS}
+    try:
+        ways["lrnr"] = with_mini_lrnr()
+    except ValueError as error:
+        del ways["lrnr"]
+        console.print(f"There is no lrnr, whose adapters in the pack do not fit its mini model. {error}")
+    size = base.native_size
+    drawn = draw_scenes(scenes, size, generator)
     picture, index = drawn.picture(), drawn.pick_object(generator)
-    truth, mask = drawn.without(index), grow(drawn.instance_masks()[torch.arange(scenes), index], pixels=1)
+    truth, mask = drawn.without(index), grow(drawn.instance_masks()[torch.arange(scenes), index], pixels=size / 64)
     if comfyui is None:
-        base, (trained, learned) = load_mini(), with_mini_lrnr()
-        ways = {name: (base, "") for name in METHODS} | {"masg": (base, BACKGROUND), "lrnr": (trained, learned)}
         results = {
-            name: erase(ways[name][0], picture, mask, method, steps, seed, ways[name][1], name)
-            for name, method in METHODS.items()
+            name: erase(network, picture, mask, METHODS[name], steps, seed, text, name)
+            for name, (network, text) in ways.items()
         }
     else:
-        results = run_graphs(comfyui, picture, mask, steps, seed)
+        graphs = {name: graph for name, graph in GRAPHS.items() if name in ways}
+        results = run_graphs(comfyui, graphs, picture, mask, steps, seed)
 
     table = Table("method", "hole PSNR, dB", "redrawn", "largest change outside")
     scores = {name: score(result, picture, truth, mask) for name, result in results.items()}
@@ -112,8 +119,10 @@ def erase(
     return seams.paste_back(picture, result, whole, mask, feather_pixels=FEATHER)
 
 
-def run_graphs(comfyui: Path, picture: Tensor, mask: Tensor, steps: int, seed: int) -> dict[str, Tensor]:
-    """The shipped workflows in a server of that ComfyUI, one scene after the other."""
+def run_graphs(
+    comfyui: Path, graphs: dict[str, str], picture: Tensor, mask: Tensor, steps: int, seed: int
+) -> dict[str, Tensor]:
+    """Shipped workflows, by method, in a server of that ComfyUI, one scene after the other."""
     results = {}
     with tempfile.TemporaryDirectory() as folder, ComfyServer(comfyui, Path(folder)) as server:
         files = []
@@ -122,7 +131,7 @@ def run_graphs(comfyui: Path, picture: Tensor, mask: Tensor, steps: int, seed: i
             write_image(scene, picture[row : row + 1])
             write_image(hole, mask[row].expand(1, 3, -1, -1))
             files.append((server.upload(scene), server.upload(hole)))
-        for name, graph_name in GRAPHS.items():
+        for name, graph_name in graphs.items():
             graph = json.loads((PACK / "workflows" / "api" / f"{graph_name}.json").read_text())
             fills = []
             for scene, hole in tqdm(files, desc=name):

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..adapters import lora
 from .recipe import Objective, Recipe, integers, noise_like
 from .sampling import Base, Method, SelfRectifying
 
@@ -22,7 +23,7 @@ class EraDiffRecipe(Recipe):
     gamma_max: int = 100
     """γ_m: longest stride of the path in timesteps (EraDiff: 100)."""
     full: bool = False
-    """Train the full network, as the paper, and no LoRA."""
+    """Train the full network, as the paper, and no LoRA; it is written to unet.safetensors."""
     normalize_weight: bool = False
     """Weigh all strides alike. The paper's loss weighs a stride of 1 some 10,000 times less than one of 100."""
     synthesis: bool = False
@@ -74,10 +75,12 @@ class EraDiff(Objective):
         return [{"params": self.lora_parameters(), "lr": self.recipe.learning_rate}]
 
     def save(self, folder: Path, step: int) -> None:
+        metadata = self.metadata(step) | {"unclutter.guidance": "cfg 1"}
         if self.recipe.full:
-            self.unet.save_pretrained(folder / "unet")
+            header = {"format": "pt", "modelspec.sai_model_spec": "1.0.0", "unclutter.kind": "unet"}
+            lora.write_safetensors(folder / "unet.safetensors", self.unet.state_dict(), header | metadata)
         else:
-            self.save_lora(folder, self.metadata(step) | {"unclutter.guidance": "cfg 1"})
+            self.save_lora(folder, metadata)
 
     def sample_method(self) -> tuple[Method, str]:
         return SelfRectifying(), ""

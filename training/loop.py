@@ -6,6 +6,7 @@ of an uninterrupted one, and several processes reach those of one.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -25,11 +26,12 @@ from tqdm import tqdm
 
 from .checkpoints import load_checkpoint
 from .data.loader import batches
+from .data.manifest import read_manifest
 from .pictures import contact_sheet
 from .recipe import Objective, Recipe, Turn
 from .sampling import Base, load_mini
 
-STATE = "state.pt"
+STATE, SETTINGS = "state.pt", "recipe.json"
 SAMPLES = 4  # pictures on a sample sheet
 
 
@@ -50,7 +52,8 @@ def train(recipe: Recipe, build: Callable[[Base, Any], Objective]) -> None:
         )
     recipe.output.mkdir(parents=True, exist_ok=True)
     with only_training_in(recipe.output) if accelerator.is_main_process else nullcontext():
-        check_output(recipe)
+        settings = {"data": fingerprint(recipe), **recipe.values()}
+        check_output(recipe, settings)
         set_seed(recipe.seed)
         objective = build(load_base(recipe, accelerator), recipe)
         # AdamW passes over parameters without a gradient, so that one serves several losses that take turns.
@@ -61,9 +64,7 @@ def train(recipe: Recipe, build: Callable[[Base, Any], Objective]) -> None:
         model, optimizer = accelerator.prepare(objective, optimizer)
         start = restore(recipe, objective, optimizer, accelerator) if recipe.resume else 0
         if accelerator.is_main_process:
-            write_text(
-                recipe.output / "recipe.json", json.dumps({"recipe": objective.name, **recipe.values()}, indent=2)
-            )
+            write_text(recipe.output / SETTINGS, json.dumps({"recipe": objective.name, **settings}, indent=2))
         accelerator.init_trackers(".")
         run(recipe, accelerator, objective, model, optimizer, accumulate, start)
         accelerator.end_training()
@@ -84,8 +85,9 @@ def run(
     def save(step: int) -> None:
         nonlocal last_good
         if accelerator.is_main_process:
-            write_state(recipe, objective, optimizer, accelerator, step)
+            # The state last: killed in between, a resumed training writes both again.
             objective.save(recipe.output, step)
+            write_state(recipe, objective, optimizer, accelerator, step)
         last_good = step
 
     size = recipe.size or objective.base.native_size
@@ -94,8 +96,10 @@ def run(
         "synthesis": getattr(recipe, "synthesis", False),
         "people": getattr(objective, "people", False),
     }
+    share = recipe.batch // accelerator.num_processes
+    options["rows"] = slice(share * accelerator.process_index, share * (accelerator.process_index + 1))
     first = start * len(objective.turns)
-    global_batches = batches(
+    own_batches = batches(
         recipe.data, batch=recipe.batch, size=size, seed=recipe.seed, workers=recipe.workers, start=first, **options
     )
     progress = tqdm(
@@ -110,23 +114,23 @@ def run(
         for step in progress:
             losses, terms = {}, {}
             for turn in objective.turns:
-                batch = next(global_batches)
+                batch = next(own_batches)
                 samples = samples or first_rows(batch, SAMPLES)
                 objective.begin(turn)
-                losses[turn.name] = optimizer_step(
-                    recipe, accelerator, objective, model, optimizer, accumulate, batch, step, turn, last_good
+                losses[turn.name], stop = optimizer_step(
+                    recipe, accelerator, objective, model, optimizer, accumulate, batch, step, turn, last_good, stopped
                 )
                 terms |= {name: float(value) for name, value in objective.terms.items()}
             accelerator.log({**losses, **terms}, step=step + 1)
             progress.set_postfix({name: f"{loss:.4f}" for name, loss in losses.items()})
             done = step + 1
-            if done % recipe.save_every == 0 or done == recipe.steps or stopped.is_set():
+            if done % recipe.save_every == 0 or done == recipe.steps or stop:
                 save(done)
             if recipe.sample_every and (done % recipe.sample_every == 0 or done == recipe.steps):
                 if accelerator.is_main_process:
                     write_samples(recipe.output / "samples" / f"step_{done:06}.png", objective, samples)
                 accelerator.wait_for_everyone()
-            if stopped.is_set():
+            if stop:
                 raise InterruptedError(f"Stopped at step {done}, and saved: the same command with --resume continues.")
 
 
@@ -141,22 +145,24 @@ def optimizer_step(
     step: int,
     turn: Turn,
     last_good: int | None,
-) -> float:
-    """One turn on this process's share of a batch; the mean loss over all processes."""
+    stopped: threading.Event,
+) -> tuple[float, bool]:
+    """One turn on this process's share of a batch; the mean loss over all processes, and whether any is to stop."""
     number = step * len(objective.turns) + objective.turns.index(turn)
     share = recipe.batch // accelerator.num_processes
     first = share * accelerator.process_index
     total = torch.zeros((), device=accelerator.device)
     for part in range(accumulate):
-        rows = slice(first + part * recipe.micro_batch, first + (part + 1) * recipe.micro_batch)
-        generators = [row_generator(recipe.seed, number, row) for row in range(recipe.batch)[rows]]
+        rows = slice(part * recipe.micro_batch, (part + 1) * recipe.micro_batch)
+        generators = [row_generator(recipe.seed, number, first + row) for row in range(share)[rows]]
         micro = {key: move(value[rows], accelerator.device) for key, value in batch.items()}
         together = nullcontext() if part == accumulate - 1 else accelerator.no_sync(model)
         with together, accelerator.autocast():
             loss = model(micro, generators).mean() / accumulate
             accelerator.backward(loss)
         total += loss.detach()
-    loss = float(torch.as_tensor(accelerator.reduce(total, reduction="mean")))
+    told = torch.stack([total, total.new_tensor(float(stopped.is_set()))])
+    loss, stop = torch.as_tensor(accelerator.reduce(told, reduction="mean")).tolist()
     clipped = accelerator.clip_grad_norm_(list(objective.trained().values()), turn.largest_norm)
     norm = math.nan if clipped is None else float(clipped)
     # fp16's gradient scaler skips steps that overflow, and finds its scale that way.
@@ -168,7 +174,7 @@ def optimizer_step(
         )
     optimizer.step()
     optimizer.zero_grad()
-    return loss
+    return loss, stop > 0
 
 
 def row_generator(seed: int, number: int, row: int) -> torch.Generator:
@@ -204,19 +210,25 @@ def only_training_in(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def check_output(recipe: Recipe) -> None:
-    state, settings = recipe.output / STATE, recipe.output / "recipe.json"
+def fingerprint(recipe: Recipe) -> str:
+    """Which pairs a training learns from, wherever the folder lies."""
+    names = [sample.name for sample in read_manifest(recipe.data, targets=not getattr(recipe, "synthesis", False))]
+    return f"{len(names)} pairs, {hashlib.sha256(json.dumps(names).encode()).hexdigest()[:12]}"
+
+
+def check_output(recipe: Recipe, settings: dict[str, Any]) -> None:
+    state = recipe.output / STATE
     if not recipe.resume:
         if state.exists():
             raise ValueError(f"{recipe.output} holds a training: add --resume to continue it, or give another folder.")
         return
     if not state.exists():
         raise ValueError(f"{recipe.output} holds no {STATE} to resume from: leave --resume out, or give its folder.")
-    may_change = {"steps", "workers", "save_every", "sample_every", "micro_batch"}
-    before = json.loads(settings.read_text())
+    may_change = {"steps", "workers", "save_every", "sample_every", "micro_batch", "latent_cache"}
+    before = json.loads((recipe.output / SETTINGS).read_text())
     changed = [
         f"{key} {before.get(key)} -> {value}"
-        for key, value in recipe.values().items()
+        for key, value in settings.items()
         if key not in may_change and before.get(key) != value
     ]
     if changed:

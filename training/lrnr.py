@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ..adapters import prompt
 from .recipe import Objective, Recipe, integers, noise_like
 from .sampling import MASG, Base, Method
-from .text import ENHANCERS, initial_vectors, removal_prompt
+from .text import ENHANCERS, Texts, initial_vectors, removal_prompt
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,8 @@ class LRNRRecipe(Recipe):
     prompt_first: bool = True
     """The removal prompt before the enhancing words, or after them."""
     enhancers: tuple[str, ...] = ENHANCERS
-    """P_enh: words of which random ones stand beside the removal prompt. LRNR: these thirteen. None of them: ablation."""
+    """P_enh: words of which random ones stand beside the removal prompt. LRNR: these thirteen, too long for the mini model's
+    vocabulary: give it two. None of them: ablation."""
     enhancer_share: float = 0.5
     """Chance of each enhancing word to be there in a training step."""
     empty_prompt: float = 0.1
@@ -41,6 +42,8 @@ class LRNR(Objective):
 
     def __init__(self, base: Base, recipe: LRNRRecipe) -> None:
         super().__init__(replace(base, condition_image="full"), recipe)
+        if recipe.prompt_tokens:
+            check_room(base.texts, recipe)
         self.add_lora()
         self.removal = nn.ParameterDict(
             {
@@ -64,9 +67,7 @@ class LRNR(Objective):
         return (prediction - noise).square().mean(dim=(1, 2, 3)) + unused
 
     def caption(self, generator: torch.Generator) -> str:
-        if torch.rand(1, generator=generator) < self.recipe.empty_prompt:
-            return ""
-        if not self.removal:
+        if not self.removal or torch.rand(1, generator=generator) < self.recipe.empty_prompt:
             return ""
         words = self.recipe.enhancers
         kept = torch.rand(len(words), generator=generator) < self.recipe.enhancer_share
@@ -80,7 +81,7 @@ class LRNR(Objective):
         ]
 
     def save(self, folder: Path, step: int) -> None:
-        metadata = self.metadata(step) | {"unclutter.guidance": "masg 12.5 to 1"}
+        metadata = self.metadata(step) | {"unclutter.guidance": f"masg {self.guidance:g} to 1"}
         self.save_lora(folder, metadata)
         if not self.removal:
             return
@@ -89,4 +90,22 @@ class LRNR(Objective):
         prompt.save(folder / "prompt.safetensors", learned)
 
     def sample_method(self) -> tuple[Method, str]:
-        return MASG(), removal_prompt(self.recipe.enhancers, self.recipe.prompt_first) if self.removal else ""
+        text = removal_prompt(self.recipe.enhancers, self.recipe.prompt_first) if self.removal else ""
+        return MASG(self.guidance), text
+
+    @property
+    def guidance(self) -> float:
+        """LRNR's, or what the mini model bears."""
+        return 12.5 if self.recipe.base else 3.0
+
+
+def check_room(texts: Texts, recipe: LRNRRecipe) -> None:
+    """Raises ValueError where the prompt with all its words is longer than a text encoder takes."""
+    for encoder in texts.encoders:
+        words = encoder.tokenizer(", ".join(recipe.enhancers), add_special_tokens=False, verbose=False).input_ids
+        length, room = recipe.prompt_tokens + len(words), encoder.tokenizer.model_max_length - 2
+        if length > room:
+            raise ValueError(
+                f"The removal prompt and its {len(recipe.enhancers)} enhancing words are {length} tokens for {encoder.name}, "
+                f"expected at most {room}: give fewer --enhancers or --prompt-tokens."
+            )

@@ -143,7 +143,9 @@ class MILD(Objective):
         holes = torch.stack([row.hole for row in rows])
         shown = masked_grey(batch["source"][owner], torch.stack([row.hidden for row in rows]))
         size = clean.shape[-2:]
-        condition = torch.cat([latent_mask(holes, *size, pooling=self.recipe.mask_pooling), self.encode(shown)], dim=1)
+        condition = torch.cat(
+            [latent_mask(holes, *size, pooling=self.recipe.mask_pooling), self.encode_once(shown)], dim=1
+        )
         target = torch.where(is_person[:, None, None, None], self.encode(batch["source"])[owner], clean[owner])
         alpha = self.alphas_cumprod[timesteps[owner], None, None, None]
         noisy = alpha.sqrt() * target + (1 - alpha).sqrt() * noise[owner]

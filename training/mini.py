@@ -8,30 +8,29 @@ so it has the same vice: it redraws what was masked.
 from __future__ import annotations
 
 import json
-import math
 import random
 import shutil
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
-from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
+from diffusers import DDPMScheduler, UNet2DConditionModel
 from diffusers.optimization import get_cosine_schedule_with_warmup
 from diffusers.training_utils import EMAModel, compute_snr
-from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from torch import Tensor
 from tqdm import tqdm
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextModel, CLIPTokenizer
 
 from ..adapters import mini as mini_files
-from ..kernels.patches import fit_patch_autoencoder
 from ..kernels.regions import grow, latent_mask
+from .mini_text import build_text_encoder, build_tokenizer, tokenize
+from .mini_vae import Encode, fit_patches, train_vae
 from .sampling import load_mini
-from .scenes import COLOURS, COUNTS, KINDS, TEXTURES, Scenes, draw_scenes, random_masks
+from .scenes import Scenes, draw_scenes, random_masks
 
 
 @dataclass(frozen=True)
@@ -70,8 +69,8 @@ class MiniConfig:
     initial: Path | None = None
     """Folder of a mini model of the same structure to go on from; None: from nothing."""
     seed: int = 0
-    output: Path = field(default=mini_files.FOLDER)
-    """Folder that receives the weights and `training_log.jsonl`."""
+    output: Path = Path("runs/mini")
+    """Folder that receives the weights and `training_log.jsonl`; it must not hold a model."""
 
     def __post_init__(self) -> None:
         factor = self.vae_factor * 2 ** (len(self.unet_channels) - 1)
@@ -111,22 +110,35 @@ GPU = MiniConfig(
 
 
 def train_mini(config: MiniConfig = CPU) -> None:
-    """Train the VAE, then the network, and write both to `config.output` as they get better."""
+    """Train the VAE, then the network, and write both to `config.output` as they get better.
+
+    Raises:
+        ValueError: the output folder holds a model, which a training would write over.
+        FloatingPointError: the loss is no longer finite.
+    """
+    if (config.output / "unet.safetensors").exists():
+        raise ValueError(f"{config.output} holds a model: give another folder with --output, or move it away.")
     set_seed(config.seed)
     accelerator = Accelerator(mixed_precision=config.mixed_precision)
+    base = load_mini(config.initial, str(accelerator.device)) if config.initial else None
     log = Log(config.output / "training_log.jsonl")
     settings = {key: value for key, value in asdict(config).items() if key not in ("output", "initial")}
-    log.write(event="start", config=settings, goes_on=config.initial is not None, device=str(accelerator.device))
-    if config.initial:
-        base = load_mini(config.initial, str(accelerator.device))
+    log.write(event="start", config=settings, goes_on=base is not None, device=str(accelerator.device))
+    if config.initial and base:
         (encoder,) = base.texts.encoders
         shutil.copyfile(config.initial / "vae.safetensors", config.output / "vae.safetensors")
         shutil.copytree(config.initial / "tokenizer", config.output / "tokenizer", dirs_exist_ok=True)
         train_unet(config, accelerator, base.encode, base.unet, encoder.module, encoder.tokenizer, log)
-        return
-    tokenizer = build_tokenizer(config.output / "tokenizer")
-    encode = train_vae(config, accelerator, log) if config.vae_channels else fit_patches(config, accelerator, log)
-    train_unet(config, accelerator, encode, build_unet(config), build_text_encoder(config, tokenizer), tokenizer, log)
+    else:
+        tokenizer = build_tokenizer(config.output / "tokenizer")
+        encode = train_vae(config, accelerator, log) if config.vae_channels else fit_patches(config, accelerator, log)
+        unet = build_unet(config)
+        text_encoder = build_text_encoder(tokenizer, config.text_width, config.text_layers)
+        train_unet(config, accelerator, encode, unet, text_encoder, tokenizer, log)
+    accelerator.print(
+        f"Wrote {config.output}. To use it, copy all of it over {mini_files.FOLDER}, and train the adapters in loras and "
+        "embeddings there anew: they fit the old model."
+    )
 
 
 class Log:
@@ -140,90 +152,6 @@ class Log:
     def write(self, **entry: object) -> None:
         self.file.write(json.dumps({"seconds": round(time.monotonic() - self.start, 1), **entry}) + "\n")
         self.file.flush()
-
-
-def build_tokenizer(folder: Path) -> CLIPTokenizer:
-    """A CLIP tokenizer in which every word of the captions, and "remove", is one token."""
-    words = [*KINDS, *COLOURS, *TEXTURES, *COUNTS, "on", "background", "objects", "empty", "remove", "shadow"]
-    trained = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
-    trained.pre_tokenizer = pre_tokenizers.Whitespace()
-    trained.train_from_iterator(
-        [" ".join(words)] * 2, trainers.BpeTrainer(vocab_size=4096, end_of_word_suffix="</w>", show_progress=False)
-    )
-    merges = [tuple(pair) for pair in json.loads(trained.to_str())["model"]["merges"]]
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokens = [*alphabet, *(f"{letter}</w>" for letter in alphabet), *(a + b for a, b in merges)]
-    folder.mkdir(parents=True, exist_ok=True)
-    vocabulary = {token: index for index, token in enumerate([*tokens, "<|startoftext|>", "<|endoftext|>"])}
-    (folder / "vocab.json").write_text(json.dumps(vocabulary))
-    (folder / "merges.txt").write_text("#version: 0.2\n" + "\n".join(" ".join(pair) for pair in merges) + "\n")
-    (folder / "tokenizer_config.json").write_text(
-        json.dumps({"tokenizer_class": "CLIPTokenizer", "model_max_length": 77, "pad_token": "<|endoftext|>"})
-    )
-    return CLIPTokenizer.from_pretrained(folder)
-
-
-Encode = Callable[[Tensor], Tensor]
-"""Pictures [B, 3, H, W] in -1..1 -> scaled latents."""
-
-
-def fit_patches(config: MiniConfig, accelerator: Accelerator, log: Log) -> Encode:
-    """Principal components of patches in place of a VAE."""
-    generator = torch.Generator(accelerator.device).manual_seed(config.seed)
-    pictures = torch.cat([2 * draw_scenes(64, config.size, generator).picture() - 1 for _ in range(16)])
-    autoencoder = fit_patch_autoencoder(pictures, config.latent_channels, config.vae_factor).to(accelerator.device)
-    unseen = 2 * draw_scenes(64, config.size, generator).picture() - 1
-    error = (autoencoder.decode(autoencoder.encode(unseen)) - unseen).square().mean().item()
-    log.write(event="patches", psnr=-10 * math.log10(error / 4))
-    structure = {"class": "PatchAutoencoder", "channels": config.latent_channels, "patch": config.vae_factor}
-    mini_files.save(config.output, "vae", autoencoder.state_dict(), structure, {})
-    return autoencoder.encode
-
-
-def train_vae(config: MiniConfig, accelerator: Accelerator, log: Log) -> Encode:
-    """A 4-channel VAE on L1 + squared error and a light KL term; its scaling factor makes latents unit variance."""
-    assert config.vae_channels
-    vae = AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * len(config.vae_channels),
-        up_block_types=("UpDecoderBlock2D",) * len(config.vae_channels),
-        block_out_channels=config.vae_channels,
-        layers_per_block=1,
-        latent_channels=4,
-        norm_num_groups=32,
-        sample_size=config.size,
-        force_upcast=False,
-    )
-    optimizer = torch.optim.AdamW(vae.parameters(), lr=2e-3, betas=(0.9, 0.99), weight_decay=0.0)
-    schedule = get_cosine_schedule_with_warmup(optimizer, config.vae_steps // 50, config.vae_steps)
-    model, optimizer = accelerator.prepare(vae, optimizer)
-    generator = torch.Generator(accelerator.device).manual_seed(config.seed)
-    progress = tqdm(range(config.vae_steps), desc="VAE", disable=not accelerator.is_local_main_process)
-    for step in progress:
-        picture = 2 * draw_scenes(config.vae_batch, config.size, generator).picture() - 1
-        holes = random_masks(config.vae_batch, config.size, generator)
-        holes[config.vae_batch // 4 :] = 0  # a quarter is shown with the grey hole that the network will be shown
-        picture = picture * (1 - holes[:, None])
-        with accelerator.autocast():
-            posterior = vae.encode(picture).latent_dist
-            decoded = vae.decode(posterior.sample()).sample
-        error = decoded.float() - picture
-        loss = error.abs().mean() + 4 * error.square().mean() + 1e-6 * posterior.kl().mean()
-        accelerator.backward(loss)
-        accelerator.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
-        optimizer.zero_grad()
-        if step % 50 == 0 or step == config.vae_steps - 1:
-            psnr = -10 * math.log10(float(error.detach().square().mean()) / 4)
-            progress.set_postfix(psnr=f"{psnr:.1f} dB")
-            log.write(event="vae", step=step, loss=loss.item(), psnr=psnr)
-    vae.eval().requires_grad_(False)
-    pictures = torch.cat([draw_scenes(16, config.size, generator).picture() for _ in range(8)])
-    latents = vae.encode(2 * pictures - 1).latent_dist.mean
-    vae.register_to_config(scaling_factor=float(1 / latents.std()))
-    structure = {"class": "AutoencoderKL", **plain_config(vae.config)}
-    mini_files.save(config.output, "vae", vae.state_dict(), structure, {})
-    return lambda pictures: vae.encode(pictures).latent_dist.mean * vae.config.scaling_factor
 
 
 def train_unet(
@@ -253,9 +181,9 @@ def train_unet(
         text = accelerator.unwrap_model(text_encoder)
         # Releases of transformers differ in whether the keys carry this prefix; the file always does.
         weights = {f"text_model.{key.removeprefix('text_model.')}": value for key, value in text.state_dict().items()}
-        mini_files.save(config.output, "text_encoder", weights, plain_config(text.config), {})
+        mini_files.save(config.output, "text_encoder", weights, text.config.to_dict())
         network = accelerator.unwrap_model(unet)
-        mini_files.save(config.output, "unet", network.state_dict(), plain_config(network.config), {})
+        mini_files.save(config.output, "unet", network.state_dict(), dict(network.config))
         ema.restore(parameters)
 
     batches = inpainting_batches(config, encode, torch.Generator(accelerator.device).manual_seed(config.seed + 1))
@@ -347,38 +275,3 @@ def build_unet(config: MiniConfig) -> UNet2DConditionModel:
         attention_head_dim=tuple(channels // 32 for channels in config.unet_channels),  # diffusers means heads
         use_linear_projection=True,
     )
-
-
-def build_text_encoder(config: MiniConfig, tokenizer: CLIPTokenizer) -> CLIPTextModel:
-    return CLIPTextModel(
-        CLIPTextConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=config.text_width,
-            intermediate_size=4 * config.text_width,
-            num_hidden_layers=config.text_layers,
-            num_attention_heads=2,
-            projection_dim=config.text_width,
-            bos_token_id=tokenizer.bos_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-        )
-    )
-
-
-def tokenize(tokenizer: CLIPTokenizer, captions: list[str]) -> Tensor:
-    """Token ids [B, 77]."""
-    return tokenizer(captions, padding="max_length", max_length=77, truncation=True, return_tensors="pt").input_ids
-
-
-def plain_config(config) -> dict:
-    """A diffusers or transformers config as plain JSON values, without the paths and versions of this machine."""
-    values = config.to_dict() if hasattr(config, "to_dict") else dict(config)
-    return {key: value for key, value in values.items() if not key.startswith("_") and _is_json(value)}
-
-
-def _is_json(value: object) -> bool:
-    try:
-        json.dumps(value)
-    except TypeError:
-        return False
-    return True

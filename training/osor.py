@@ -124,7 +124,8 @@ class OSOR(Objective):
         noise, text = noise_like(shot, generators), self.prompt(*shown.shape[-2:])
         clean, logits = denoise_once(self.base, shot, hole, noise, self.recipe.timestep, text)
         alpha = hole if logits is None else logits.sigmoid()
-        return self.base.decode(blend(clean, shot, alpha)), logits
+        with torch.autocast(shot.device.type, enabled=False):
+            return self.base.decode(blend(clean, shot, alpha).float()), logits
 
     def prompt(self, height: int, width: int) -> Prompt:
         """The one prompt, encoded once for each size of pictures."""
@@ -152,6 +153,7 @@ class OSOR(Objective):
             "unclutter.guidance": "cfg 1",
             "unclutter.phase": "2" if self.recipe.predicts_alpha else "1",
             "unclutter.timestep": str(self.recipe.timestep),
+            "unclutter.resolution": str(self.recipe.size or self.base.native_size),
             "unclutter.prompt": one_step.PROMPT,
         }
         terminal = {name: value.detach().cpu() for name, value in self.unet.conv_out.named_parameters()}

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from ..adapters import lora
 from ..kernels.regions import latent_mask
+from .latents import LatentCache
 from .sampling import Base, Method, Plain, masked_grey, remove
 
 ATTENTION = ("to_q", "to_k", "to_v")
@@ -58,6 +59,8 @@ class Recipe:
     """Masks are grown by a share of their object's size drawn from this range (LRNR, Appendix L)."""
     workers: int = 2
     """Processes that load pictures. The order and the pictures do not depend on their number."""
+    latent_cache: float = 1.0
+    """Gigabytes of memory for the latents of pictures that come again; each process has its own. 0: none."""
     seed: int = 0
     save_every: int = 100
     """Optimizer steps between checkpoints."""
@@ -118,6 +121,7 @@ class Objective(nn.Module, ABC):
                 f"The base predicts {base.schedule['prediction_type']}, expected epsilon: give such a base."
             )
         self.base, self.recipe = replace(base, mask_pooling=recipe.mask_pooling), recipe
+        self.latents = LatentCache(self.encode_once, recipe.latent_cache)
         self.terms: dict[str, Tensor] = {}  # of the last pass's loss, for the log
         self.unet = base.unet
         self.register_buffer(
@@ -198,8 +202,13 @@ class Objective(nn.Module, ABC):
 
     def encode(self, picture: Tensor) -> Tensor:
         """Scaled latents of pictures [B, 3, H, W] in 0..1."""
-        with torch.no_grad():
-            return self.base.encode(2 * picture - 1)
+        return self.latents(picture)
+
+    def encode_once(self, picture: Tensor) -> Tensor:
+        """The same for a picture that does not come again, such as one with a random hole."""
+        # A VAE that is kept in fp32 is so because it overflows in fp16.
+        with torch.no_grad(), torch.autocast(picture.device.type, enabled=False):
+            return self.base.encode(2 * picture - 1).float()
 
     def condition(self, shown: Tensor, hole: Tensor) -> Tensor:
         """The mask channel and the latent of what the network is shown: [B, 1 + C, h, w].
@@ -208,7 +217,8 @@ class Objective(nn.Module, ABC):
             shown: [B, 3, H, W] in 0..1, the whole picture.
             hole: [B, H, W] in {0, 1}.
         """
-        latent = self.encode(shown if self.base.condition_image == "full" else masked_grey(shown, hole))
+        full = self.base.condition_image == "full"
+        latent = self.encode(shown) if full else self.encode_once(masked_grey(shown, hole))
         return torch.cat([latent_mask(hole, *latent.shape[-2:], pooling=self.recipe.mask_pooling), latent], dim=1)
 
     def predict_noise(self, noisy: Tensor, condition: Tensor, timesteps: Tensor, prompts: list[str]) -> Tensor:

@@ -18,6 +18,7 @@ from unclutter.training.checkpoints import Base
 from unclutter.training.cli import main
 from unclutter.training.data.drawn import draw_pairs
 from unclutter.training.eradiff import EraDiff, EraDiffRecipe
+from unclutter.training.latents import LatentCache
 from unclutter.training.loop import only_training_in, train
 from unclutter.training.lrnr import LRNR, LRNRRecipe
 from unclutter.training.recipe import Objective
@@ -116,15 +117,46 @@ def test_a_killed_training_resumes_to_the_same_weights(quick, tmp_path, number):
     train(replace(quick, steps=done + 2), LRNR)
     whole, resumed = weights(quick.output), weights(killed.output)
     assert all(torch.equal(value, resumed[name]) for name, value in whole.items())
+    saved = [lora.load(folder / "lora.safetensors").pairs for folder in (quick.output, killed.output)]
+    assert all(torch.equal(pair.up, saved[1][module].up) for module, pair in saved[0].items())
+
+
+def test_other_pairs_are_not_mixed_into_a_training(quick, tmp_path):
+    train(quick, LRNR)
+    draw_pairs(tmp_path / "others", count=3)
+    with pytest.raises(ValueError, match="had other settings .data 6 pairs, .* -> 3 pairs"):
+        train(replace(quick, data=tmp_path / "others", resume=True, steps=5), LRNR)
+
+
+def test_kept_latents_change_nothing_and_the_vae_stays_in_fp32(quick, tmp_path):
+    alone = {"micro_batch": 1, "mixed_precision": "no"}
+    train(replace(quick, **alone, latent_cache=0.0), LRNR)
+    train(replace(quick, **alone, output=tmp_path / "kept"), LRNR)
+    assert all(torch.equal(value, weights(tmp_path / "kept")[name]) for name, value in weights(quick.output).items())
+    objective = LRNR(load_mini(), quick)
+    picture = torch.rand(2, 3, 64, 64)
+    expected = objective.encode_once(picture)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(objective.encode_once(picture), expected)
+        torch.testing.assert_close(objective.encode(picture), expected)
+    calls = []
+    cache = LatentCache(lambda one: calls.append(1) or one * 2, gigabytes=2 * 4 * 3 * 64 * 64 / 1e9)
+    pictures = torch.rand(3, 3, 64, 64)
+    for _ in range(2):
+        assert torch.equal(cache(pictures), 2 * pictures)
+    assert len(calls) == 4  # two fit, the third is encoded each time
 
 
 def test_two_processes_reach_the_weights_of_one(quick, tmp_path):
     train(quick, LRNR)
     both = replace(quick, output=tmp_path / "both")
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    run = [*launch, "--num_machines", "1", "--mixed_precision", "no", "-m", "unclutter.training", *command(both)]
-    subprocess.run(run, check=True, capture_output=True, env=environment, timeout=300)
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "-m", "unclutter.training"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", "MASTER_PORT": "0"}
+    run = {"capture_output": True, "text": True, "env": environment, "timeout": 300}
+    subprocess.run([*launch, *command(both)], check=True, **run)
+    # They are two: a batch of two cannot be split into parts of two.
+    refused = subprocess.run([*launch, *command(replace(both, resume=True), "--micro-batch", "2", "--resume")], **run)
+    assert "micro_batch × processes = 2 × 2" in refused.stderr
     one, two = weights(quick.output), weights(both.output)
     for name, value in one.items():
         # AdamW divides by the gradient's size, so that the order of a sum shows more in weights than in the loss.

@@ -128,10 +128,13 @@ class BucketBatches(Sampler[list[tuple[int, int]]]):
 
     Args:
         start: number of the batch to begin with, to continue a training.
+        rows: the part of each batch to give, where several processes share it.
     """
 
-    def __init__(self, dataset: RemovalDataset, batch: int, seed: int, start: int = 0) -> None:
-        self.batch, self.seed, self.start = batch, seed, start
+    def __init__(
+        self, dataset: RemovalDataset, batch: int, seed: int, start: int = 0, rows: slice = slice(None)
+    ) -> None:
+        self.batch, self.seed, self.start, self.rows = batch, seed, start, rows
         self.groups: dict[tuple[int, int], list[int]] = {}
         for index, sides in enumerate(dataset.bucket):
             self.groups.setdefault(sides, []).append(index)
@@ -140,7 +143,7 @@ class BucketBatches(Sampler[list[tuple[int, int]]]):
         per_epoch = sum(math.ceil(len(group) / self.batch) for group in self.groups.values())
         epoch, skip = divmod(self.start, per_epoch)
         while True:
-            yield from self.epoch(epoch)[skip:]
+            yield from (batch[self.rows] for batch in self.epoch(epoch)[skip:])
             epoch, skip = epoch + 1, 0
 
     def epoch(self, epoch: int) -> list[list[tuple[int, int]]]:
@@ -162,6 +165,7 @@ def batches(
     seed: int = 0,
     workers: int = 0,
     start: int = 0,
+    rows: slice = slice(None),
     dilation: tuple[float, float] = (0.0, 0.1),
     flip: bool = True,
     synthesis: bool = False,
@@ -169,7 +173,7 @@ def batches(
 ) -> Iterator[dict[str, Any]]:
     """Endless batches of the pairs in a folder, from batch number `start` on: [B, 3, H, W], [B, H, W], lists of text.
 
-    `number` [B] is the batch's number, the same in each row.
+    `rows` of each batch are loaded. `number` [B] is the batch's number, the same in each row.
     """
     dataset = RemovalDataset(
         read_manifest(root, targets=not synthesis),
@@ -180,11 +184,9 @@ def batches(
         synthesis=synthesize if synthesis else None,
         people=people,
     )
-    loader = DataLoader(
-        dataset, batch_sampler=BucketBatches(dataset, batch, seed, start), num_workers=workers, pin_memory=False
-    )
+    loader = DataLoader(dataset, batch_sampler=BucketBatches(dataset, batch, seed, start, rows), num_workers=workers)
     for number, items in enumerate(loader, start):
-        yield {**items, "number": torch.full((batch,), number)}
+        yield {**items, "number": torch.full((len(items["name"]),), number)}
 
 
 def read_people(sample: Sample, mask: Tensor) -> dict[str, Tensor]:

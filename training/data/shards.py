@@ -93,7 +93,14 @@ def write_shards(
     temporary = output.with_name(f".{output.name}.part")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    with ShardWriter(str(temporary / "shard-%06d.tar"), maxsize=megabytes * 2**20, verbose=0) as writer:
+    # Left to itself, webdataset takes a path for a URL and all of it for a format; a stream of ours it does not close.
+    with ShardWriter(
+        "shard-%06d.tar",
+        maxsize=megabytes * 2**20,
+        verbose=0,
+        opener=lambda name: (temporary / name).open("wb"),
+        post=lambda _: writer.tarstream.stream.close(),
+    ) as writer:
         for number, sample in enumerate(tqdm(samples, desc="packing")):
             # A key ends at its first dot, and a name may have some.
             entry: dict[str, object] = {
