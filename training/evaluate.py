@@ -73,6 +73,7 @@ def evaluate(
     steps: int = 20,
     guidance: float = 3.0,
     masks: tuple[MaskKind, ...] = ("object",),
+    baselines: bool = True,
     seed: int = 0,
     sheet: Path | None = None,
     markdown: bool = False,
@@ -86,6 +87,7 @@ def evaluate(
         guidance: scale of classifier-free guidance, and of MASG in the hole at the start.
         masks: what is marked: the object's outline and a pixel around it; the object with its shadow; or the outline
             eroded to 60 % of its area, dilated by four pixels, shifted by three, or with a hole in its middle.
+        baselines: also the mini model without adapters.
         seed: of the scenes and the noise.
         sheet: write a contact sheet of the first scenes, with the first kind of mask.
         markdown: print a Markdown table.
@@ -96,7 +98,12 @@ def evaluate(
         raise ValueError("masks is empty, expected at least one kind of mask: object is the usual one.")
     generator = torch.Generator().manual_seed(SEED + seed)
     cases = [draw(min(BATCH, scenes - first), generator) for first in range(0, scenes, BATCH)]
-    removers = dict(ways(adapters, guidance, steps, seed))
+    if not (adapters or baselines):
+        raise ValueError("There is nothing to evaluate: give adapters, or leave --no-baselines out.")
+    removers = {
+        **(plain_ways(guidance, steps, seed) if baselines else {}),
+        **dict(ways(adapters, guidance, steps, seed)),
+    }
     results, shown = [], {}
     for mask in masks:
         given = [marked(mask, case) for case in cases]
@@ -156,17 +163,23 @@ def marked(kind: MaskKind, case: Case) -> Tensor:
     return torch.stack([mask - shrink(mask, 0.2) for mask in case.place])
 
 
+def plain_ways(guidance: float, steps: int, seed: int) -> dict[str, Remove]:
+    """The mini model without adapters."""
+    base = load_mini()
+    return {
+        "mini": sampled(base, steps, seed, Plain()),
+        "mini + CFG": sampled(base, steps, seed, Plain(guidance), "background"),
+        "mini + MASG": sampled(base, steps, seed, MASG(guidance=guidance), "background"),
+        "mini + SRA": sampled(base, steps, seed, SelfRectifying()),
+    }
+
+
 def ways(adapters: tuple[Path, ...], guidance: float, steps: int, seed: int) -> Iterator[tuple[str, Remove]]:
-    """Every base and adapter in the ways its paper compares."""
+    """Each training in the ways its paper compares."""
 
     masg = MASG(guidance=guidance)
-    base = load_mini()
-    yield "mini", sampled(base, steps, seed, Plain())
-    yield "mini + CFG", sampled(base, steps, seed, Plain(guidance), "background")
-    yield "mini + MASG", sampled(base, steps, seed, masg, "background")
-    yield "mini + SRA", sampled(base, steps, seed, SelfRectifying())
     for folder in adapters:
-        recipe = json.loads((folder / "recipe.json").read_text())["recipe"]
+        recipe = recipe_of(folder)
         name = f"{folder.name} ({recipe})"
         if recipe == "osor":
             yield name, once(one_step.load(folder / "one_step.safetensors"), seed)
@@ -177,6 +190,18 @@ def ways(adapters: tuple[Path, ...], guidance: float, steps: int, seed: int) -> 
             yield f"{name} + MASG", sampled(adapted, steps, seed, masg, text)
         if recipe == "eradiff":
             yield f"{name} + SRA", sampled(adapted, steps, seed, SelfRectifying(), text)
+
+
+def recipe_of(folder: Path) -> str:
+    """Which recipe trained what lies in an output folder of `unclutter train`.
+
+    Raises:
+        FileNotFoundError: there is no training in it.
+    """
+    settings = folder / "recipe.json"
+    if not settings.is_file():
+        raise FileNotFoundError(f"There is no training in {folder}: give the output folder of `unclutter train`.")
+    return json.loads(settings.read_text())["recipe"]
 
 
 def sampled(base: Base, steps: int, seed: int, method: Method, text: str = "") -> Remove:

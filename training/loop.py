@@ -27,7 +27,7 @@ from tqdm import tqdm
 from .checkpoints import load_checkpoint
 from .data.loader import batches
 from .data.manifest import read_manifest
-from .pictures import contact_sheet
+from .pictures import contact_sheet, read_image
 from .recipe import Objective, Recipe, Turn
 from .sampling import Base, load_mini
 
@@ -50,9 +50,13 @@ def train(recipe: Recipe, build: Callable[[Base, Any], Objective]) -> None:
             f"batch is {recipe.batch}, expected a multiple of micro_batch × processes = "
             f"{recipe.micro_batch} × {accelerator.num_processes}."
         )
+    if recipe.base is not None and not recipe.base.exists():
+        raise FileNotFoundError(
+            f"There is no checkpoint at {recipe.base}: give a diffusers folder or a .safetensors file."
+        )
+    settings = {"data": fingerprint(recipe), **recipe.values()}
     recipe.output.mkdir(parents=True, exist_ok=True)
     with only_training_in(recipe.output) if accelerator.is_main_process else nullcontext():
-        settings = {"data": fingerprint(recipe), **recipe.values()}
         check_output(recipe, settings)
         set_seed(recipe.seed)
         objective = build(load_base(recipe, accelerator), recipe)
@@ -68,6 +72,8 @@ def train(recipe: Recipe, build: Callable[[Base, Any], Objective]) -> None:
         accelerator.init_trackers(".")
         run(recipe, accelerator, objective, model, optimizer, accumulate, start)
         accelerator.end_training()
+    files = ", ".join(sorted(path.name for path in recipe.output.glob("*.safetensors")))
+    accelerator.print(f"Wrote {files} to {recipe.output}.")
 
 
 def run(
@@ -128,7 +134,9 @@ def run(
                 save(done)
             if recipe.sample_every and (done % recipe.sample_every == 0 or done == recipe.steps):
                 if accelerator.is_main_process:
-                    write_samples(recipe.output / "samples" / f"step_{done:06}.png", objective, samples)
+                    sheet = recipe.output / "samples" / f"step_{done:06}.png"
+                    write_samples(sheet, objective, samples)
+                    accelerator.get_tracker("tensorboard").log_images({"samples": read_image(sheet)}, step=done)
                 accelerator.wait_for_everyone()
             if stop:
                 raise InterruptedError(f"Stopped at step {done}, and saved: the same command with --resume continues.")

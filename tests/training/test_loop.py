@@ -12,6 +12,7 @@ from dataclasses import replace
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from unclutter.adapters import lora, prompt
 from unclutter.training.checkpoints import Base
@@ -213,6 +214,22 @@ def test_bad_settings_are_one_sentence(quick, capsys, changes, message):
         assert stopped.code == 2
     error = " ".join(capsys.readouterr().err.split())
     assert message in error and "Traceback" not in error
+
+
+def test_a_training_shows_what_it_does_and_what_it_wrote(quick, capsys):
+    train(replace(quick, steps=1, sample_every=1), LRNR)
+    assert f"Wrote lora.safetensors, prompt.safetensors to {quick.output}" in capsys.readouterr().out
+    board = EventAccumulator(str(quick.output))
+    board.Reload()
+    assert "loss" in board.Tags()["scalars"] and "samples" in board.Tags()["images"]
+    assert (quick.output / "samples" / "step_000001.png").stat().st_size > 10_000
+
+
+def test_a_wrong_base_or_set_leaves_no_folder(quick, tmp_path):
+    for changes in ({"base": tmp_path / "nowhere"}, {"data": tmp_path / "nowhere"}):
+        with pytest.raises(FileNotFoundError, match="nowhere"):
+            train(replace(quick, **changes), LRNR)
+        assert not quick.output.exists()
 
 
 def test_a_folder_holds_one_training(quick):
