@@ -185,10 +185,17 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def write_safetensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+    """Write a file, all of it or nothing.
+
+    Raises:
+        OSError: it cannot be written, on a full disk for one.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.part")
     try:
         save_file({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, temporary, metadata)
         os.replace(temporary, path)
+    except SafetensorError as error:
+        raise OSError(f"{path} could not be written ({error}): make room, or give another folder.") from error
     finally:
         temporary.unlink(missing_ok=True)

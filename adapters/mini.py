@@ -9,13 +9,12 @@ tokenizer/                                                     a CLIP tokenizer 
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
+
+from .lora import read_safetensors, write_safetensors
 
 PARTS = ("unet", "vae", "text_encoder")
 SCHEDULE = {
@@ -52,31 +51,25 @@ def load(path: Path = FOLDER) -> Mini:
             raise FileNotFoundError(
                 f"The mini model has no {file.name} in {path}: reinstall the pack, or make it with `unclutter train mini`."
             )
-        with safe_open(file, framework="pt") as handle:
-            header = handle.metadata() or {}
-            if header.get("unclutter.kind") != f"mini.{part}":
-                raise ValueError(
-                    f"{file} says it is {header.get('unclutter.kind', 'nothing of ours')}, expected mini.{part}: "
-                    "make it with `unclutter train mini`."
-                )
-            weights[part] = {key: handle.get_tensor(key) for key in handle.keys()}  # noqa: SIM118
+        weights[part], header = read_safetensors(file)
+        if header.get("unclutter.kind") != f"mini.{part}":
+            raise ValueError(
+                f"{file} says it is {header.get('unclutter.kind', 'nothing of ours')}, expected mini.{part}: "
+                "make it with `unclutter train mini`."
+            )
         configs[part] = json.loads(header["config"])
         metadata |= {key: value for key, value in header.items() if key.startswith("modelspec.")}
     return Mini(weights, configs, metadata, Path(path) / "tokenizer")
 
 
-def save(path: Path, part: str, weights: dict[str, Tensor], config: dict, metadata: dict[str, str]) -> None:
-    """Write one part of the mini model, all of it or nothing."""
-    path.mkdir(parents=True, exist_ok=True)
+def save(path: Path, part: str, weights: dict[str, Tensor], config: dict) -> None:
+    """Write one part of the mini model, all of it or nothing; keys of `config` that start with _ are left out."""
     header = {
         "unclutter.kind": f"mini.{part}",
-        "config": json.dumps(config),
+        "config": json.dumps({key: value for key, value in config.items() if not key.startswith("_")}),
         "modelspec.sai_model_spec": "1.0.0",
         "modelspec.architecture": "unclutter-mini",
         "modelspec.title": f"Unclutter mini model, {part}",
         "modelspec.license": "MIT",
-        **metadata,
     }
-    temporary = path / f".{part}.safetensors.part"
-    save_file({key: tensor.detach().cpu().contiguous() for key, tensor in weights.items()}, temporary, metadata=header)
-    os.replace(temporary, path / f"{part}.safetensors")
+    write_safetensors(path / f"{part}.safetensors", weights, header)

@@ -104,18 +104,18 @@ def matched(unet: nn.Module, adapter: lora.Lora) -> list[tuple[nn.Parameter, lor
     Raises:
         ValueError: a module of the LoRA is not in the network, or at another size, or the LoRA has none for a network.
     """
-    pairs = {module.removeprefix("unet."): pair for module, pair in adapter.pairs.items() if module.startswith("unet.")}
     weights = dict(unet.named_parameters())
-    fitting = {
-        module: (weights[f"{module}.weight"], pair)
-        for module, pair in pairs.items()
-        if f"{module}.weight" in weights
-        and weights[f"{module}.weight"].shape[:2] == (pair.up.shape[0], pair.down.shape[1])
-    }
-    if len(fitting) < len(pairs) or not pairs:
-        example = "".join(f" ({module} does not)" for module in list(pairs.keys() - fitting)[:1])
+    fitting, foreign = [], []
+    for module, pair in adapter.pairs.items():
+        if module.startswith("unet."):
+            weight = weights.get(f"{module.removeprefix('unet.')}.weight")
+            if weight is not None and weight.shape[:2] == (pair.up.shape[0], pair.down.shape[1]):
+                fitting.append((weight, pair))
+            else:
+                foreign.append(module)
+    if foreign or not fitting:
         raise ValueError(
-            f"{len(fitting)} of the LoRA's {len(pairs)} modules fit this network, expected all{example}: it was made for "
-            "another model."
+            f"{len(fitting)} of the LoRA's {len(fitting) + len(foreign)} modules fit this network, expected all"
+            f"{f' ({foreign[0]} does not)' if foreign else ''}: it was made for another model."
         )
-    return list(fitting.values())
+    return fitting

@@ -71,7 +71,7 @@ def bench_train(
     ways: dict[str, Callable[[Base, Tensor, Tensor], Step]] = {
         "diffusers' example": lambda base, picture, mask: example_step(base, rank, picture),
         "LRNR": lambda base, picture, mask: objective_step(
-            LRNR(base, LRNRRecipe(NOWHERE, NOWHERE, **settings)), picture, mask
+            LRNR(base, LRNRRecipe(NOWHERE, NOWHERE, enhancers=(), **settings)), picture, mask
         ),
         "EraDiff": lambda base, picture, mask: objective_step(
             EraDiff(base, EraDiffRecipe(NOWHERE, NOWHERE, **settings)), picture, mask

@@ -80,7 +80,7 @@ def demo(
         ways["lrnr"] = with_mini_lrnr()
     except ValueError as error:
         del ways["lrnr"]
-        console.print(f"There is no lrnr, whose adapters in the pack do not fit its mini model. {error}")
+        console.print(f"lrnr is left out: {error}")
     size = base.native_size
     drawn = draw_scenes(scenes, size, generator)
     picture, index = drawn.picture(), drawn.pick_object(generator)

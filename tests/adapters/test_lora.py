@@ -1,5 +1,6 @@
 import json
 import math
+import resource
 
 import pytest
 import torch
@@ -153,6 +154,17 @@ def test_a_failed_write_leaves_the_file_as_it_was(adapter, tmp_path):
     with pytest.raises(TypeError):
         lora.save(path, lora.Lora(adapter.pairs, {"steps": 3}))  # type: ignore[dict-item]
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_full_disk_is_one_sentence_and_leaves_no_part(adapter, tmp_path):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        with pytest.raises(OSError, match=r"a\.safetensors could not be written .*: make room"):
+            lora.save(tmp_path / "a.safetensors", adapter)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,7 @@ def trained(tmp_path_factory):
     shared = {"steps": 4, "batch": 2, "lora_rank": 4, "workers": 0, "sample_every": 0, "learning_rate": 0.02}
     train(LRNRRecipe(folder / "pairs", folder / "lrnr", **shared, enhancers=("8K", "nikon")), LRNR)
     train(EraDiffRecipe(folder / "pairs", folder / "eradiff", **shared), EraDiff)
+    train(EraDiffRecipe(folder / "pairs", folder / "full", **{**shared, "learning_rate": 1e-3}, full=True), EraDiff)
     return folder
 
 
@@ -38,15 +39,42 @@ def scene():
 
 def test_adapters_change_the_picture_and_strength_0_does_not(trained, scene):
     plain = remove(replace(load_mini(), mask_pooling="nearest"), *scene, Plain(), steps=STEPS, seed=SEED)
-    for name in ("lrnr", "eradiff"):
+    for name in ("lrnr", "eradiff", "full"):
         base, text = with_adapters(load_mini(), trained / name)
         assert base.condition_image == ("full" if name == "lrnr" else "masked grey")
         assert ("8K, nikon" in text) == (name == "lrnr")
         assert not torch.allclose(
             remove(base, *scene, Plain(), positive=text, steps=STEPS, seed=SEED), plain, atol=0.01
         )
-    weak, _ = with_adapters(load_mini(), trained / "eradiff", strength=0.0)
-    torch.testing.assert_close(remove(weak, *scene, Plain(), steps=STEPS, seed=SEED), plain)
+    for name in ("eradiff", "full"):
+        weak, _ = with_adapters(load_mini(), trained / name, strength=0.0)
+        torch.testing.assert_close(remove(weak, *scene, Plain(), steps=STEPS, seed=SEED), plain)
+
+
+def test_a_full_network_comes_back_as_it_was_written(trained):
+    tensors, metadata = lora.read_safetensors(trained / "full" / "unet.safetensors")
+    assert metadata["unclutter.method"] == "eradiff" and metadata["unclutter.steps"] == "4"
+    base, _ = with_adapters(load_mini(), trained / "full")
+    assert base.mask_pooling == "nearest"
+    assert all(torch.equal(value, tensors[key]) for key, value in base.unet.state_dict().items())
+
+
+@pytest.mark.parametrize("change", ["missing", "narrower"])
+def test_a_full_network_of_another_model_is_refused(trained, tmp_path, change):
+    tensors, metadata = lora.read_safetensors(trained / "full" / "unet.safetensors")
+    count = len(tensors)
+    first = tensors.pop("conv_in.weight")
+    if change == "narrower":
+        tensors["conv_in.weight"] = first[:, 1:]
+    lora.write_safetensors(tmp_path / "unet.safetensors", tensors, metadata)
+    before = load_mini()
+    with pytest.raises(
+        ValueError, match=rf"{count - 1} of the {len(tensors)} tensors .* fit the {count} of this network"
+    ):
+        with_adapters(before, tmp_path)
+    assert all(
+        torch.equal(value, before.unet.state_dict()[key]) for key, value in load_mini().unet.state_dict().items()
+    )
 
 
 def test_both_hosts_make_the_same_picture_with_lora_prompt_and_masg(comfy, trained, scene):
@@ -107,7 +135,7 @@ def test_evaluation_tells_removal_from_redrawing(trained, tmp_path):
 def test_adapters_for_another_model_are_refused(trained, tmp_path):
     foreign = lora.Lora({"unet.mid_block.to_q": lora.LoraPair(torch.ones(2, 9), torch.ones(9, 2), 2.0)})
     lora.save(tmp_path / "lora.safetensors", foreign)
-    with pytest.raises(ValueError, match="0 of the LoRA's 1 modules fit"):
+    with pytest.raises(ValueError, match=r"0 of the LoRA's 1 modules fit .*unet\.mid_block\.to_q does not"):
         with_adapters(load_mini(), tmp_path)
     (tmp_path / "lora.safetensors").write_bytes((trained / "lrnr" / "lora.safetensors").read_bytes())
     prompt.save(tmp_path / "prompt.safetensors", prompt.RemovalPrompt({"clip_l": torch.zeros(1, 768)}))

@@ -61,7 +61,8 @@ def weights(folder):
 def test_only_the_adapters_change(quick, name, extra):
     recipe_class, objective = RECIPES[name]
     values = {key: getattr(quick, key) for key in ("steps", "batch", "lora_rank", "workers", "sample_every")}
-    recipe = recipe_class(quick.data, quick.output, **values, **extra)
+    words = {"enhancers": quick.enhancers} if name == "lrnr" else {}
+    recipe = recipe_class(quick.data, quick.output, **values, **words, **extra)
     kept = {}
 
     def build(base: Base, settings) -> Objective:

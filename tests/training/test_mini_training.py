@@ -5,7 +5,10 @@ import pytest
 import torch
 
 from unclutter.adapters import mini as files
-from unclutter.training.mini import CPU, train_mini
+from unclutter.training import adapt
+from unclutter.training import demo as demo_module
+from unclutter.training.demo import METHODS, demo
+from unclutter.training.mini import CPU, GPU, train_mini
 from unclutter.training.sampling import Plain, load_mini, remove
 
 TINY = replace(CPU, size=32, unet_channels=(32, 32), transformer_depth=(1, 1), steps=3, batch=2, text_width=32)
@@ -25,6 +28,26 @@ def test_training_writes_a_model_that_fills_holes(tmp_path, vae_channels):
     assert out.shape == picture.shape and out.isfinite().all()
     assert not torch.equal(out, remove(base, picture, mask, Plain(), steps=2, seed=1))
     assert not list(tmp_path.glob(".*"))
+
+
+def test_a_model_that_is_there_is_not_trained_over(tmp_path, capsys):
+    assert all(files.FOLDER not in (preset.output.resolve(), *preset.output.resolve().parents) for preset in (CPU, GPU))
+    train_mini(replace(TINY, output=tmp_path))
+    assert str(files.FOLDER) in capsys.readouterr().out.splitlines()[-1]
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with pytest.raises(ValueError, match="holds a model: give another folder"):
+        train_mini(replace(TINY, output=tmp_path, seed=1))
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_the_demo_takes_a_new_models_size_and_leaves_the_old_ones_adapters_out(tmp_path, capsys, monkeypatch):
+    train_mini(replace(TINY, output=tmp_path))
+    for module in (demo_module, adapt):  # as though it had been copied into the pack
+        monkeypatch.setattr(module, "load_mini", lambda: load_mini(tmp_path))
+    scores = demo(tmp_path / "sheet.png", scenes=1, steps=1)
+    assert scores.keys() == METHODS.keys() - {"lrnr"}
+    out = " ".join(capsys.readouterr().out.split())
+    assert "lrnr is left out: 0 of the LoRA's" in out and "made for another model." in out
 
 
 def test_the_same_seed_trains_the_same_weights(tmp_path):

@@ -99,7 +99,7 @@ def write_shards(
         maxsize=megabytes * 2**20,
         verbose=0,
         opener=lambda name: (temporary / name).open("wb"),
-        post=lambda _: writer.tarstream.stream.close(),
+        post=lambda _: writer.tarstream.stream.close(),  # pyright: ignore[reportOptionalMemberAccess]
     ) as writer:
         for number, sample in enumerate(tqdm(samples, desc="packing")):
             # A key ends at its first dot, and a name may have some.

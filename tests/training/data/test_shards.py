@@ -3,6 +3,7 @@
 import json
 import shutil
 import tarfile
+from pathlib import Path
 
 import pytest
 import torch
@@ -41,6 +42,13 @@ def test_shards_can_be_packed_anew_and_split(pairs, tmp_path, monkeypatch):
     write_shards(tmp_path / "packed", tmp_path / "again", megabytes=0)
     assert len(list((tmp_path / "again").glob("*.tar"))) >= 3
     assert [sample.name for sample in read_manifest(tmp_path / "again")] == ["000000", "000001", "000002"]
+
+
+def test_a_folder_is_no_url_and_no_format(pairs, tmp_path, monkeypatch):
+    """c:/ as on Windows, and a per cent sign."""
+    monkeypatch.chdir(tmp_path)
+    write_shards(pairs, Path("c:") / "100%d packed", megabytes=0)
+    assert len(read_manifest(tmp_path / "c:" / "100%d packed")) == 3
 
 
 def test_shards_made_by_plain_tar_are_read(pairs, tmp_path):
