@@ -193,7 +193,10 @@ def write_safetensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.part")
     try:
+        temporary.touch()
+        mode = temporary.stat().st_mode  # of ordinary files here; safetensors lets nobody else read
         save_file({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, temporary, metadata)
+        temporary.chmod(mode)
         os.replace(temporary, path)
     except SafetensorError as error:
         raise OSError(f"{path} could not be written ({error}): make room, or give another folder.") from error

@@ -233,3 +233,12 @@ def test_kohyas_text_encoders_are_read():
 def lora_names(layer):
     attention = [f"{layer}.self_attn.{name}_proj" for name in ("q", "k", "v", "out")]
     return [*attention, f"{layer}.mlp.fc1", f"{layer}.mlp.fc2", "text_projection"]
+
+
+def test_others_may_read_a_file_as_they_may_any(tmp_path):
+    (tmp_path / "any").touch()
+    lora.save(
+        tmp_path / "a.safetensors",
+        lora.Lora({"unet.mid_block.to_q": lora.LoraPair(torch.ones(2, 4), torch.ones(4, 2), 2.0)}),
+    )
+    assert (tmp_path / "a.safetensors").stat().st_mode == (tmp_path / "any").stat().st_mode
