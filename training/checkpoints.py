@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from diffusers import DiffusionPipeline, StableDiffusionPipeline, StableDiffusionXLPipeline
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 
 from .sampling import Base, vae_calls
 from .text import TextEncoder, Texts
@@ -27,19 +27,17 @@ def load_checkpoint(path: Path, device: str | None = None, dtype: torch.dtype | 
 
     Raises:
         FileNotFoundError: nothing is there.
-        ValueError: it is no Stable Diffusion checkpoint.
+        ValueError: it is no Stable Diffusion checkpoint, or a damaged one.
     """
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     dtype = dtype or (torch.float32 if device == "cpu" else torch.float16)
-    if path.is_dir():
-        if not (path / "model_index.json").is_file():
-            raise ValueError(f"{path} has no model_index.json: expected a diffusers folder, or a .safetensors file.")
-        pipeline = DiffusionPipeline.from_pretrained(path, torch_dtype=dtype, local_files_only=True)
-    elif path.is_file():
-        family = StableDiffusionXLPipeline if _is_sdxl(path) else StableDiffusionPipeline
-        pipeline = family.from_single_file(str(path), torch_dtype=dtype)
-    else:
-        raise FileNotFoundError(f"There is no checkpoint at {path}: give a diffusers folder or a .safetensors file.")
+    try:
+        pipeline = _read(path, dtype)
+    except SafetensorError as error:
+        raise ValueError(
+            f"{path.name} is no whole safetensors file, or holds one that is not ({error}): get it again, or convert it if "
+            "it is a pickle (pickles can run code and are not opened)."
+        ) from error
     return from_pipeline(pipeline, device)
 
 
@@ -78,6 +76,17 @@ def from_pipeline(pipeline: Any, device: str) -> Base:
         multiple=factor * 2 ** (len(unet.config["block_out_channels"]) - 1),
         native_size=factor * unet.config["sample_size"],
     )
+
+
+def _read(path: Path, dtype: torch.dtype) -> Any:
+    if path.is_dir():
+        if not (path / "model_index.json").is_file():
+            raise ValueError(f"{path} has no model_index.json: expected a diffusers folder, or a .safetensors file.")
+        return DiffusionPipeline.from_pretrained(path, torch_dtype=dtype, local_files_only=True)
+    if path.is_file():
+        family = StableDiffusionXLPipeline if _is_sdxl(path) else StableDiffusionPipeline
+        return family.from_single_file(str(path), torch_dtype=dtype)
+    raise FileNotFoundError(f"There is no checkpoint at {path}: give a diffusers folder or a .safetensors file.")
 
 
 def _is_sdxl(path: Path) -> bool:

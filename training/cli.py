@@ -54,32 +54,33 @@ def explain(arguments: list[str]) -> int:
     """List the commands, or those of a group such as `train`; where there is none of that name, say which is near."""
     words = list(takewhile(lambda word: not word.startswith("-"), (word for word in arguments if word not in HELP)))
     names = [name for name in COMMANDS if name.split()[: len(words)] == words]
-    wanted = not arguments or bool(HELP & set(arguments))
+    wanted = bool(names) and (not arguments or bool(HELP & set(arguments)))
     if not names:
         typed, near = nearest(words)
-        meant = f", did you mean {near}? `unclutter --help` lists all." if near else "."
-        print(f"unclutter: unknown command {typed}{meant}", file=sys.stderr)
+        meant = f', did you mean "{near}"? `unclutter --help` lists all.' if near else "."
+        print(f'unclutter: unknown command "{typed}"{meant}', file=sys.stderr)
         if near:
             return 2
-        names, words, wanted = list(COMMANDS), [], False
+        names = [name for name in COMMANDS if name.split()[0] == words[0]] or list(COMMANDS)
     width = max(map(len, names))
     lines = [f"  {name:{width}}  {COMMANDS[name].summary}" for name in names]
-    usage = " ".join(["unclutter", *words, "COMMAND"])
-    text = "\n".join([f"usage: {usage} [--option value ...]", "", *lines, "", "COMMAND --help explains every option."])
-    print(text, file=sys.stdout if wanted else sys.stderr)
+    text = ["usage: unclutter COMMAND [options]", "", *lines, "", "`unclutter COMMAND --help` explains every option."]
+    print("\n".join(text), file=sys.stdout if wanted else sys.stderr)
     return 0 if wanted else 2
 
 
 def nearest(words: list[str]) -> tuple[str, str | None]:
     """The part of `words` that was meant to be a command, and the name of the command or group it is most alike."""
     groups = dict.fromkeys(name.split()[0] for name in COMMANDS if " " in name)
-    known = [name for name in COMMANDS if name.split()[0] == words[0]] or [*COMMANDS, *groups]
+    inside = words[0] if words[0] in groups else ""
+    known = [name for name in COMMANDS if name.startswith(f"{inside} ")] if inside else [*COMMANDS, *groups]
     typed = {name: " ".join(words[: len(name.split())]) for name in known}
-    likeness = {name: SequenceMatcher(None, typed[name], name).ratio() for name in known}
-    near = max(known, key=lambda name: likeness[name])
-    if likeness[near] >= ALIKE:
-        return typed[near], near
-    return " ".join(words[: 2 if words[0] in groups else 1]), None
+
+    def likeness(name: str) -> float:
+        return SequenceMatcher(None, typed[name].removeprefix(inside), name.removeprefix(inside)).ratio()
+
+    near = max(known, key=likeness)
+    return (typed[near], near) if likeness(near) >= ALIKE else (" ".join(words[: 2 if inside else 1]), None)
 
 
 def function(module: str, name: str) -> Run:

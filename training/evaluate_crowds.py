@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from ..adapters import layered, one_step
 from ..kernels.layers import compose, visible_masks, with_original_pixels
 from .adapt import with_adapters
 from .bench import report
-from .evaluate import SEED, SIZE, Remove, decibels, error, once, sampled
+from .evaluate import SEED, SIZE, Remove, decibels, error, once, recipe_of, sampled
 from .layered import erase_layers
 from .pictures import contact_sheet
 from .sampling import MASG, Plain, load_mini
@@ -103,7 +102,7 @@ def evaluate_crowds(
 def ways(adapters: tuple[Path, ...], guidance: float, steps: int, seed: int) -> Iterator[tuple[str, EraseAll]]:
     yield "mini, one after the other", in_turn(sampled(load_mini(), steps, seed, Plain()))
     for folder in adapters:
-        recipe = json.loads((folder / "recipe.json").read_text())["recipe"]
+        recipe = recipe_of(folder)
         name = f"{folder.name} ({recipe})"
         if recipe == "mild":
             yield (

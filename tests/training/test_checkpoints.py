@@ -123,3 +123,18 @@ def test_a_file_that_is_no_checkpoint_says_so(tmp_path):
     save_file({"lora_unet.weight": torch.zeros(1)}, tmp_path / "lora.safetensors")
     with pytest.raises(ValueError, match=r"model\.diffusion_model"):
         load_checkpoint(tmp_path / "lora.safetensors", "cpu")
+
+
+@pytest.mark.parametrize("content", [b"", b"no checkpoint", b"PK\x03\x04 a pickle in a zip"])
+def test_a_damaged_file_says_so(tmp_path, content):
+    (tmp_path / "base.safetensors").write_bytes(content)
+    with pytest.raises(ValueError, match=r"base\.safetensors is no whole safetensors file"):
+        load_checkpoint(tmp_path / "base.safetensors", "cpu")
+
+
+def test_a_damaged_part_of_a_folder_says_so(tmp_path):
+    save(tmp_path / "base", StableDiffusionPipeline)
+    part = tmp_path / "base" / "text_encoder" / "model.safetensors"
+    part.write_bytes(part.read_bytes()[:-100])
+    with pytest.raises(ValueError, match="or holds one that is not"):
+        load_checkpoint(tmp_path / "base", "cpu")

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from ..pictures import contact_sheet, read_image, read_mask
-from .manifest import OPTIONAL, REQUIRED, Sample, scan_manifest
+from .manifest import MANIFEST, OPTIONAL, REQUIRED, SUFFIXES, Sample, scan_manifest
 
 CHANGE = 8 / 255
 """A pixel whose colour differs by more between source and target has changed, in pictures without noise."""
@@ -19,6 +19,8 @@ NOISE = 3
 """... and in two photographs of one view, by more than this many times the median difference around the mask."""
 MISSED = 0.5
 """Largest share of the changed pixels that may lie outside of the mask: shadows do, objects do not."""
+NAMED = 3
+"""Of the files that no sample uses, these many are named."""
 LEAST = 0.01
 """Least share of the mask that changes: a box around a thin object is mostly background."""
 SHOWN, SIDE = 8, 192
@@ -51,12 +53,26 @@ def check_data(folder: tyro.conf.Positional[Path], sheet: Path | None = None) ->
             rows.append([(f"{sample.name} {kind}", thumbnail(layer)) for kind, layer in layers.items()])
     if sheet and rows:
         contact_sheet(sheet, rows, SIDE)
+    if unlisted := unlisted_sources(folder, samples):
+        names = ", ".join(unlisted[:NAMED]) + (", ..." if len(unlisted) > NAMED else "")
+        print(
+            f"{folder / MANIFEST} leaves out {len(unlisted)} of the pictures in source/ ({names}): no training sees them."
+        )
     if faults or unusable:
         entries = f", besides {len(unusable)} faults of the manifest or the files' names" if unusable else ""
         raise ValueError(
             f"{faults} of {len(samples)} samples in {folder} have something wrong{entries}: mend or remove them."
         )
     print(f"{len(samples)} samples in {folder}, all in order.")
+
+
+def unlisted_sources(folder: Path, samples: list[Sample]) -> list[str]:
+    """Names of the pictures in source/ that no sample of the manifest uses: of an older set, or of a larger one."""
+    if not (folder / MANIFEST).is_file():
+        return []
+    used = {sample.source for sample in samples}
+    files = sorted(path for path in (folder / "source").glob("[!.]*") if path.suffix.lower() in SUFFIXES)
+    return [path.name for path in files if path not in used]
 
 
 def read_layers(sample: Sample) -> tuple[dict[str, Tensor], list[str]]:

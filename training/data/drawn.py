@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from ..pictures import write_image
 from ..scenes import EFFECT, Scenes, draw_scenes
+from .generate import keep_settings
 from .manifest import Sample, write_manifest
 
 BATCH = 16
@@ -30,17 +31,22 @@ def draw_pairs(
     (for `train mild`).
 
     Args:
-        output: folder that receives source/, target/, mask/, effect_mask/ and manifest.jsonl.
+        output: folder that receives source/, target/, mask/, effect_mask/, manifest.jsonl and settings.json.
         count: pairs.
         size: side of the pictures in pixels; 64 for the mini model of the CPU preset.
         seed: the same seed draws the same pairs.
         crowd: draw crowds.
+
+    Raises:
+        ValueError: the output holds another set, which is left as it is.
     """
     if count < 1 or size < 16:
         raise ValueError(f"count is {count} and size {size}, expected at least 1 pair of 16 pixels.")
+    keep_settings(output, {"command": "drawn", "size": size, "seed": seed, "crowd": crowd})
     generator = torch.Generator().manual_seed(seed)
-    samples = []
-    for first in tqdm(range(0, count, BATCH), desc="drawing", unit_scale=BATCH, unit="pair"):
+    samples, layers = [], {}
+    progress = tqdm(total=count, desc="drawing", unit="pair")
+    for first in range(0, count, BATCH):
         scenes = draw_scenes(BATCH, size, generator, crowd)
         layers = crowds(scenes) if crowd else removals(scenes, scenes.pick_object(generator))
         for row in range(min(BATCH, count - first)):
@@ -49,7 +55,10 @@ def draw_pairs(
             for kind, picture in layers.items():
                 write_image(files[kind], picture[row : row + 1].expand(-1, 3, -1, -1))
             samples.append(Sample(name=name, prompt=scenes.ground_caption(row), **files))
+            progress.update()
+    progress.close()
     write_manifest(output, samples)
+    print(f"{count} pairs of {size}x{size} pixels in {output}: {', '.join(layers)} and manifest.jsonl.")
 
 
 def removals(scenes: Scenes, index: Tensor) -> dict[str, Tensor]:

@@ -16,7 +16,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..pictures import contact_sheet, read_image
-from .manifest import Sample, write_manifest
+from .manifest import MANIFEST, Sample, write_manifest
 
 Draw = Callable[[int], dict[str, Tensor]]
 """Makes triplet number i: by kind (source, target, mask, ...) pictures [3, H, W] and masks [1, H, W] in 0..1. The
@@ -42,15 +42,9 @@ def generate(
         workers: processes; None for one a core.
 
     Raises:
-        ValueError: the output holds a set of other settings.
+        ValueError: the output holds another set.
     """
-    output.mkdir(parents=True, exist_ok=True)
-    note, text = output / SETTINGS, json.dumps(settings, indent=2, default=str) + "\n"
-    if note.exists() and note.read_text(encoding="utf-8") != text:
-        raise ValueError(f"{output} holds a set made with other settings ({SETTINGS}): give another folder.")
-    temporary = note.with_name(f".{SETTINGS}.part")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, note)
+    keep_settings(output, settings)
     files = [{kind: output / kind / f"{index:06}.png" for kind in kinds} for index in range(len(prompts))]
     missing = [index for index, paths in enumerate(files) if not all(path.exists() for path in paths.values())]
     with tqdm(total=len(files), initial=len(files) - len(missing), unit="picture", desc="making") as progress:
@@ -63,6 +57,23 @@ def generate(
     )
     rate = len(missing) / max(progress.format_dict["elapsed"], 1e-9)
     print(f"{len(missing)} new of {len(files)} triplets in {output}, {rate:.1f} a second. Look at sheet.png.")
+
+
+def keep_settings(output: Path, settings: dict[str, object]) -> None:
+    """Write all that decides a set's pictures beside them, so that no folder mixes two sets.
+
+    Raises:
+        ValueError: the output holds another set.
+    """
+    output.mkdir(parents=True, exist_ok=True)
+    note, text = output / SETTINGS, json.dumps(settings, indent=2, default=str) + "\n"
+    if note.exists() and note.read_text(encoding="utf-8") != text:
+        raise ValueError(f"{output} holds a set made with other settings ({SETTINGS}): give another folder.")
+    if not note.exists() and ((output / MANIFEST).exists() or (output / "source").exists()):
+        raise ValueError(f"{output} holds a set made elsewhere (there is no {SETTINGS}): give another folder.")
+    temporary = note.with_name(f".{SETTINGS}.part")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, note)
 
 
 def shown(kind: str, path: Path) -> tuple[str, Tensor]:

@@ -34,8 +34,11 @@ def find_pictures(backgrounds: Path | None, cutouts: Path | None, frames: Path |
     """List the folders that are given.
 
     Raises:
+        FileNotFoundError: there is no such folder.
         ValueError: a folder is empty, or a picture lacks its partner.
     """
+    if missing := [str(folder) for folder in (backgrounds, cutouts, frames) if folder and not folder.is_dir()]:
+        raise FileNotFoundError(f"There is no folder {' and no folder '.join(missing)}: give folders of pictures.")
 
     def listed(folder: Path, what: str) -> list[Path]:
         found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES) if folder.is_dir() else []

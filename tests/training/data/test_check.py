@@ -156,3 +156,13 @@ def test_only_bad_lines_are_told_too(tmp_path, check):
     (tmp_path / "manifest.jsonl").write_text("{\n[]\n")
     code, output = check(tmp_path)
     assert code == 1 and "line 1 is no JSON" in output and "line 2 is no object" in output
+
+
+def test_pictures_that_the_manifest_leaves_out_are_told(tmp_path, check):
+    draw_pairs(tmp_path, count=6, size=32)
+    code, output = check(tmp_path)
+    assert code == 0 and "leaves out" not in output
+    draw_pairs(tmp_path, count=2, size=32)
+    code, output = check(tmp_path)
+    assert code == 0 and "all in order" in output
+    assert "leaves out 4 of the pictures in source/ (000002.png, 000003.png, 000004.png, ...)" in output

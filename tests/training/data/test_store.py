@@ -232,6 +232,7 @@ def test_opaque_objects_come_with_masks(folders, config):
         (lambda f: (f / "backgrounds" / "a.png").write_bytes(b"\x89PNG"), "a.png cannot be read"),
         (lambda f: Image.new("RGB", (9, 9)).save(f / "frames/clean/a.png"), "a.png is 120x100 and its clean frame 9x9"),
         (lambda f: (f / "frames/clean/a.png").rename(f / "frames/clean/b.png"), "lacks a.png"),
+        (lambda f: (f / "backgrounds").rename(f / "elsewhere"), "There is no folder"),
     ],
 )
 def test_pictures_that_cannot_be_used_are_named(folders, config, capsys, break_it, message):
@@ -247,3 +248,9 @@ def test_a_folder_holds_one_set(config):
     store(replace(config, count=1))
     with pytest.raises(ValueError, match="made with other settings"):
         store(replace(config, count=1, seed=5))
+
+
+def test_every_folder_that_is_not_there_is_named(config):
+    nowhere = replace(config, backgrounds=config.output / "rooms", cutouts=config.output / "objects")
+    with pytest.raises(FileNotFoundError, match=r"no folder \S*rooms and no folder \S*objects:"):
+        store(nowhere)
