@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -60,6 +61,26 @@ def sma(delta_bg: Number, delta_obj: Number) -> RegionSettings:
     return RegionSettings(object_logit=(delta_bg, delta_obj))
 
 
+class Group(NamedTuple):
+    """Rows of a batch with the same number of object tokens: `rows` [R], their tokens `order` [R, N] with the
+    `background` ones first, each kind in its order."""
+
+    rows: Tensor
+    order: Tensor
+    background: int
+
+
+def partition(objects: Tensor) -> list[Group]:
+    """The rows of a token mask [B, N] (bool) by their number of object tokens. It waits for the device: once a mask."""
+    order = objects.to(torch.uint8).argsort(dim=1, stable=True)
+    counts = (~objects).sum(dim=1).tolist()
+    groups = []
+    for count in sorted(set(counts)):
+        rows = torch.tensor([row for row, other in enumerate(counts) if other == count], device=objects.device)
+        groups.append(Group(rows, order[rows], count))
+    return groups
+
+
 def region_attention(
     q: Tensor,
     k: Tensor,
@@ -67,6 +88,7 @@ def region_attention(
     objects: Tensor,
     settings: RegionSettings,
     attention: Attention = F.scaled_dot_product_attention,
+    groups: list[Group] | None = None,
 ) -> Tensor:
     """Attention by region, exactly, without a mask tensor.
 
@@ -78,6 +100,7 @@ def region_attention(
         objects: [B, N] bool, True where a token belongs to the object.
         attention: the host's own attention, called as `attention(q, k, v)` on [B', heads, N', d'] with its default
             scale 1/√d'. d' exceeds d where a finite δ adds a channel; N' of the keys may be below that of the queries.
+        groups: `partition(objects)`, for callers with many layers to one mask.
 
     Returns:
         [B, heads, N, d].
@@ -85,17 +108,15 @@ def region_attention(
     if not any(_hidden(settings)) and _is_one(settings.temperature):
         # A sample of one kind gets the same logit on all its keys, which a softmax does not see.
         return _with_logit(q, k, v, objects, objects, settings.object_logit, attention)
-    counts = objects.sum(dim=1).tolist()
-    tokens = objects.shape[1]
-    groups = {count: [row for row, other in enumerate(counts) if other == count] for count in set(counts)}
+    groups = partition(objects) if groups is None else groups
     if len(groups) == 1:
-        return _equal_counts(q, k, v, objects, counts[0], settings, attention) if counts else q
+        return _one_group(q, k, v, objects, groups[0], settings, attention)
     out = torch.empty_like(q)
-    for count, members in groups.items():
-        rows = torch.tensor(members, device=q.device)
-        part = _equal_counts(q[rows], k[rows], v[rows], objects[rows], count, settings, attention)
+    for group in groups:
+        rows = group.rows
+        part = _one_group(q[rows], k[rows], v[rows], objects[rows], group, settings, attention)
         out = out.index_copy(0, rows, part.to(out.dtype))
-    return out.reshape(*q.shape[:2], tokens, v.shape[-1])
+    return out
 
 
 def region_attention_reference(q: Tensor, k: Tensor, v: Tensor, objects: Tensor, settings: RegionSettings) -> Tensor:
@@ -109,28 +130,18 @@ def region_attention_reference(q: Tensor, k: Tensor, v: Tensor, objects: Tensor,
     return logits.softmax(dim=-1) @ v
 
 
-def background_keys(objects: Tensor) -> Tensor | None:
-    """The indices [B, K] of the tokens outside the object, or None where samples differ in K or K is 0."""
-    counts = (~objects).sum(dim=1).tolist()
-    if len(set(counts)) != 1 or counts[0] == 0:
-        return None
-    return _partition(objects)[:, : counts[0]]
-
-
-def _equal_counts(
-    q: Tensor, k: Tensor, v: Tensor, objects: Tensor, count: int, settings: RegionSettings, attention: Attention
+def _one_group(
+    q: Tensor, k: Tensor, v: Tensor, objects: Tensor, group: Group, settings: RegionSettings, attention: Attention
 ) -> Tensor:
-    """Region attention of samples that have the same number of object tokens."""
-    background = objects.shape[1] - count
+    _, order, background = group
     if background == 0:
         return attention(q, k, v)
     hidden = _hidden(settings)
     q = _scale_queries(q, objects, settings.temperature)
-    if count == 0:
+    if background == objects.shape[1]:
         return attention(q, k, v)
     if not any(hidden):
         return _with_logit(q, k, v, objects, objects, settings.object_logit, attention)
-    order = _partition(objects)
     kept_k, kept_v = _take(k, order[:, :background]), _take(v, order[:, :background])
     if all(hidden):
         return attention(q, kept_k, kept_v)
@@ -159,7 +170,9 @@ def _with_logit(
     logit = _by_region((next(finite), next(finite)), kinds, q)
     # The host scales by 1/√wide; the logits are to be scaled by 1/√width, and δ not at all.
     wide_q, wide_k = F.pad(q * math.sqrt(wide / width), (0, wide - width)), F.pad(k, (0, wide - width))
-    wide_q[..., width] = (logit * math.sqrt(wide))[:, None]
+    # fp16 ends at 65504, and an infinite one would be NaN beside the zeros of the background.
+    limit = torch.finfo(q.dtype).max / 2
+    wide_q[..., width] = (logit * math.sqrt(wide)).clamp(-limit, limit)[:, None]
     wide_k[..., width] = objects[:, None].to(k)
     return attention(wide_q, wide_k, F.pad(v, (0, wide - v.shape[-1])))[..., : v.shape[-1]]
 
@@ -181,13 +194,11 @@ def _scale_queries(q: Tensor, objects: Tensor, temperature: tuple[Number, Number
 
 def _by_region(values: tuple[Number, Number], objects: Tensor, like: Tensor) -> Tensor:
     """[B, N]: the first value where a token is background, the second where it is the object."""
-    background, of_object = (torch.as_tensor(value, dtype=like.dtype, device=like.device) for value in values)
+    # Not as_tensor: a number copied to a GPU makes the CPU wait.
+    background, of_object = (
+        value.to(like) if isinstance(value, Tensor) else like.new_full((), value) for value in values
+    )
     return torch.where(objects, of_object, background)
-
-
-def _partition(objects: Tensor) -> Tensor:
-    """Token indices [B, N], background first, each kind in its order."""
-    return objects.to(torch.uint8).argsort(dim=1, stable=True)
 
 
 def _take(x: Tensor, index: Tensor) -> Tensor:

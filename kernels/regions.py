@@ -14,6 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+MAX_PARTS = 256
+"""Each part is a mask as large as the picture: more than this is a mask full of specks, and would take all memory."""
+
 
 class Box(NamedTuple):
     """A rectangle of a picture, in pixels."""
@@ -139,28 +142,56 @@ def fill_holes(mask: Tensor) -> Tensor:
     return _by_sample(binary_fill_holes, mask)
 
 
-def feather(mask: Tensor, pixels: int) -> Tensor:
-    """Blend weights for mask [B, H, W]: 1 inside, falling as a cosine to 0 over `pixels` outside, exactly 0 beyond."""
+def feather(mask: Tensor, pixels: int, room: np.ndarray | None = None) -> Tensor:
+    """Blend weights for mask [B, H, W]: 1 inside, falling as a cosine to 0 over `pixels` outside, exactly 0 beyond.
+
+    Args:
+        room: [H, W], at least 1: how far each pixel is from where the weight must have fallen to 0. Where that is nearer
+            to the mask than `pixels` the weight falls faster, and begins to fall up to 8 pixels inside of the mask.
+    """
     from scipy.ndimage import distance_transform_edt
 
     def soften(sample: np.ndarray) -> np.ndarray:
         if not sample.any():
             return np.zeros(sample.shape, np.float32)
-        distance = distance_transform_edt(~sample)
-        weight = 0.5 * (1 + np.cos(np.pi * np.minimum(distance / (pixels + 1), 1)))
-        return np.where(distance <= pixels, weight, 0)
+        outside = distance = distance_transform_edt(~sample)
+        reach = pixels + 1
+        if room is not None:
+            distance = np.maximum(outside, min(pixels, 8) + 1 - room)
+            reach = np.minimum(reach, distance + room)
+        weight = 0.5 * (1 + np.cos(np.pi * np.minimum(distance / reach, 1)))
+        return np.where(outside <= pixels, weight, 0)
 
     return _by_sample(soften, mask)
 
 
+def drop_small(mask: Tensor, min_area: int) -> Tensor:
+    """Mask [B, H, W] without its connected parts of fewer than `min_area` pixels."""
+
+    def drop(sample: np.ndarray) -> np.ndarray:
+        labels, _ = _label(sample)
+        return sample & (np.bincount(labels.ravel()) >= min_area)[labels]
+
+    return _by_sample(drop, mask)
+
+
 def split_instances(mask: Tensor, min_area: int = 0) -> Tensor:
     """The connected parts of a mask [H, W] or [1, H, W] with at least `min_area` pixels: [parts, H, W] of 0 and 1,
-    from left to right, then from top to bottom. Pixels that touch at a corner are connected."""
+    from left to right, then from top to bottom. Pixels that touch at a corner are connected.
+
+    Raises:
+        ValueError: more parts than `MAX_PARTS`.
+    """
     from scipy.ndimage import find_objects
 
     labels, count = _label(mask.reshape(mask.shape[-2:]).cpu().numpy() >= 0.5)
     areas, extents = np.bincount(labels.ravel(), minlength=count + 1), find_objects(labels)
     kept = [index for index in range(1, count + 1) if areas[index] >= min_area]
+    if len(kept) > MAX_PARTS:
+        raise ValueError(
+            f"The mask has {len(kept)} parts of at least {min_area} pixels, and at most {MAX_PARTS} are given apart: raise "
+            "min_area, so that specks do not count."
+        )
     kept.sort(key=lambda index: (extents[index - 1][1].start, extents[index - 1][0].start))
     return torch.from_numpy(labels == np.array(kept, labels.dtype)[:, None, None]).to(mask)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -32,7 +33,8 @@ def plan_crop(
     Args:
         context: surroundings on each side, as a share of the object's longer side.
         multiple: of both sides of the size.
-        minimum, maximum: for the sides of the size; a picture smaller than `minimum` is enlarged.
+        minimum, maximum: for the sides of the size; a picture smaller than `minimum` is enlarged. A box scaled down to
+            `maximum` keeps its shape as far as the picture goes: its short side takes in more, up to `minimum`.
     """
     if multiple < 1 or minimum < 1 or context < 0:
         raise ValueError(
@@ -43,16 +45,21 @@ def plan_crop(
     height, width = mask.shape[-2:]
     objects, wanted = bounding_boxes(mask), bounding_boxes(mask, context)
     scale = max(1.0, minimum / height, minimum / width)
-    sides = [
-        _side(max(box[axis] for box in wanted), max(box[axis] for box in objects), whole, scale, multiple, minimum)
-        for axis, whole in ((2, height), (3, width))
-    ]
-    (box_height, size_height), (box_width, size_width) = sides
-    if maximum is not None and max(size_height, size_width) > maximum:
-        shrink = maximum / max(size_height, size_width)
-        size_height, size_width = (
-            max(multiple, int(side * shrink) // multiple * multiple) for side in (size_height, size_width)
+    if maximum is not None:
+        limit = maximum // multiple * multiple
+        scale = min(scale, limit / max(max(box[2:]) for box in wanted))
+        minimum = min(minimum, limit)
+
+    def side(axis: int, whole: int) -> tuple[int, int]:
+        return _side(
+            max(box[axis] for box in wanted), max(box[axis] for box in objects), whole, scale, multiple, minimum
         )
+
+    (box_height, size_height), (box_width, size_width) = side(2, height), side(3, width)
+    if scale < 1:
+        # Where the picture has no room to round the short side up it is scaled down further: the long one then, too.
+        scale = min(scale, size_height / box_height, size_width / box_width)
+        (box_height, size_height), (box_width, size_width) = side(2, height), side(3, width)
     boxes = tuple(
         Box(
             min(max(box.top + (box.height - box_height) // 2, 0), height - box_height),
@@ -88,7 +95,8 @@ def paste_back(
         image: [B, 3, H, W], the pictures.
         result: [B, 3, h, w] for the crop's boxes, of any size; resized to the box.
         mask: [B, H, W] of 0 and 1, where the result replaces the picture. It does not reach beyond the box.
-        feather_pixels: width of the soft border outside the mask.
+        feather_pixels: width of the soft border outside the mask. Where the box ends inside the picture before the
+            border does, the border is as narrow as that.
         match_colors: take the colour shift measured on a ring of `ring` pixels around the mask off the result.
 
     Returns:
@@ -98,7 +106,7 @@ def paste_back(
     for sample, (box, part, hole) in enumerate(zip(crop.boxes, result, mask, strict=True)):
         before, hole = _cut(image[sample], box)[None], _cut(hole, box)[None]
         part = _resize(part[None], (box.height, box.width), "image").to(before)
-        weight = feather(hole, feather_pixels)[:, None].to(before)
+        weight = feather(hole, feather_pixels, _room(box, *image.shape[-2:]))[:, None].to(before)
         if match_colors:
             part = match_color(part, before, (weight[:, 0] > 0).to(before), ring)
         _cut(out[sample], box).copy_(torch.where(weight > 0, torch.lerp(before, part, weight), before)[0])
@@ -138,14 +146,25 @@ def match_color(result: Tensor, original: Tensor, mask: Tensor, ring: int = 32) 
 
 def _side(wanted: int, covered: int, whole: int, scale: float, multiple: int, minimum: int) -> tuple[int, int]:
     """One side of the box in the picture, and of the size it is brought to."""
-    size = math.ceil(max(wanted * scale, minimum) / multiple) * multiple
+    size = math.ceil(round(max(wanted * scale, minimum) / multiple, 6)) * multiple
     if round(size / scale) <= whole:
         return round(size / scale), size
     # No room for the next multiple: the one below keeps native scale if the object still fits with a margin.
-    size = int(whole * scale) // multiple * multiple
+    size = math.floor(round(whole * scale / multiple, 6)) * multiple
     if size >= minimum and round(size / scale) >= min(covered + multiple, whole):
         return round(size / scale), size
-    return whole, max(multiple, round(whole * scale / multiple) * multiple)
+    return whole, max(multiple, size if scale < 1 else round(whole * scale / multiple) * multiple)
+
+
+def _room(box: Box, height: int, width: int) -> np.ndarray:
+    """How far each pixel of a box is from the nearest outside of it, where the picture goes on."""
+
+    def along(start: int, side: int, whole: int) -> np.ndarray:
+        place = np.arange(side)
+        before, after = (place + 1 if start else np.inf), (side - place if start + side < whole else np.inf)
+        return np.minimum(before, after) * np.ones(side)
+
+    return np.minimum(along(box.top, box.height, height)[:, None], along(box.left, box.width, width))
 
 
 def _cut(image: Tensor, box: Box) -> Tensor:

@@ -28,8 +28,8 @@ class RemovalConditioning(io.ComfyNode):
             ),
             search_aliases=["inpaint conditioning", "inpaint model conditioning", "vae encode inpaint"],
             inputs=[
-                io.Conditioning.Input("positive", tooltip="The prompt, or an empty one."),
-                io.Conditioning.Input("negative", tooltip="The negative prompt."),
+                io.Conditioning.Input("positive", tooltip="The prompt: the word background, or a removal prompt."),
+                io.Conditioning.Input("negative", tooltip="The negative prompt: empty, or the object in words."),
                 io.Vae.Input("vae", tooltip="The VAE of the model."),
                 io.Image.Input(
                     "image", tooltip="The picture. Its sides must be multiples of 8: Crop To Mask sees to it."
@@ -47,8 +47,9 @@ class RemovalConditioning(io.ComfyNode):
                     "mask_pooling",
                     options=["max", "nearest"],
                     default="max",
-                    tooltip="A latent pixel belongs to the mask if any of its pixels does (max: nothing of the object is "
-                    "left over), or if its first one does (nearest: as most inpainting models were trained).",
+                    tooltip="The mask that an inpainting model is shown: a latent pixel belongs to it if any of its pixels "
+                    "does (max), or if its first one does (nearest: as most inpainting models were trained). Free to "
+                    "change is always what max marks, so that nothing of the object is left over.",
                 ),
                 io.Boolean.Input(
                     "keep_background",
@@ -99,14 +100,18 @@ class RemovalConditioning(io.ComfyNode):
         latent = latent.repeat(len(mask) // pictures, 1, 1, 1)
         hole = CONDITION_IMAGES[condition_image]
         shown = latent if hole is None else vae.encode(torch.where(mask[..., None] > 0, hole, image))
-        cells = regions.latent_mask(mask, height // cell, width // cell, mask_pooling).to(latent)
-        # At the size of the picture, one value a cell: models, samplers and other nodes all scale masks themselves, and
-        # each of their ways takes these back to the very same cells.
-        pixels = cells.repeat_interleave(cell, dim=2).repeat_interleave(cell, dim=3)
-        samples = {"samples": latent, "noise_mask": pixels} if keep_background else {"samples": latent}
+
+        def in_cells(pooling: str) -> torch.Tensor:
+            # At the size of the picture, one value a cell: models, samplers and other nodes all scale masks themselves,
+            # and each of their ways takes these back to the very same cells.
+            cells = regions.latent_mask(mask, height // cell, width // cell, pooling).to(latent)
+            return cells.repeat_interleave(cell, dim=2).repeat_interleave(cell, dim=3)
+
+        seen = in_cells(mask_pooling)
+        samples = {"samples": latent, "noise_mask": in_cells("max")} if keep_background else {"samples": latent}
         return io.NodeOutput(
-            host.set_condition_image(positive, shown, pixels),
-            host.set_condition_image(negative, shown, pixels),
+            host.set_condition_image(positive, shown, seen),
+            host.set_condition_image(negative, shown, seen),
             samples,
         )
 

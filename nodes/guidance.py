@@ -15,7 +15,6 @@ from . import host
 if TYPE_CHECKING:
     from PIL.ImageDraw import ImageDraw
 
-SCHEDULES = ["constant", "linear", "cosine", "one_step", "cosine_step", "linear_step"]
 PLOT_STEPS = 50
 
 
@@ -33,8 +32,12 @@ class MASGGuider(io.ComfyNode):
             search_aliases=["mask cfg", "regional cfg", "per-pixel cfg", "inpaint guider"],
             inputs=[
                 io.Model.Input("model", tooltip="Any picture model; made for SDXL inpainting."),
-                io.Conditioning.Input("positive", tooltip="What to put in place: empty, or the background in words."),
-                io.Conditioning.Input("negative", tooltip="What to keep away; the object in words helps."),
+                io.Conditioning.Input(
+                    "positive",
+                    tooltip="What is to be there: the word background, the background in words, or a removal prompt. It "
+                    "must differ from negative, or there is nothing to guide.",
+                ),
+                io.Conditioning.Input("negative", tooltip="What is not to be there: empty, or the object in words."),
                 io.Mask.Input("mask", tooltip="White (1.0) is removed. One for all pictures, or one for each."),
                 io.Float.Input(
                     "mask_scale",
@@ -55,7 +58,7 @@ class MASGGuider(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "schedule",
-                    options=SCHEDULES,
+                    options=list(guidance.SCHEDULES),
                     default="cosine_step",
                     tooltip="How the guidance in the mask falls to that of the background: not at all (constant), over "
                     "all steps (linear, cosine), at once at the cutoff (one_step), or from the cutoff on (cosine_step, "

@@ -92,10 +92,7 @@ class PrepareMask(io.ComfyNode):
         check_picture(image)
         count, height, width = image.shape[:3]
         drawn = regions.normalize_mask(mask.to(image.device), count, height, width)
-        prepared = drawn
-        if min_area:
-            kept = [regions.split_instances(one, min_area).any(dim=0) for one in drawn]
-            prepared = torch.stack(kept).to(drawn)
+        prepared = regions.drop_small(drawn, min_area) if min_area else drawn
         if not prepared.flatten(1).any(dim=1).all():
             raise ValueError(_nothing_that_large(min_area, drawn))
         if fill_holes:

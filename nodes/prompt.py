@@ -48,9 +48,15 @@ class LoadRemovalPrompt(io.ComfyNode):
                 io.String.Input(
                     "background",
                     default="",
-                    tooltip="More words, after the quality words: what is to be seen in the hole. Empty as trained.",
+                    tooltip="More words, after the quality words: what is to be seen in the hole. Empty as trained. "
+                    "(word:1.2) weighs a word; embedding: does not work here.",
                 ),
-                io.String.Input("negative_text", default="", tooltip="The negative prompt in words. Empty as trained."),
+                io.String.Input(
+                    "negative_text",
+                    default="",
+                    tooltip="The negative prompt in words. Empty as trained. (word:1.2) weighs a word; embedding: does not "
+                    "work here.",
+                ),
             ],
             outputs=[
                 io.Conditioning.Output("POSITIVE", display_name="positive", tooltip="The removal prompt."),

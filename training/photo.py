@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
+import torch
 import tyro
 from rich.console import Console
 from torch import Tensor
@@ -14,7 +15,7 @@ from tqdm import tqdm
 from ..kernels import regions, seams
 from .adapt import with_adapters
 from .checkpoints import load_checkpoint
-from .pictures import read_image, read_mask, write_image
+from .pictures import read_image, read_mask, read_metadata, write_image
 from .sampling import MASG, AttentiveEraser, Base, Method, Plain, SelfRectifying, load_mini, remove
 
 Name = Literal["masg", "attentive-eraser", "sra", "plain"]
@@ -45,14 +46,15 @@ def remove_photo(
     Args:
         image: the photo.
         mask: white (or transparent) where it is to be removed; any size.
-        out: the picture to write.
+        out: the picture to write, with the photo's colour profile and EXIF data. A .png holds every pixel as it is.
         base: a diffusers folder or a .safetensors checkpoint: SD 1.5, SD 2, SDXL, or their inpainting versions.
             Without one the mini model is used, which knows drawn scenes only.
         adapters: output folder of `unclutter train` on that base; its removal prompt goes before `prompt`.
         method: masg (LRNR's guidance), attentive-eraser (AAS and SARG), sra (EraDiff's attention) or plain inpainting.
         strength: guidance in the mask (masg, 12.5), removal scale (attentive-eraser, 9), or guidance (sra, plain: 1).
-        prompt: what to put in place; empty, or the background in words.
-        negative: what to keep away.
+        prompt: what is to be there: empty, or the background in words. Guidance goes from `negative` to it, so for masg
+            it is "background" where nothing is given.
+        negative: what is not to be there: empty, or the object in words.
         steps: sampling steps.
         seed: of the noise.
         grow: grow each object of the mask by this percentage of its size. 5 to 10 costs nothing; a mask a little too
@@ -62,24 +64,38 @@ def remove_photo(
         device: "cpu", "cuda", ...; by default the GPU where there is one.
     """
     console = Console(stderr=True)
-    picture = read_image(image)
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # PyTorch asserts that it was built for the device
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"The device {device} cannot be used ({reason}): give another, such as cpu.") from None
+    picture, metadata = read_image(image), read_metadata(image)
     hole = regions.normalize_mask(read_mask(mask), 1, *picture.shape[-2:])
     hole = regions.grow(regions.fill_holes(hole), percent=grow)
     hole = regions.normalize_mask(hole, 1, *picture.shape[-2:])
     if base is None:
         console.print("No --base given: the mini model fills the hole. It knows drawn 64×64 scenes, not photographs.")
-        network = load_mini()
+        network = load_mini(device=device)
         maximum = 2 * network.native_size
     else:
         network, maximum = load_checkpoint(base, device), None
     if adapters is not None:
         network, learned = with_adapters(network, adapters)
         prompt = f"{learned} {prompt}".strip()
+    chosen = with_strength(method, strength)
+    if isinstance(chosen, MASG):
+        prompt = prompt or "background"
+    if prompt == negative and chosen.guidance != 1:
+        raise ValueError(
+            f'prompt and negative are both "{prompt}", which leaves guidance nothing to go by: say in prompt what is to be '
+            "there, or in negative what is not."
+        )
     result = remove_region(
         network,
         picture,
         hole,
-        with_strength(method, strength),
+        chosen,
         maximum=maximum,
         context=context,
         feather=feather,
@@ -88,7 +104,7 @@ def remove_photo(
         steps=steps,
         seed=seed,
     )
-    write_image(out, result)
+    write_image(out, result, metadata)
     console.print(f"Wrote {out}")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 import torch
@@ -46,10 +46,23 @@ def picture_size(path: Path | Packed) -> tuple[int, int]:
     return (width, height) if turned else (height, width)
 
 
-def write_image(path: Path, image: Tensor) -> None:
+def read_metadata(path: Path) -> dict[str, bytes]:
+    """The colour profile and the EXIF data of a picture, as they hold for what `read_image` makes of it."""
+    with _open(path) as picture:
+        exif, kept = picture.getexif(), {}
+        exif.pop(ExifTags.Base.Orientation, None)
+        if exif and "exif" in picture.info:  # of a TIFF they are its layout
+            kept["exif"] = exif.tobytes()
+        profile = picture.info.get("icc_profile") or b""
+        if profile[16:20] == b"RGB ":  # not that of a grey or CMYK picture
+            kept["icc_profile"] = profile
+    return kept
+
+
+def write_image(path: Path, image: Tensor, metadata: dict[str, bytes] | None = None) -> None:
     """Write [1, 3, H, W] in 0..1, all of it or nothing."""
     pixels = (rearrange(image.clamp(0, 1), "1 c h w -> h w c") * 255).round().byte().cpu().numpy()
-    _save(path, Image.fromarray(pixels))
+    _save(path, Image.fromarray(pixels), **(metadata or {}))
 
 
 def contact_sheet(path: Path, rows: list[list[tuple[str, Tensor]]], side: int = 192) -> None:
@@ -89,8 +102,10 @@ def _eight_bits(picture: Image.Image, path: Path | Packed) -> Image.Image:
     return picture
 
 
-def _save(path: Path, picture: Image.Image) -> None:
+def _save(path: Path, picture: Image.Image, **kept: Any) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}.part{path.suffix}")
-    picture.save(temporary)
+    if path.suffix.lower() in (".jpg", ".jpeg"):
+        kept |= {"quality": 95, "subsampling": 0}
+    picture.save(temporary, **kept)
     os.replace(temporary, path)

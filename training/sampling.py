@@ -82,7 +82,7 @@ class Base:
     condition_image: Literal["masked grey", "full"] = "masked grey"
     """What an inpainting network is shown: the picture with a grey hole, or all of it (LRNR)."""
     mask_pooling: Literal["max", "nearest"] = "max"
-    """How its mask channel is made, which is also where the latent may change; as in Removal Conditioning."""
+    """How its mask channel is made; where the latent may change is always "max". As in Removal Conditioning."""
 
     @property
     def inpaints(self) -> bool:
@@ -163,7 +163,7 @@ def remove(
     image, mask = image.to(device), mask.to(device)
     latent = base.encode(2 * image - 1)
     hole = latent_mask(mask, *latent.shape[-2:], pooling="max").to(latent)
-    free = latent_mask(mask, *latent.shape[-2:], pooling=base.mask_pooling).to(latent)
+    seen = latent_mask(mask, *latent.shape[-2:], pooling=base.mask_pooling).to(latent)
     scheduler = EulerDiscreteScheduler.from_config(base.schedule, prediction_type="sample", timestep_spacing="trailing")
     scheduler.set_timesteps(steps, device=device)
     sigmas = [float(sigma) for sigma in scheduler.sigmas]
@@ -173,7 +173,7 @@ def remove(
     size = (image.shape[-2], image.shape[-1])
     prompts = {text: base.texts.encode([text], size) for text in {positive, negative}}
     shown = image if base.condition_image == "full" else masked_grey(image, mask)
-    condition = [free, base.encode(2 * shown - 1)] if base.inpaints else []
+    condition = [seen, base.encode(2 * shown - 1)] if base.inpaints else []
 
     def denoised(x: Tensor, sigma: float, t: Tensor, text: str) -> Tensor:
         """The network's x0 for one prompt."""
@@ -187,14 +187,14 @@ def remove(
 
     for index, t in enumerate(progress(scheduler.timesteps)):
         sigma = sigmas[index]
-        x = torch.where(free > 0, x, latent + sigma * noise)
+        x = torch.where(hole > 0, x, latent + sigma * noise)
 
         def call(text: str, x: Tensor = x, sigma: float = sigma, t: Tensor = t) -> Tensor:
             return denoised(x, sigma, t, text)
 
         position = schedule_position(sigma, sigmas, steps)
         x0 = predict(base, method, call, hole, positive, negative, position, steps)
-        x0 = torch.where(free > 0, x0, latent)
+        x0 = torch.where(hole > 0, x0, latent)
         x = scheduler.step(x0, t, x).prev_sample
     return ((base.decode(x) + 1) / 2).clamp(0, 1)
 
@@ -234,9 +234,9 @@ def predict(
 def guided(
     call: Callable[[str], Tensor], positive: str, negative: str, scale: float | Tensor, plain: Tensor | None = None
 ) -> Tensor:
-    """Classifier-free guidance; one call where the scale is 1 everywhere."""
+    """Classifier-free guidance; one call where the scale is 1 everywhere or both prompts are the same."""
     plain = call(positive) if plain is None else plain
-    if bool((torch.as_tensor(scale) == 1).all()):
+    if positive == negative or bool((torch.as_tensor(scale) == 1).all()):
         return plain
     unconditional = call(negative)
     return unconditional + scale * (plain - unconditional)

@@ -18,7 +18,7 @@ from einops import rearrange
 from torch import Tensor
 
 from ...kernels import attention, guidance, regions
-from .common import for_batch, for_rows, is_flux, is_unet, position
+from .common import check_mask, for_rows, is_flux, is_unet, position
 
 DIFFUSION_MODEL = comfy.patcher_extension.WrappersMP.DIFFUSION_MODEL
 
@@ -51,7 +51,7 @@ class RegionPatch:
         if self.is_active(options["sigmas"]):
             t, steps = position(options["sigmas"], options)
             settings = self.settings_at(steps - t, steps)
-            for_batch(self.mask, x.shape[0] // len(options["cond_or_uncond"]))
+            check_mask(self.mask, x.shape[0] // len(options["cond_or_uncond"]), *x.shape[-2:])
             patch = self.patch_flux if is_flux(executor.class_obj) else self.patch_unet
             options = patch(executor.class_obj, x, context, settings, options)
         return executor(x, timestep, context, *rest[:-1], options, **more)
@@ -70,21 +70,21 @@ class RegionPatch:
             if block[0] not in self.parts or block in taken or (*block, extra["block_index"]) in taken:
                 return n, context, value
             height, width = extra["activations_shape"][-2:]
-            objects = self.objects(height, width, n.device)
+            objects, ((_, order, background),) = self.tokens(height, width, n.device)
             check_tokens(context, objects)
-            keep = self.kept_keys(height, width, n.device)
-            if keep is None:
+            if background == 0:
                 return n, context, value
             if settings.temperature[1] != 1:
                 check_tokens(n, objects)
                 # The projection to queries has no bias: a scaled input is a scaled query.
                 n = torch.where(objects[..., None], n * settings.temperature[1], n)
+            keep = order[0, :background]
             kept = context[:, keep]
             return n, kept, kept if value is context else value[:, keep]
 
         def attend(q: Tensor, k: Tensor, v: Tensor, extra: dict) -> Tensor:
             height, width = extra["activations_shape"][-2:]
-            objects = self.objects(height, width, q.device)
+            objects, groups = self.tokens(height, width, q.device, q.shape[0])
             check_tokens(k, objects)
             heads = extra["n_heads"]
             q, k, v = (rearrange(tokens, "b n (h d) -> b h n d", h=heads) for tokens in (q, k, v))
@@ -96,7 +96,7 @@ class RegionPatch:
                 skip_output_reshape=True,
                 transformer_options=extra,
             )
-            out = attention.region_attention(q, k, v, for_rows(objects, q.shape[0]), settings, core)
+            out = attention.region_attention(q, k, v, objects, settings, core, groups)
             return rearrange(out, "b h n d -> b n (h d)")
 
         if len(self.mask) == 1 and settings.object_logit == (-math.inf, -math.inf) and settings.temperature[0] == 1:
@@ -115,7 +115,6 @@ class RegionPatch:
         pictures, are background."""
         patch = flux.patch_size
         text, height, width = context.shape[1], math.ceil(x.shape[-2] / patch), math.ceil(x.shape[-1] / patch)
-        picture = for_rows(self.objects(height, width, x.device), x.shape[0])
 
         def attend(
             outer: Callable | None,
@@ -128,11 +127,12 @@ class RegionPatch:
             skip_output_reshape: bool = False,
             **more: Any,
         ) -> Tensor:
-            objects = torch.nn.functional.pad(picture, (text, q.shape[2] - text - picture.shape[1]))
+            around = (text, q.shape[2] - text - height * width)
+            objects, groups = self.tokens(height, width, q.device, q.shape[0], around)
             call = functools.partial(outer, core) if outer else core
             call = functools.partial(call, heads=heads, skip_output_reshape=True, **more)
             if mask is None:
-                out = attention.region_attention(q, k, v, objects, settings, call)
+                out = attention.region_attention(q, k, v, objects, settings, call, groups)
             else:
                 out = masked_region_attention(q, k, v, mask, objects, settings, call)
             return out if skip_output_reshape else rearrange(out, "b h n d -> b n (h d)")
@@ -154,29 +154,23 @@ class RegionPatch:
         taken = replace.get("dit", {})
         return {**options, "patches_replace": {**replace, "dit": {**taken, **{b: wrap(taken.get(b)) for b in blocks}}}}
 
-    def objects(self, height: int, width: int, device: torch.device) -> Tensor:
-        """The tokens of the object in a layer of this grid, bool [masks, height*width]."""
-        key = ("objects", height, width, device)
+    def tokens(
+        self, height: int, width: int, device: torch.device, rows: int = 1, around: tuple[int, int] = (0, 0)
+    ) -> tuple[Tensor, list[attention.Group]]:
+        """The tokens of the object in a layer of this grid, bool [rows, tokens], with `around` others before and after
+        the picture's, and their partition. Kept, as finding them waits for the device."""
+        key = (height, width, device, rows, around)
         if key not in self.cache:
-            self.cache[key] = regions.object_tokens(self.mask, height, width).to(device)
-        return self.cache[key]
-
-    def kept_keys(self, height: int, width: int, device: torch.device) -> Tensor | None:
-        """The tokens outside of the (only) mask, [kept]; None where there are none. Kept here, as finding them waits
-        for the device."""
-        key = ("kept", height, width, device)
-        if key not in self.cache:
-            keys = attention.background_keys(self.objects(height, width, device))
-            self.cache[key] = None if keys is None else keys[0]
+            objects = for_rows(regions.object_tokens(self.mask, height, width), rows)
+            objects = torch.nn.functional.pad(objects, around).to(device)
+            self.cache[key] = objects, attention.partition(objects)
         return self.cache[key]
 
 
 def with_region_attention(model: Any, patch: RegionPatch, name: str) -> Any:
     """A clone of the model whose every pass runs under `patch`."""
     model = claim_attention(model, name)
-    comfy.patcher_extension.add_wrapper_with_key(
-        DIFFUSION_MODEL, "unclutter", patch, model.model_options, is_model_options=True
-    )
+    add_patch(model.model_options, patch)
     return model
 
 
@@ -190,15 +184,32 @@ def with_removal_guidance(model: Any, patch: RegionPatch, scale: float, name: st
             return args["denoised"]
         comfy.model_management.throw_exception_if_processing_interrupted()
         options = comfy.patcher_extension.copy_nested_dicts(args["model_options"])
-        comfy.patcher_extension.add_wrapper_with_key(
-            DIFFUSION_MODEL, "unclutter", patch, options, is_model_options=True
-        )
+        add_patch(options, patch)
         (erased,) = comfy.samplers.calc_cond_batch(args["model"], [args["cond"]], args["input"], args["sigma"], options)
         plain = args["cond_denoised"]
         return guidance.sarg(plain, erased, scale) + (args["denoised"] - plain)
 
     model.set_model_sampler_post_cfg_function(guide)
     return model
+
+
+def add_patch(options: dict, patch: RegionPatch) -> None:
+    """Runs the calls with these model options under `patch`."""
+    for kind, wrapper in ((DIFFUSION_MODEL, patch), (comfy.patcher_extension.WrappersMP.CALC_COND_BATCH, check_areas)):
+        comfy.patcher_extension.add_wrapper_with_key(kind, "unclutter", wrapper, options, is_model_options=True)
+
+
+def check_areas(executor: Any, model: Any, conds: list, x: Tensor, *rest: Any) -> list[Tensor]:
+    """The network is given the part of the latent in a prompt's area alone, and the mask is of all of it."""
+    height, width = x.shape[-2:]
+    for cond in (cond for group in conds if group is not None for cond in group):
+        tall, wide, *_ = cond.get("area", (height, width))
+        if tall < height or wide < width:
+            raise ValueError(
+                f"A prompt is for an area of {wide}x{tall} of the {width}x{height} latent pixels, and removal by attention "
+                "needs all of them: use Conditioning (Set Mask) in place of Conditioning (Set Area)."
+            )
+    return executor(model, conds, x, *rest)
 
 
 def claim_attention(model: Any, name: str) -> Any:

@@ -49,11 +49,17 @@ def check_number(name: str, value: float, low: float, high: float) -> None:
         raise ValueError(f"{name} is {value}: it must lie between {low} and {high}.")
 
 
-def for_batch(mask: Tensor, batch: int) -> Tensor:
-    """The mask itself, if it has one sample or one for each of the batch."""
+def check_mask(mask: Tensor, batch: int, height: int, width: int) -> None:
+    """Raises a ValueError unless masks [masks, H, W] can be those of a batch of latents of height x width."""
     if mask.shape[0] not in (1, batch):
         raise ValueError(f"{mask.shape[0]} masks came for {batch} pictures: give one mask for all, or one for each.")
-    return mask
+    tall, wide = mask.shape[-2:]
+    # A VAE rounds each side of a picture to whole latent pixels.
+    if min(abs(width * tall / wide - height), abs(height * wide / tall - width)) > 1:
+        raise ValueError(
+            f"The mask is {wide}x{tall} and the latent {width}x{height}, another shape: connect the mask of the picture "
+            "that was encoded (after Crop To Mask, the mask of the crop)."
+        )
 
 
 def for_rows(objects: Tensor, rows: int) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import math
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ...kernels import guidance, regions
-from .common import for_batch, position
+from .common import check_mask, position
 
 
 class MASGGuider(comfy.samplers.CFGGuider):
@@ -36,12 +37,18 @@ class MASGGuider(comfy.samplers.CFGGuider):
         self.mask = mask
         self.scale_at = scale_at
         self.background_scale = background_scale
+        self.is_unguided = is_same(positive, negative)
+        if self.is_unguided:
+            logging.warning(
+                "MASG Guider: positive and negative are the same, so there is nothing to guide: say in positive what is to "
+                "be there (background), or in negative what is not (the object)."
+            )
         self.latent_mask = functools.lru_cache(maxsize=1)(self.pool_mask)
 
     def predict_noise(self, x: Tensor, timestep: Tensor, model_options: dict, seed: int | None = None) -> Tensor:
         """The guided prediction of the clean latent, by core's `sampling_function` but for the scale."""
         t, steps = position(timestep, model_options["transformer_options"])
-        scale = self.scale_map(x, self.scale_at(t, steps))
+        scale = 1.0 if self.is_unguided else self.scale_map(x, self.scale_at(t, steps))
         positive, negative = self.conds["positive"], self.conds["negative"]
         is_one = isinstance(scale, float) and math.isclose(scale, 1.0)
         if is_one and not model_options.get("disable_cfg1_optimization", False):
@@ -77,5 +84,19 @@ class MASGGuider(comfy.samplers.CFGGuider):
             raise ValueError(
                 f"MASG Guider guides pictures, latents [batch,channels,height,width]; these are {list(shape)}."
             )
-        mask = regions.latent_mask(for_batch(self.mask, shape[0]), *shape[-2:], pooling="max")
+        check_mask(self.mask, shape[0], *shape[-2:])
+        mask = regions.latent_mask(self.mask, *shape[-2:], pooling="max")
         return None if mask.all() else mask.to(device, dtype)
+
+
+def is_same(one: Any, other: Any) -> bool:
+    """Whether two conditionings (lists and dicts with tensors in them) are the same, value by value."""
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, Tensor):
+        return one.shape == other.shape and one.dtype == other.dtype and torch.equal(one.cpu(), other.cpu())
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(is_same(one[key], other[key]) for key in one)
+    if isinstance(one, (list, tuple)):
+        return len(one) == len(other) and all(map(is_same, one, other))
+    return one is other or (isinstance(one, (str, int, float)) and one == other)

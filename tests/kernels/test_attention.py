@@ -11,7 +11,7 @@ from unclutter.kernels.attention import (
     SRA_STRICT,
     RegionSettings,
     aas,
-    background_keys,
+    partition,
     region_attention,
     region_attention_reference,
     sma,
@@ -142,11 +142,39 @@ def test_the_host_gets_fewer_keys_and_its_default_scale():
     assert seen == [(37, kept, 12), (kept, 37, 12), (37 - kept, kept, 12), (37, 37, 13)]
 
 
-def test_background_keys():
-    objects = torch.tensor([[True, False, False], [False, True, False]])
-    assert background_keys(objects).tolist() == [[1, 2], [0, 2]]
-    assert background_keys(torch.tensor([[True, False], [False, False]])) is None
-    assert background_keys(torch.ones(1, 4).bool()) is None
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("logit", [-1e4, -1e5, 1e4])
+def test_a_logit_beyond_the_range_of_fp16(dtype, logit):
+    q, k, v, objects = sample(width=64, dtype=dtype)
+    out = region_attention(q, k, v, objects, sma(logit, logit))
+    assert out.isfinite().all()
+    if logit < 0:  # no key of the object counts, as with a logit of minus infinity
+        expected = region_attention_reference(q, k, v, objects, AAS)
+        torch.testing.assert_close(out.float(), expected, atol=0.05 if dtype == torch.bfloat16 else 0.01, rtol=0.05)
+
+
+@pytest.mark.parametrize("settings", PRESETS.values(), ids=PRESETS)
+def test_a_partition_found_before_spares_looking_at_the_mask(settings):
+    q, k, v, objects = sample()
+    expected, groups = region_attention(q, k, v, objects, settings), partition(objects)
+    looks = []
+
+    class Look(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            if any(name in str(func) for name in ("_local_scalar_dense", "sort", "nonzero")):
+                looks.append(str(func))
+            return func(*args, **(kwargs or {}))
+
+    with Look():
+        out = region_attention(q, k, v, objects, settings, groups=groups)
+    assert torch.equal(out, expected) and not looks
+
+
+def test_partition_by_the_number_of_object_tokens():
+    objects = torch.tensor([[True, False, False], [False, True, False], [False, False, False]])
+    (two, three) = partition(objects)
+    assert two.rows.tolist() == [0, 1] and two.background == 2 and two.order.tolist() == [[1, 2, 0], [0, 2, 1]]
+    assert three.rows.tolist() == [2] and three.background == 3 and three.order.tolist() == [[0, 1, 2]]
 
 
 @pytest.mark.parametrize(

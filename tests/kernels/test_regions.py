@@ -101,6 +101,27 @@ def test_instances_of_a_snake_and_a_speck():
     assert regions.split_instances(mask, min_area=9999).shape == (0, 60, 80)
 
 
+def specks():
+    mask = torch.zeros(1, 400, 500)
+    mask[:, ::10, ::10] = 1
+    mask[:, 102:118, 102:148] = 1
+    return mask
+
+
+def test_small_parts_go_without_a_mask_for_each():
+    kept = torch.zeros(1, 400, 500)
+    kept[:, 102:118, 102:148] = 1
+    assert torch.equal(regions.drop_small(torch.cat([specks(), 1 - kept]), 2), torch.cat([kept, 1 - kept]))
+    assert torch.equal(regions.drop_small(specks(), 1), specks())
+    assert not regions.drop_small(specks(), 9999).any()
+
+
+def test_a_mask_full_of_specks_is_not_split():
+    with pytest.raises(ValueError, match="1997 parts of at least 0 pixels.* 256 .*raise min_area"):
+        regions.split_instances(specks())
+    assert len(regions.split_instances(specks(), min_area=2)) == 1
+
+
 def test_instances_go_from_left_to_right():
     mask = torch.zeros(20, 40)
     mask[2:5, 30:33], mask[10:13, 1:4], mask[1:4, 15:18] = 1, 1, 1

@@ -45,6 +45,21 @@ def test_size_follows_the_mask_and_the_limit():
     assert max(crop.size) <= 1024 and crop.boxes[0].height > 3000
 
 
+@pytest.mark.parametrize(
+    "height, side, long, minimum, maximum",
+    [(3000, 100, 2000, 64, 512), (3000, 100, 2000, 512, 1024), (3000, 30, 90, 96, 96), (290, 280, 1500, 64, 512)],
+)
+def test_a_crop_scaled_down_keeps_its_shape_and_the_minimum(height, side, long, minimum, maximum):
+    mask, top = torch.zeros(1, height, 3000), (height - side) // 2
+    mask[:, top : top + side, 200 : 200 + long] = 1
+    for turned in (mask, mask.mT):
+        crop = seams.plan_crop(turned, context=0.1, multiple=32, minimum=minimum, maximum=maximum)
+        (box,) = crop.boxes
+        assert minimum <= min(crop.size) and max(crop.size) <= maximum
+        assert box.width / crop.size[1] == pytest.approx(box.height / crop.size[0], rel=0.01)
+        assert turned[0, box.top : box.top + box.height, box.left : box.left + box.width].sum() == turned.sum()
+
+
 def test_samples_of_a_batch_share_one_size():
     mask = torch.cat([hole(900, 900, 10, 10, 50), hole(900, 900, 500, 300, 300)])
     crop = seams.plan_crop(mask, minimum=128)
@@ -66,6 +81,18 @@ def test_nothing_changes_outside_the_band(size, match_colors):
     band = (regions.feather(mask, 6) > 0)[:, None].expand_as(image)
     assert torch.equal(out[~band], image[~band])
     assert (out[band] != image[band]).float().mean() > 0.9
+
+
+@pytest.mark.parametrize("context, feather", [(0.0, 8), (0.05, 8), (0.1, 32), (0.5, 128), (0.0, 64)])
+@pytest.mark.parametrize("left", [300, 0])
+def test_the_border_is_soft_where_the_crop_ends_too(context, feather, left):
+    image, mask = torch.ones(1, 3, 700, 700), hole(700, 700, 300, left, 128)
+    crop = seams.plan_crop(mask, context=context, multiple=64, minimum=64)
+    black = torch.zeros(1, 3, *crop.size)
+    out = seams.paste_back(image, black, crop, mask, feather_pixels=feather, match_colors=False)[0, 0]
+    assert max(out.diff(dim=0).abs().max(), out.diff(dim=1).abs().max()) < 0.25
+    assert (out[308:420, left + 8 : left + 120] == 0).all()
+    assert left or (out[308:420, :120] == 0).all()  # the side of the picture is no end
 
 
 def test_an_unchanged_crop_changes_nothing():

@@ -221,6 +221,46 @@ def test_two_masks_for_three_pictures(tiny):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
+def test_a_mask_of_another_shape_than_the_latent(tiny, family):
+    for apply in METHODS.values():
+        with pytest.raises(ValueError, match="mask is 128x64 and the latent 8x8"):
+            tiny.sample(tiny.guider(apply(getattr(tiny, family)(), tiny.square_mask(64, 128))), 1)
+    channels = getattr(tiny, family)().model.latent_format.latent_channels
+    # 1000x333 pixels are 125x41 or 42 latent ones.
+    for height in (41, 42):
+        patched = METHODS["SRA"](getattr(tiny, family)(), tiny.square_mask(333, 1000))
+        assert tiny.sample(tiny.guider(patched), 1, latent=torch.zeros(1, channels, height, 125)).isfinite().all()
+
+
+def test_a_prompt_for_an_area_of_the_latent(tiny):
+    for apply in METHODS.values():
+        for area in ((4, 4, 4, 4), ("percentage", 0.5, 1.0, 0.0, 0.0)):
+            guider = tiny.guider(apply(tiny.sdxl(), tiny.square_mask()), 3.0)
+            positive = [[text, {**more, "area": area}] for text, more in tiny.conditioning(1)]
+            guider.set_conds(positive, tiny.conditioning(2))
+            with pytest.raises(ValueError, match=r"area of \dx4 of the 8x8 latent pixels"):
+                tiny.sample(guider, 1)
+        whole = [[text, {**more, "area": (8, 8, 0, 0)}] for text, more in tiny.conditioning(1)]
+        guider.set_conds(whole, tiny.conditioning(2))
+        assert tiny.sample(guider, 1).isfinite().all()
+
+
+def test_the_mask_is_looked_at_once_a_grid_and_not_in_every_layer(tiny, monkeypatch):
+    looked = []
+
+    def partition(objects, original=attention.partition):
+        looked.append(objects.shape)
+        return original(objects)
+
+    monkeypatch.setattr(attention, "partition", partition)
+    for family in FAMILIES:
+        for method in METHODS.values():
+            looked.clear()
+            tiny.sample(tiny.guider(method(getattr(tiny, family)(), tiny.square_mask())), STEPS)
+            assert len(looked) == len(set(looked)) > 0
+
+
+@pytest.mark.parametrize("family", FAMILIES)
 def test_nothing_stays_behind(tiny, family):
     model, mask = getattr(tiny, family)(), tiny.square_mask()
     options = str(model.model_options)

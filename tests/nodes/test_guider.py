@@ -109,6 +109,30 @@ def test_steps_with_nothing_to_guide_cost_half(tiny, sampler, expected):
     assert rows == expected
 
 
+def test_two_prompts_that_are_the_same_cost_one_pass_and_are_told(tiny, caplog):
+    from unclutter.nodes.guidance import MASGGuider
+
+    def sample(rows, positive, negative):
+        mask, model = tiny.square_mask(), count_rows(tiny.sdxl(), rows)
+        return tiny.sample(
+            MASGGuider.execute(model, positive, negative, mask, 12.5, 1.0, "constant", 0.5, None).args[0]
+        )
+
+    same, other = [], []
+    out = sample(same, tiny.conditioning(1), tiny.conditioning(1))
+    assert "positive and negative are the same" in caplog.text and caplog.text.count("MASG Guider") == 1
+    assert same == [1] * STEPS and torch.equal(out, tiny.sample(tiny.guider(tiny.sdxl(), 1.0)))
+    caplog.clear()
+    ((text, more),) = tiny.conditioning(1)
+    sample(other, [[text, more]], [[text, {**more, "strength": 0.5}]])
+    assert other == [2] * STEPS and not caplog.text
+
+
+def test_a_mask_of_another_shape_than_the_latent(tiny):
+    with pytest.raises(ValueError, match="mask is 128x64 and the latent 8x8"):
+        tiny.sample(guider(tiny, tiny.sdxl(), tiny.square_mask(64, 128)))
+
+
 def test_hooks_of_other_nodes_run_as_in_plain_guidance(tiny):
     import comfy.samplers
 

@@ -97,6 +97,23 @@ def test_each_family_encodes_as_core_does(embeddings, family, encoders):
         assert not torch.allclose(with_prompt, without_it, atol=1e-2)
 
 
+@pytest.mark.parametrize("words", ["(red disc:1.4)", r"red (disc), \(blue\) ring", "((red)) disc"])
+def test_words_weigh_as_in_core(embeddings, clip, words):
+    prompt.save(embeddings / "p.safetensors", prompt.RemovalPrompt({"clip_l": vectors()}))
+    clip.tokenizer.clip_l.embedding_directory = [str(embeddings)]
+    ((ours, _),), ((negative, _),), _ = load(clip, "p.safetensors", background=words, negative=words)
+    for context, text in ((ours, f"embedding:p {words}"), (negative, words)):
+        ((stock, _),) = clip.encode_from_tokens_scheduled(clip.tokenize(text))
+        torch.testing.assert_close(context, stock)
+
+
+def test_an_embedding_among_the_words_is_refused(embeddings, clip):
+    prompt.save(embeddings / "p.safetensors", prompt.RemovalPrompt({"clip_l": vectors()}))
+    for words in (("embedding:p", ""), ("", "a ring, embedding:p")):
+        with pytest.raises(ValueError, match="embedding: does not work here"):
+            load(clip, "p.safetensors", True, "as trained", *words)
+
+
 def test_words_and_order_are_the_users_choice(embeddings, clip):
     learned = prompt.RemovalPrompt({"clip_l": vectors()}, ("8K", "nikon"), True)
     prompt.save(embeddings / "p.safetensors", learned)

@@ -1,10 +1,12 @@
+import numpy as np
 import pytest
 import torch
+from PIL import ExifTags, Image, ImageCms
 
 from unclutter.kernels import regions
 from unclutter.training.cli import COMMANDS, main
 from unclutter.training.demo import METHODS, demo, score
-from unclutter.training.pictures import read_image, read_mask, write_image
+from unclutter.training.pictures import read_image, read_mask, read_metadata, write_image
 
 
 @pytest.fixture
@@ -34,6 +36,9 @@ def test_remove_changes_the_mask_and_nothing_else(photo, method, capsys):
         (["nothing.png", "mask.png"], "no picture at"),
         (["photo.png", "mask.png", "--base", "nowhere"], "no checkpoint at"),
         (["photo.png", "mask.png", "--base", "."], "model_index.json"),
+        (["photo.png", "mask.png", "--device", "nowhere"], "device nowhere cannot be used"),
+        (["photo.png", "mask.png", "--method", "plain", "--strength", "5"], 'prompt and negative are both ""'),
+        (["photo.png", "mask.png", "--method", "masg", "--negative", "background"], 'are both "background"'),
     ],
 )
 def test_bad_input_is_one_sentence(photo, monkeypatch, capsys, change, message):
@@ -41,6 +46,44 @@ def test_bad_input_is_one_sentence(photo, monkeypatch, capsys, change, message):
     assert main(["remove", *change, "-o", "out.png"]) == 1
     error = capsys.readouterr().err
     assert message in error and "Traceback" not in error and not (photo / "out.png").exists()
+
+
+def test_masg_guides_without_a_prompt(photo):
+    arguments = ["remove", str(photo / "photo.png"), str(photo / "mask.png"), "--method", "masg", "--steps", "2", "-o"]
+    for name, more in (("default", []), ("weak", ["--strength", "1"]), ("said", ["--prompt", "background"])):
+        assert main([*arguments, str(photo / f"{name}.png"), *more]) == 0
+    default, weak, said = (read_image(photo / f"{name}.png") for name in ("default", "weak", "said"))
+    assert torch.equal(default, said) and not torch.equal(default, weak)
+
+
+def test_a_photo_keeps_its_profile_its_data_and_its_quality(photo):
+    picture, mask = smooth(90, 150), str(photo / "mask.png")
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation], exif[ExifTags.Base.Model] = 6, "Camera"
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    turned = Image.fromarray(picture).transpose(Image.Transpose.ROTATE_90)
+    turned.save(photo / "turned.png", exif=exif, icc_profile=profile)
+    for name in ("out.png", "out.jpg"):
+        run = ["remove", str(photo / "turned.png"), mask, "-o", str(photo / name), "--method", "plain", "--steps", "1"]
+        assert main(run) == 0
+        with Image.open(photo / name) as out:
+            assert out.info["icc_profile"] == profile
+            assert out.getexif()[ExifTags.Base.Model] == "Camera" and ExifTags.Base.Orientation not in out.getexif()
+            change = np.asarray(out, dtype=int)[:, 110:] - picture[:, 110:]
+        assert abs(change).max() <= (0 if name == "out.png" else 4)
+    Image.fromarray(picture).convert("CMYK").save(photo / "cmyk.jpg", icc_profile=profile[:16] + b"CMYK" + profile[20:])
+    assert read_metadata(photo / "cmyk.jpg") == {}
+    for name in ("scan.tif", "scan.webp"):
+        Image.fromarray(picture).save(photo / name, icc_profile=profile)
+        for out in ("a.tif", "a.png", "a.jpg", "a.webp"):
+            write_image(photo / out, read_image(photo / name), read_metadata(photo / name))
+            with Image.open(photo / out) as written:
+                assert written.size == (150, 90) and written.info["icc_profile"] == profile
+
+
+def smooth(height, width):
+    ramp = np.linspace(0, 255, width)[None, :, None] * np.ones((height, 1, 1))
+    return np.concatenate([ramp, 255 - ramp, ramp // 2], axis=2).astype(np.uint8)
 
 
 def test_an_empty_mask_writes_nothing(photo, capsys):

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from einops import rearrange
@@ -43,6 +45,15 @@ def test_the_held_background_survives_as_well_as_the_autoencoder_allows(base):
     torch.testing.assert_close(out[outside], round_trip.clamp(0, 1)[outside], atol=1e-4, rtol=0)
 
 
+def test_nothing_of_the_object_is_held_when_the_network_is_shown_the_nearest_mask(base):
+    cell = base.multiple // 2
+    mask = torch.zeros(1, 64, 64)
+    mask[:, cell + 1 : 2 * cell, cell + 1 : 2 * cell] = 1  # not the first pixel of its cell
+    out = remove(replace(base, mask_pooling="nearest"), picture(), mask, Plain(), steps=3)
+    round_trip = ((base.decode(base.encode(2 * picture() - 1)) + 1) / 2).clamp(0, 1)
+    assert (out - round_trip).abs()[mask[:, None].expand_as(out) > 0].mean() > 0.05
+
+
 @pytest.mark.parametrize("settings", [AAS, SRA])
 def test_a_patched_layer_computes_region_attention(base, settings):
     mask = torch.zeros(1, 16, 16)
@@ -82,6 +93,9 @@ def test_masg_skips_the_second_call_where_nothing_is_guided(base):
     assert calls == ["yes"]
     predict(base, MASG(), call, mask, "yes", "no", 20.0, 20)
     assert calls == ["yes", "yes", "no"]
+    for method in (MASG(), Plain(5.0)):
+        predict(base, method, call, mask, "same", "same", 20.0, 20)
+    assert calls[3:] == ["same", "same"]
 
 
 def test_levels_of_odd_latents():
