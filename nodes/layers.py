@@ -208,17 +208,19 @@ class LayeredSampler(io.ComfyNode):
         shown = torch.where(hidden[:, None] > 0, 0.5, part)
         latent, shown = (vae.encode(pictures.movedim(1, -1)) for pictures in (part, shown))
         areas = cut(changed, crop, "mask")
-        free = regions.latent_mask(areas, height, width, layered_model.mask_pooling).to(latent)
+        # Every cell that a mask touches is free; what the network is told follows its training.
+        free = regions.latent_mask(areas, height, width, "max").to(latent)
+        channel = regions.latent_mask(areas, height, width, layered_model.mask_pooling).to(latent)
         rows = host.Rows(
             branches=torch.tensor([lowrank.PERSON] * len(chosen) + [lowrank.BACKGROUND]),
-            objects=regions.latent_mask(areas, height, width, "max")[:, 0],
+            objects=free[:, 0],
             free=free,
             tokens=encode_morphology(layered_model.morphology, guidance, others, chosen, masks.shape, crop),
         )
         rows_of = [("person", person)] * len(chosen) + [("background", background)]
         positive, negative = host.stack_conditionings(rows_of, ("negative", negative))
         # One value a cell at the size of the picture, as Removal Conditioning does it.
-        pixels = free.repeat_interleave(cell, dim=2).repeat_interleave(cell, dim=3)
+        pixels = channel.repeat_interleave(cell, dim=2).repeat_interleave(cell, dim=3)
         cells = regions.latent_mask(cut(masks, crop, "mask"), height, width, "max")[:, 0]
 
         def preview(x0: torch.Tensor, original: torch.Tensor) -> torch.Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,18 @@ from torch import nn
 from ..adapters import lora, mini, prompt
 from .sampling import Base, load_mini
 from .text import removal_prompt
+
+
+def recipe_of(folder: Path) -> str:
+    """Which recipe trained what lies in an output folder of `unclutter train`.
+
+    Raises:
+        FileNotFoundError: there is no training in it.
+    """
+    settings = folder / "recipe.json"
+    if not settings.is_file():
+        raise FileNotFoundError(f"There is no training in {folder}: give the output folder of `unclutter train`.")
+    return json.loads(settings.read_text())["recipe"]
 
 
 def with_adapters(base: Base, folder: Path, strength: float = 1.0) -> tuple[Base, str]:

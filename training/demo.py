@@ -19,7 +19,7 @@ from ..kernels import seams
 from ..kernels.regions import feather, grow
 from .adapt import with_mini_lrnr
 from .comfyui import PACK, ComfyServer
-from .pictures import contact_sheet, write_image
+from .pictures import check_writable, contact_sheet, write_image
 from .sampling import MASG, AttentiveEraser, Base, Method, Plain, SelfRectifying, load_mini, remove
 from .scenes import draw_scenes
 
@@ -69,6 +69,7 @@ def demo(
         seed: of the scenes and of the noise.
         comfyui: a ComfyUI folder: run its server, and the shipped workflows in it, instead of diffusers.
     """
+    check_writable(out)
     if scenes < 1 or steps < 1:
         raise ValueError(f"scenes is {scenes} and steps is {steps}: both must be at least 1.")
     console = Console()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -16,7 +15,7 @@ from tqdm import tqdm
 
 from ..adapters import one_step
 from ..kernels.regions import grow
-from .adapt import with_adapters
+from .adapt import recipe_of, with_adapters
 from .bench import report
 from .corrupt import move, shrink
 from .demo import erase
@@ -190,18 +189,6 @@ def ways(adapters: tuple[Path, ...], guidance: float, steps: int, seed: int) -> 
             yield f"{name} + MASG", sampled(adapted, steps, seed, masg, text)
         if recipe == "eradiff":
             yield f"{name} + SRA", sampled(adapted, steps, seed, SelfRectifying(), text)
-
-
-def recipe_of(folder: Path) -> str:
-    """Which recipe trained what lies in an output folder of `unclutter train`.
-
-    Raises:
-        FileNotFoundError: there is no training in it.
-    """
-    settings = folder / "recipe.json"
-    if not settings.is_file():
-        raise FileNotFoundError(f"There is no training in {folder}: give the output folder of `unclutter train`.")
-    return json.loads(settings.read_text())["recipe"]
 
 
 def sampled(base: Base, steps: int, seed: int, method: Method, text: str = "") -> Remove:

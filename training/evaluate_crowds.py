@@ -14,9 +14,9 @@ from tqdm import tqdm
 
 from ..adapters import layered, one_step
 from ..kernels.layers import compose, visible_masks, with_original_pixels
-from .adapt import with_adapters
+from .adapt import recipe_of, with_adapters
 from .bench import report
-from .evaluate import SEED, SIZE, Remove, decibels, error, once, recipe_of, sampled
+from .evaluate import SEED, SIZE, Remove, decibels, error, once, sampled
 from .layered import erase_layers
 from .pictures import contact_sheet
 from .sampling import MASG, Plain, load_mini

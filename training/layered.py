@@ -70,8 +70,9 @@ def erase_layers(
     shown = masked_grey(image.expand(len(holes), -1, -1, -1), torch.cat([others, union]))
     latent = base.encode(2 * image[None] - 1)
     size = latent.shape[-2:]
-    free = latent_mask(holes, *size, pooling=pooling).to(latent)
-    condition = torch.cat([free, base.encode(2 * shown - 1)], dim=1)
+    free = latent_mask(holes, *size, pooling="max").to(latent)
+    channel = latent_mask(holes, *size, pooling=pooling).to(latent)
+    condition = torch.cat([channel, base.encode(2 * shown - 1)], dim=1)
     rows = torch.tensor([PERSON] * len(chosen) + [BACKGROUND], device=device)
 
     scheduler = EulerDiscreteScheduler.from_config(base.schedule, prediction_type="sample", timestep_spacing="trailing")
@@ -91,14 +92,13 @@ def erase_layers(
             one_hot = None if parsing is None else parsing_one_hot(parsing[None], network.morphology.labels).to(device)
             pictures = (None if pose is None else pose[None].to(device), one_hot)
             tokens["positive"] = with_null(network.morphology(others, *pictures), 1) if chosen else None
-        attended = latent_mask(holes, *size, pooling="max")[:, 0]
         for sigma, t in zip(scheduler.sigmas.tolist(), progress(scheduler.timesteps), strict=False):
             x = torch.where(free > 0, x, latent + sigma * noise)
 
             def call(kind: str, x: Tensor = x, sigma: float = sigma, t: Tensor = t) -> Tensor:
                 scaled = torch.cat([scheduler.scale_model_input(x, t), condition], dim=1).to(dtype)
                 text = encoded[kind]
-                out = network(scaled, t, text.context.to(device, dtype), rows, attended, tokens[kind], text.extra)
+                out = network(scaled, t, text.context.to(device, dtype), rows, free[:, 0], tokens[kind], text.extra)
                 return x - sigma * out.float()
 
             x0: Tensor = guided(call, "positive", "negative", scale)

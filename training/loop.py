@@ -136,7 +136,8 @@ def run(
                 if accelerator.is_main_process:
                     sheet = recipe.output / "samples" / f"step_{done:06}.png"
                     write_samples(sheet, objective, samples)
-                    accelerator.get_tracker("tensorboard").log_images({"samples": read_image(sheet)}, step=done)
+                    board: Any = accelerator.get_tracker("tensorboard")
+                    board.log_images({"samples": read_image(sheet)}, step=done)
                 accelerator.wait_for_everyone()
             if stop:
                 raise InterruptedError(f"Stopped at step {done}, and saved: the same command with --resume continues.")

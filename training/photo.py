@@ -13,12 +13,14 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..kernels import regions, seams
-from .adapt import with_adapters
+from .adapt import recipe_of, with_adapters
 from .checkpoints import load_checkpoint
-from .pictures import read_image, read_mask, read_metadata, write_image
+from .pictures import check_writable, read_image, read_mask, read_metadata, write_image
 from .sampling import MASG, AttentiveEraser, Base, Method, Plain, SelfRectifying, load_mini, remove
 
 Name = Literal["masg", "attentive-eraser", "sra", "plain"]
+TRAINED_FOR: dict[str | None, Name] = {None: "attentive-eraser", "lrnr": "masg", "eradiff": "sra"}
+"""The method for adapters of each recipe, and without any."""
 
 
 def remove_photo(
@@ -27,7 +29,7 @@ def remove_photo(
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])],
     base: Path | None = None,
     adapters: Path | None = None,
-    method: Name = "attentive-eraser",
+    method: Name | None = None,
     strength: float | None = None,
     prompt: str = "",
     negative: str = "",
@@ -50,7 +52,8 @@ def remove_photo(
         base: a diffusers folder or a .safetensors checkpoint: SD 1.5, SD 2, SDXL, or their inpainting versions.
             Without one the mini model is used, which knows drawn scenes only.
         adapters: output folder of `unclutter train` on that base; its removal prompt goes before `prompt`.
-        method: masg (LRNR's guidance), attentive-eraser (AAS and SARG), sra (EraDiff's attention) or plain inpainting.
+        method: masg (LRNR's guidance), attentive-eraser (AAS and SARG), sra (EraDiff's attention) or plain inpainting. By
+            default what the adapters were trained for, masg for LRNR and sra for EraDiff; without any attentive-eraser.
         strength: guidance in the mask (masg, 12.5), removal scale (attentive-eraser, 9), or guidance (sra, plain: 1).
         prompt: what is to be there: empty, or the background in words. Guidance goes from `negative` to it, so for masg
             it is "background" where nothing is given.
@@ -64,6 +67,10 @@ def remove_photo(
         device: "cpu", "cuda", ...; by default the GPU where there is one.
     """
     console = Console(stderr=True)
+    check_writable(out, image, mask)
+    recipe = None if adapters is None else recipe_of(adapters)
+    if recipe not in TRAINED_FOR:
+        raise ValueError(f"{adapters} holds a training of {recipe}: use it in ComfyUI, by the nodes that load it.")
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
         torch.empty(0, device=device)
@@ -83,7 +90,7 @@ def remove_photo(
     if adapters is not None:
         network, learned = with_adapters(network, adapters)
         prompt = f"{learned} {prompt}".strip()
-    chosen = with_strength(method, strength)
+    chosen = with_strength(method or TRAINED_FOR[recipe], strength)
     if isinstance(chosen, MASG):
         prompt = prompt or "background"
     if prompt == negative and chosen.guidance != 1:
@@ -105,7 +112,7 @@ def remove_photo(
         seed=seed,
     )
     write_image(out, result, metadata)
-    console.print(f"Wrote {out}")
+    console.print(f"Wrote {out}" + ("" if base else ", by the mini model: give --base a checkpoint for photographs."))
 
 
 def remove_region(

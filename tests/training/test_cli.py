@@ -1,8 +1,11 @@
+import shutil
+
 import numpy as np
 import pytest
 import torch
 from PIL import ExifTags, Image, ImageCms
 
+from unclutter.adapters import mini
 from unclutter.kernels import regions
 from unclutter.training.cli import COMMANDS, main
 from unclutter.training.demo import METHODS, demo, score
@@ -90,6 +93,31 @@ def test_an_empty_mask_writes_nothing(photo, capsys):
     write_image(photo / "mask.png", torch.zeros(1, 3, 90, 150))
     assert main(["remove", str(photo / "photo.png"), str(photo / "mask.png"), "-o", str(photo / "out.png")]) == 1
     assert "empty" in capsys.readouterr().err and not (photo / "out.png").exists()
+
+
+@pytest.mark.parametrize("out", ["result", "out.xyz", "photo.png", "nowhere/out.png", ""])
+def test_a_result_that_cannot_be_written_is_told_before_the_work(photo, capsys, out):
+    before = (photo / "photo.png").read_bytes()
+    assert main(["remove", str(photo / "photo.png"), str(photo / "mask.png"), "-o", str(photo / out)]) == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "Traceback" not in error and "mini model" not in error
+    assert (photo / "photo.png").read_bytes() == before
+
+
+def test_adapters_choose_the_method_they_were_trained_for(photo, capsys):
+    trained = photo / "trained"
+    trained.mkdir()
+    shutil.copyfile(mini.FOLDER / "loras" / "unclutter-mini-eradiff.safetensors", trained / "lora.safetensors")
+    (trained / "recipe.json").write_text('{"recipe": "eradiff"}')
+    made = []
+    for more in ([], ["--method", "sra"], ["--method", "plain"]):
+        paths = [str(photo / name) for name in ("photo.png", "mask.png", "out.png")]
+        command = ["remove", *paths[:2], "-o", paths[2], "--adapters", str(trained), "--steps", "2", *more]
+        assert main(command) == 0
+        made.append(read_image(photo / "out.png"))
+    assert torch.equal(made[0], made[1]) and not torch.equal(made[0], made[2])
+    (trained / "recipe.json").write_text('{"recipe": "osor"}')
+    assert main(command) == 1 and "a training of osor: use it in ComfyUI" in capsys.readouterr().err
 
 
 def test_demo_measures_every_method(tmp_path):
