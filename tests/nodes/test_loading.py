@@ -37,7 +37,7 @@ def schema_of(info: dict[str, Any]) -> dict[str, Any]:
     inputs = {}
     for name, (kind, options) in inputs_of(info).items():
         inputs[name] = {"type": kind, "optional": name in info["input"].get("optional", {})}
-        if kind == "COMBO":
+        if kind == "COMBO" and name != "file":  # which files there are is the user's
             inputs[name]["options"] = options["options"]
     return {
         "inputs": inputs,
