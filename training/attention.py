@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -10,7 +11,7 @@ from diffusers import UNet2DConditionModel
 from einops import rearrange
 from torch import Tensor
 
-from ..kernels.attention import RegionSettings, region_attention
+from ..kernels.attention import Group, RegionSettings, partition, region_attention
 from ..kernels.regions import object_tokens
 
 
@@ -24,16 +25,21 @@ class RegionAttnProcessor:
 
     def __init__(self, mask: Tensor, settings: RegionSettings) -> None:
         self.mask, self.settings = mask, settings
+        self.tokens = functools.cache(self.find_tokens)
 
     def __call__(self, attn: Any, hidden_states: Tensor, *_, **__) -> Tensor:
         query, key, value = (
             rearrange(project(hidden_states), "b n (heads d) -> b heads n d", heads=attn.heads)
             for project in (attn.to_q, attn.to_k, attn.to_v)
         )
-        height, width = grid(self.mask, hidden_states.shape[1])
-        objects = object_tokens(self.mask, height, width).repeat(len(query) // len(self.mask), 1)
-        out = region_attention(query, key, value, objects, self.settings)
+        objects, groups = self.tokens(*hidden_states.shape[:2])
+        out = region_attention(query, key, value, objects, self.settings, groups=groups)
         return attn.to_out[0](rearrange(out, "b heads n d -> b n (heads d)"))
+
+    def find_tokens(self, rows: int, tokens: int) -> tuple[Tensor, list[Group]]:
+        """The object's tokens in the layers of this size, [rows, tokens], and their partition."""
+        objects = object_tokens(self.mask, *grid(self.mask, tokens)).repeat(rows // len(self.mask), 1)
+        return objects, partition(objects)
 
 
 def grid(mask: Tensor, tokens: int) -> tuple[int, int]:

@@ -112,12 +112,11 @@ def train_mini(arguments: list[str], prog: str) -> None:
     _get(".mini", "train_mini")(_tyro().extras.overridable_config_cli(presets, args=arguments, prog=prog))
 
 
-def train_osor(arguments: list[str], prog: str) -> None:
-    _get(".loop", "train")(_get(".osor_recipe", "choose")(arguments, prog), _get(".osor", "OSOR"))
-
-
-def train_mild(arguments: list[str], prog: str) -> None:
-    _get(".mild", "train_mild")(arguments, prog)
+def preset_recipe(settings: str, module: str, objective: str) -> Run:
+    """A recipe whose module of settings has presets to choose from."""
+    return lambda arguments, prog: _get(".loop", "train")(
+        _get(settings, "choose")(arguments, prog), _get(module, objective)
+    )
 
 
 def _get(module: str, name: str) -> Any:
@@ -154,8 +153,8 @@ COMMANDS: dict[str, Command] = {
     "train eradiff": Command(
         recipe(".eradiff", "EraDiffRecipe", "EraDiff"), "a LoRA for the path on which the object fades (EraDiff)"
     ),
-    "train osor": Command(train_osor, "erasing in one step, in two phases (OSOR)"),
-    "train mild": Command(train_mild, "a layer per person (MILD)"),
+    "train osor": Command(preset_recipe(".osor_recipe", ".osor", "OSOR"), "erasing in one step, in two phases (OSOR)"),
+    "train mild": Command(preset_recipe(".mild", ".mild", "MILD"), "a layer per person (MILD)"),
     "train mini": Command(train_mini, "the mini model itself, from nothing; presets cpu and gpu"),
     "evaluate": Command(function(".evaluate", "evaluate"), "removed or not, on scenes whose true background is known"),
     "evaluate crowds": Command(

@@ -89,13 +89,11 @@ PRESETS = {
 }
 
 
-def train_mild(arguments: list[str], prog: str) -> None:
+def choose(arguments: list[str], prog: str) -> MILDRecipe:
     """`unclutter train mild [recommended|paper] --data FOLDER --output FOLDER [--field value ...]`."""
-    from .loop import train
-
     if not arguments or arguments[0] not in (*PRESETS, "-h", "--help"):
         arguments = ["recommended", *arguments]
-    train(tyro.extras.overridable_config_cli(PRESETS, args=arguments, prog=prog), MILD)
+    return tyro.extras.overridable_config_cli(PRESETS, args=arguments, prog=prog)
 
 
 class MILD(Objective):

@@ -121,7 +121,8 @@ class Objective(nn.Module, ABC):
                 f"The base predicts {base.schedule['prediction_type']}, expected epsilon: give such a base."
             )
         self.base, self.recipe = replace(base, mask_pooling=recipe.mask_pooling), recipe
-        self.latents = LatentCache(self.encode_once, recipe.latent_cache)
+        kept = recipe.latent_cache
+        self.latents = LatentCache(self.encode_once, kept) if kept else self.encode_once
         self.terms: dict[str, Tensor] = {}  # of the last pass's loss, for the log
         self.unet = base.unet
         self.register_buffer(

@@ -8,7 +8,6 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-import comfy.ldm.modules.attention
 import comfy.model_base
 import comfy.model_management
 import comfy.patcher_extension
@@ -18,7 +17,7 @@ from einops import rearrange
 from torch import Tensor
 
 from ...kernels import attention, guidance, regions
-from .common import check_mask, for_rows, is_flux, is_unet, position
+from .common import check_mask, core_attention, for_rows, is_flux, is_unet, position
 
 DIFFUSION_MODEL = comfy.patcher_extension.WrappersMP.DIFFUSION_MODEL
 
@@ -86,17 +85,8 @@ class RegionPatch:
             height, width = extra["activations_shape"][-2:]
             objects, groups = self.tokens(height, width, q.device, q.shape[0])
             check_tokens(k, objects)
-            heads = extra["n_heads"]
-            q, k, v = (rearrange(tokens, "b n (h d) -> b h n d", h=heads) for tokens in (q, k, v))
-            core = functools.partial(
-                comfy.ldm.modules.attention.optimized_attention,
-                heads=heads,
-                attn_precision=extra["attn_precision"],
-                skip_reshape=True,
-                skip_output_reshape=True,
-                transformer_options=extra,
-            )
-            out = attention.region_attention(q, k, v, objects, settings, core, groups)
+            q, k, v = (rearrange(tokens, "b n (h d) -> b h n d", h=extra["n_heads"]) for tokens in (q, k, v))
+            out = attention.region_attention(q, k, v, objects, settings, core_attention(extra), groups)
             return rearrange(out, "b h n d -> b n (h d)")
 
         if len(self.mask) == 1 and settings.object_logit == (-math.inf, -math.inf) and settings.temperature[0] == 1:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import comfy.ldm.flux.model
+import comfy.ldm.modules.attention
 import comfy.ldm.modules.diffusionmodules.openaimodel
 import node_helpers
 from torch import Tensor
@@ -74,3 +77,15 @@ def is_unet(network: Any) -> bool:
 def is_flux(network: Any) -> bool:
     # FLUX.2 shares the class, with one modulation for all blocks; it is untried.
     return type(network) is comfy.ldm.flux.model.Flux and not network.params.global_modulation
+
+
+def core_attention(extra: dict) -> Callable[..., Tensor]:
+    """ComfyUI's attention as a UNet layer would call it, on q, k, v [B, heads, N, d]; `extra` is what its patch got."""
+    return functools.partial(
+        comfy.ldm.modules.attention.optimized_attention,
+        heads=extra["n_heads"],
+        attn_precision=extra["attn_precision"],
+        skip_reshape=True,
+        skip_output_reshape=True,
+        transformer_options=extra,
+    )

@@ -8,7 +8,6 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-import comfy.ldm.modules.attention
 import comfy.model_base
 import comfy.model_management
 import comfy.utils
@@ -19,7 +18,7 @@ from torch import Tensor
 from ...adapters.layered import Layered
 from ...kernels import attention, lowrank, morphology, regions
 from .attention import check_tokens, claim_attention
-from .common import is_unet
+from .common import core_attention, is_unet
 
 PROJECTIONS = ("to_q", "to_k", "to_v")
 _LAYER = re.compile(r"(?:(input|output)_blocks\.(\d+)|middle_block)\.\d+\.transformer_blocks\.(\d+)\.(attn[12])")
@@ -158,16 +157,8 @@ class LayeredPatch:
                 lowrank.add_branches(projected, inputs, found[name], branches) if name in found else projected
                 for name, projected, inputs in zip(PROJECTIONS, (q, k, v), seen.pop(attn), strict=True)
             )
-            heads = extra["n_heads"]
-            core = functools.partial(
-                comfy.ldm.modules.attention.optimized_attention,
-                heads=heads,
-                attn_precision=extra["attn_precision"],
-                skip_reshape=True,
-                skip_output_reshape=True,
-                transformer_options=extra,
-            )
-            split = functools.partial(rearrange, pattern="b n (h d) -> b h n d", h=heads)
+            core = core_attention(extra)
+            split = functools.partial(rearrange, pattern="b n (h d) -> b h n d", h=extra["n_heads"])
             text = k.shape[1] - (length if attn == "attn2" else 0)
             if taken is not None:
                 out = taken(q, k[:, :text], v[:, :text], extra)

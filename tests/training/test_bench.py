@@ -1,7 +1,10 @@
 import math
+from dataclasses import replace
 
+import unclutter.training.bench_train as bench_train_module
 from unclutter.training.bench import SETTINGS, bench_attention, bench_guider
 from unclutter.training.bench_train import bench_train
+from unclutter.training.sampling import load_mini
 
 
 def test_attention_table_compares_every_method(capsys):
@@ -19,8 +22,22 @@ def test_guider_table_comes_from_a_real_server(comfyui_path):
     assert all(math.isfinite(row["ratio"]) for row in (masg, sarg))
 
 
-def test_training_table_compares_the_recipes_with_the_example(capsys):
+def test_training_table_compares_the_recipes_with_the_example(capsys, monkeypatch):
+    encoded = []
+
+    def load(*_):
+        base = load_mini()
+        encoded.append(0)
+
+        def encode(picture):
+            encoded[-1] += 1
+            return base.encode(picture)
+
+        return replace(base, encode=encode)
+
+    monkeypatch.setattr(bench_train_module, "load", load)
     example, *ours = bench_train(batch=2, repeats=1, markdown=True)
+    assert encoded == [3 * 1, 3 * 2, 3 * 3]  # pictures that the help says, at each of three steps
     assert [row["step"] for row in ours] == ["LRNR", "EraDiff"]
     # The example adapts the output projection as well.
     assert all(row["trained, M"] < example["trained, M"] for row in ours)

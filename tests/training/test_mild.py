@@ -13,10 +13,11 @@ from unclutter.kernels.lowrank import BACKGROUND, PERSON
 from unclutter.training import loop, mild
 from unclutter.training.adapt import merge
 from unclutter.training.branches import LayeredNetwork
+from unclutter.training.cli import main
 from unclutter.training.data.drawn import draw_pairs
 from unclutter.training.data.loader import batches
 from unclutter.training.layered import erase_layers, fresh_adapter
-from unclutter.training.mild import MILD, MILDRecipe, occluder, train_mild
+from unclutter.training.mild import MILD, MILDRecipe, choose, occluder
 from unclutter.training.sampling import Plain, load_mini, remove
 
 
@@ -335,7 +336,7 @@ def test_presets_and_bad_values(recipe, tmp_path, capsys):
     with pytest.raises(ValueError, match="in 2000 steps, expected two of these steps"):
         MILDRecipe(tmp_path, tmp_path, steps=2000)
     with pytest.raises(SystemExit):
-        train_mild(["paper", "--help"], "unclutter train mild")
+        choose(["paper", "--help"], "unclutter train mild")
     assert "1e-06" in capsys.readouterr().out
-    with pytest.raises(FileNotFoundError):
-        train_mild(["paper", "--data", str(tmp_path / "none"), "--output", str(tmp_path / "o")], "unclutter train mild")
+    assert main(["train", "mild", "paper", "--data", str(tmp_path / "none"), "--output", str(tmp_path / "o")]) == 1
+    assert "none" in capsys.readouterr().err
