@@ -1,4 +1,4 @@
-"""Checkpoints of the SD family on disk as a `Base`: SD 1.5, SD 2 and SDXL, base and inpainting."""
+"""Checkpoints on disk as a `Base`: SD 1.5, SD 2 and SDXL, base and inpainting, and FLUX.1 Fill."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import DiffusionPipeline, StableDiffusionPipeline, StableDiffusionXLPipeline
-from safetensors import SafetensorError, safe_open
+from diffusers import DiffusionPipeline
+from safetensors import SafetensorError
 
+from . import flux
 from .sampling import Base, vae_calls
+from .single_file import read_single_file
 from .text import TextEncoder, Texts
 
 SCHEDULE_KEYS = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "prediction_type")
@@ -18,19 +20,19 @@ SCHEDULE_KEYS = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule
 def load_checkpoint(path: Path, device: str | None = None, dtype: torch.dtype | None = None) -> Base:
     """A diffusers folder or a single safetensors file.
 
-    A single file has no configs in it: diffusers takes those of its family from its cache, or downloads them (a few
-    kilobytes of text) where there is none.
+    Neither needs a network, and nothing is read from pickles.
 
     Args:
         device: "cpu", "cuda" ...; by default the GPU where there is one.
-        dtype: of the weights; by default fp32 on a CPU and fp16 elsewhere.
+        dtype: of the weights; by default fp32 on a CPU and fp16 elsewhere, for FLUX bf16.
 
     Raises:
         FileNotFoundError: nothing is there.
-        ValueError: it is no Stable Diffusion checkpoint, or a damaged one.
+        ValueError: it is none of these, or a damaged one.
     """
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    dtype = dtype or (torch.float32 if device == "cpu" else torch.float16)
+    half = torch.bfloat16 if flux.is_flux(path) else torch.float16
+    dtype = dtype or (torch.float32 if device == "cpu" else half)
     try:
         pipeline = _read(path, dtype)
     except SafetensorError as error:
@@ -42,11 +44,14 @@ def load_checkpoint(path: Path, device: str | None = None, dtype: torch.dtype | 
 
 
 def from_pipeline(pipeline: Any, device: str) -> Base:
-    """What sampling needs of a Stable Diffusion pipeline, moved to `device`."""
+    """What sampling needs of a diffusers pipeline, moved to `device`."""
+    if type(pipeline).__name__.startswith("Flux"):
+        return flux.from_pipeline(pipeline, device)
     unet, vae = getattr(pipeline, "unet", None), getattr(pipeline, "vae", None)
     if unet is None or vae is None or unet.config["in_channels"] not in (4, 9):
         raise ValueError(
-            f"{type(pipeline).__name__} is not supported: give an SD 1.5, SD 2 or SDXL checkpoint, base or inpainting."
+            f"{type(pipeline).__name__} is not supported: give an SD 1.5, SD 2 or SDXL checkpoint, base or inpainting, or "
+            "FLUX.1 Fill as a diffusers folder."
         )
     for part in ("unet", "vae", "text_encoder", "text_encoder_2"):
         if (module := getattr(pipeline, part, None)) is not None:
@@ -80,20 +85,23 @@ def from_pipeline(pipeline: Any, device: str) -> Base:
 
 def _read(path: Path, dtype: torch.dtype) -> Any:
     if path.is_dir():
-        if not (path / "model_index.json").is_file():
-            raise ValueError(f"{path} has no model_index.json: expected a diffusers folder, or a .safetensors file.")
-        return DiffusionPipeline.from_pretrained(path, torch_dtype=dtype, local_files_only=True)
+        return _read_folder(path, dtype)
     if path.is_file():
-        family = StableDiffusionXLPipeline if _is_sdxl(path) else StableDiffusionPipeline
-        return family.from_single_file(str(path), torch_dtype=dtype)
+        return read_single_file(path, dtype)
     raise FileNotFoundError(f"There is no checkpoint at {path}: give a diffusers folder or a .safetensors file.")
 
 
-def _is_sdxl(path: Path) -> bool:
-    with safe_open(path, framework="pt") as file:
-        keys = set(file.keys())
-    if not any(key.startswith("model.diffusion_model.") for key in keys):
-        raise ValueError(
-            f"{path} holds no Stable Diffusion checkpoint: expected keys that start with model.diffusion_model."
-        )
-    return any(key.startswith("conditioner.embedders.1.") for key in keys)
+def _read_folder(path: Path, dtype: torch.dtype) -> Any:
+    if not (path / "model_index.json").is_file():
+        raise ValueError(f"{path} has no model_index.json: expected a diffusers folder, or a .safetensors file.")
+    weights = sorted(path.glob("*/*.safetensors"))
+    for pickle in sorted(path.glob("*/*.bin")):
+        if pickle.parent not in [file.parent for file in weights]:
+            raise ValueError(
+                f"{pickle.relative_to(path)} in {path} is a pickle, which can run code and is not opened: put the "
+                f".safetensors file of {pickle.parent.name} into the folder."
+            )
+    variant = "fp16" if weights and all(".fp16" in file.name for file in weights) else None
+    return DiffusionPipeline.from_pretrained(
+        path, torch_dtype=dtype, local_files_only=True, use_safetensors=True, variant=variant
+    )

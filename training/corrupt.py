@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -11,10 +12,14 @@ from scipy.ndimage import distance_transform_edt, find_objects, label
 from scipy.spatial import ConvexHull
 from torch import Tensor
 
+Mode = Literal["shrink", "core", "expand", "holes", "shift"]
+TOGETHER = 2
+"""Pictures that suffer the same: what one device held in OSOR's training, where each draws once for its batch."""
+
 
 @dataclass(frozen=True)
 class IncompleteMasks:
-    """How often a mask suffers what, and how much; pixels are those of pictures with a short side of 512."""
+    """How often masks suffer what, and how much. The defaults are OSOR's for SDXL at a short side of 512 pixels."""
 
     shrink: float = 0.35
     """Chance that only the innermost part is kept."""
@@ -50,14 +55,31 @@ class IncompleteMasks:
             raise ValueError(f"A square's side is {even[0]} pixels, expected odd numbers.")
 
     def chances(self) -> tuple[float, ...]:
-        return self.shrink, self.core, self.expand, self.holes, self.shift
+        return tuple(getattr(self, mode) for mode in get_args(Mode))
 
 
-def incomplete_mask(target: Tensor, core: Tensor, settings: IncompleteMasks, generator: torch.Generator) -> Tensor:
-    """One of the five modes, drawn by its chance.
+def incomplete_masks(
+    targets: Tensor, cores: Tensor, settings: IncompleteMasks, generators: list[torch.Generator]
+) -> Tensor:
+    """Masks [B, H, W] as phase 2 is shown them: rows 0 and 1 suffer one mode, rows 2 and 3 another, each in its own way.
 
-    Drawn for every picture, where OSOR draws once for a batch of two: all that is random in a picture comes from its
-    own generator.
+    Args:
+        targets, cores: [B, H, W] of 0 and 1, as in `incomplete_mask`.
+        generators: of the rows, on the CPU.
+    """
+    chances = torch.tensor(settings.chances())
+    modes = [get_args(Mode)[int(torch.multinomial(chances, 1, generator=generator))] for generator in generators]
+    made = [
+        incomplete_mask(target, core, modes[row - row % TOGETHER], settings, generator)
+        for row, (target, core, generator) in enumerate(zip(targets, cores, generators, strict=True))
+    ]
+    return torch.stack(made)
+
+
+def incomplete_mask(
+    target: Tensor, core: Tensor, mode: Mode, settings: IncompleteMasks, generator: torch.Generator
+) -> Tensor:
+    """What a mode makes of a mask.
 
     Args:
         target: [H, W] of 0 and 1: the object and its shadow.
@@ -67,18 +89,16 @@ def incomplete_mask(target: Tensor, core: Tensor, settings: IncompleteMasks, gen
     Returns:
         [H, W] of 0 and 1. Where nothing would be left, the mask as it came.
     """
-    chances = torch.tensor(settings.chances())
-    mode = int(torch.multinomial(chances, 1, generator=generator))
     has_core = bool(core.any()) and bool((core < target).any())
-    if mode == 0 or (mode == 1 and not has_core):
+    if mode == "shrink" or (mode == "core" and not has_core):
         low, high = settings.kept
         made = shrink(target, low + (high - low) * uniform(generator))
-    elif mode == 1:
+    elif mode == "core":
         made = core
-    elif mode == 2:
+    elif mode == "expand":
         side, times = one_of(settings.growth, generator), one_of(range(1, settings.growth_times + 1), generator)
         made = dilate(convex_hulls(target), times * (side - 1) + 1)
-    elif mode == 3:
+    elif mode == "holes":
         seeds = (torch.rand(target.shape, generator=generator) < settings.hole_density).to(target)
         made = target * (1 - dilate(seeds, one_of(settings.hole_sides, generator)))
         if made.sum() < settings.hole_rest * target.sum():

@@ -11,9 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..adapters.lora import LoraPair
-from ..adapters.one_step import PROMPT, OneStep
-from ..kernels.onestep import NoiseLevel, add_noise, alpha_from_logits, blend, noise_level, predict_clean
+from ..adapters.one_step import PROMPT, TERMINAL, OneStep
+from ..kernels.onestep import add_noise, alpha_from_logits, blend, noise_level, predict_clean
 from ..kernels.regions import latent_mask
+from .backbones import backbone_of
 from .sampling import Base
 from .text import Prompt
 
@@ -78,59 +79,66 @@ def run_once(
     hole = latent_mask(mask, *shot.shape[-2:], pooling="max").to(shot)
     noise = torch.randn(shot.shape, generator=torch.Generator().manual_seed(seed)).to(shot)
     text = base.texts.encode([prompt], (image.shape[-2], image.shape[-1]))
-    clean, logits = denoise_once(base, shot, hole, noise, timestep, text)
+    clean, logits = denoise_once(base, shot, mask, hole, noise, timestep, text)
     alpha = hole if logits is None else alpha_from_logits(logits, strength)
     latent = blend(clean, shot, alpha)
     return Erased(((base.decode(latent) + 1) / 2).clamp(0, 1), alpha[:, 0], latent)
 
 
 def denoise_once(
-    base: Base, shot: Tensor, hole: Tensor, noise: Tensor, timestep: int, text: Prompt
+    base: Base, shot: Tensor, mask: Tensor, hole: Tensor, noise: Tensor, timestep: int, text: Prompt
 ) -> tuple[Tensor, Tensor | None]:
     """Equations 3 to 5: the picture's own latent, noised to `timestep`, and what the network makes of it.
 
     Args:
         shot: z_shot, latent of the whole picture with the object, [B, C, h, w].
-        hole: max-pooled mask, [B, 1, h, w].
+        mask: [B, H, W], at the size of the picture.
+        hole: the same, max-pooled, [B, 1, h, w].
         text: the prompt, encoded once for all rows.
 
     Returns:
         ẑ [B, C, h, w], and the alpha's logits [B, 1, h, w] where the network has a row for them.
     """
-    level: NoiseLevel = noise_level(timestep, "epsilon")
+    backbone = backbone_of(base)
+    level = noise_level(timestep, backbone.prediction)
     noisy = add_noise(shot, noise, level)
-    dtype = base.unet.dtype
-    x = torch.cat([noisy, hole, shot], dim=1).to(dtype)
-    context = text.context.expand(len(x), -1, -1).to(x)
-    called: Any = base.unet(x, timestep, context, added_cond_kwargs=text.extra or None)
-    output, channels = called.sample.float(), shot.shape[1]
+    output = backbone.call(base.unet, noisy, backbone.shown(mask, hole).to(noisy), shot, timestep, text).float()
+    channels = shot.shape[1]
     clean = predict_clean(noisy, output[:, :channels], level)
     return clean, output[:, channels:] if output.shape[1] > channels else None
 
 
 @contextmanager
-def applied(unet: nn.Module, adapter: OneStep) -> Iterator[None]:
+def applied(network: nn.Module, adapter: OneStep) -> Iterator[None]:
     """The network with an eraser's LoRA beside its weights and its last layer in place, for the calls inside."""
-    layers = dict(unet.named_modules())
-    own: Any = layers["conv_out"]
+    layers: dict[str, Any] = dict(network.named_modules())
+    name = TERMINAL[adapter.backbone]
     fitting = [path for path, pair in adapter.lora.items() if path in layers and fits(pair, layers[path])]
     weight, bias = adapter.terminal["weight"], adapter.terminal["bias"]
-    last_fits = weight.shape[1:] == own.weight.shape[1:]
-    if adapter.backbone != "unet" or len(fitting) < len(adapter.lora) or not last_fits:
+    last_fits = name in layers and weight.shape[1:] == layers[name].weight.shape[1:]
+    if len(fitting) < len(adapter.lora) or not last_fits:
         raise ValueError(
             f"{len(fitting)} of the one-step eraser's {len(adapter.lora)} modules fit this network, and its last layer "
             f"{'does' if last_fits else 'does not'}: it was made for another model ({adapter.backbone})."
         )
-    last = nn.Conv2d(weight.shape[1], len(weight), own.kernel_size, padding=own.padding)
+    own = layers[name]
+    last = with_rows(own, len(weight))
     last.load_state_dict({"weight": weight, "bias": bias})
     hooks = [layers[path].register_forward_hook(beside(pair, layers[path])) for path, pair in adapter.lora.items()]
-    unet.conv_out = last.to(own.weight)
+    setattr(network, name, last.to(own.weight))
     try:
         yield
     finally:
-        unet.conv_out = own
+        setattr(network, name, own)
         for hook in hooks:
             hook.remove()
+
+
+def with_rows(layer: Any, rows: int) -> nn.Conv2d | nn.Linear:
+    """A layer like this one with so many outputs, in fp32 and yet to be filled."""
+    if isinstance(layer, nn.Linear):
+        return nn.Linear(layer.in_features, rows)
+    return nn.Conv2d(layer.in_channels, rows, layer.kernel_size, padding=layer.padding)
 
 
 def fits(pair: LoraPair, layer: nn.Module) -> bool:

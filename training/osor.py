@@ -22,7 +22,8 @@ from torch import Tensor, nn
 from ..adapters import lora, one_step
 from ..kernels.onestep import blend
 from ..kernels.regions import latent_mask
-from .corrupt import incomplete_mask
+from .backbones import backbone_of
+from .corrupt import incomplete_masks
 from .discriminator import (
     Discriminator,
     adversarial_loss,
@@ -31,18 +32,13 @@ from .discriminator import (
     load_trunk,
     r1_penalty,
 )
-from .onestep import denoise_once, run_once
-from .osor_recipe import OSORRecipe
+from .onestep import denoise_once, run_once, with_rows
+from .osor_recipe import BACKBONES, OSORRecipe
 from .perceptual import load_lpips
 from .recipe import Objective, Turn, noise_like
 from .sampling import Base
 from .text import Prompt
 
-TARGETS = (
-    *("to_q", "to_k", "to_v", "to_out.0", "proj_in", "proj_out", "ff.net.0.proj", "ff.net.2"),
-    *("conv1", "conv2", "conv_shortcut", "conv"),
-)
-"""What OSOR's LoRA sits on: 771 modules of SDXL."""
 GENERATOR = Turn("generator", largest_norm=1.0)
 DISCRIMINATOR = Turn("discriminator", largest_norm=math.inf)
 ADAPTER, HEADS = "one_step.safetensors", "discriminator.safetensors"
@@ -53,15 +49,23 @@ class OSOR(Objective):
 
     name = "osor"
     turns = (GENERATOR, DISCRIMINATOR)
+    predictions = ("epsilon", "flow")
     recipe: OSORRecipe
 
     def __init__(self, base: Base, recipe: OSORRecipe) -> None:
         super().__init__(replace(base, condition_image="full"), recipe)
+        self.backbone = backbone_of(base)
+        if self.backbone.name != BACKBONES[recipe.backbone]:
+            raise ValueError(
+                f"backbone is {recipe.backbone} and the base has the shape of {self.backbone.title}: choose a preset of its kind, "
+                "or another base."
+            )
         if recipe.phase == 1:
             self.mask_key = "effect_mask"
         device = base.unet.device
-        self.add_lora(TARGETS)
-        self.unet.conv_out = last_layer(self.unet.conv_out, recipe.predicts_alpha).to(device)
+        self.add_lora(self.backbone.targets)
+        last = last_layer(self.last, self.backbone.alpha_rows if recipe.predicts_alpha else 0)
+        setattr(self.unet, self.backbone.last, last.to(device))
         trunk = load_trunk(recipe.trunk, recipe.trunk_weights, recipe.missing_weights, base.unet.dtype)
         self.discriminator = Discriminator(trunk, recipe.discriminator_width, recipe.discriminator_scale).to(device)
         self.perceptual = None
@@ -71,6 +75,11 @@ class OSOR(Objective):
         self.texts: dict[tuple[int, int], Prompt] = {}
         if recipe.start is not None and not recipe.resume:
             self.continue_from(recipe.start)
+
+    @property
+    def last(self) -> Any:
+        """The network's last layer."""
+        return getattr(self.unet, self.backbone.last)
 
     def begin(self, turn: Turn) -> None:
         self.turn = turn
@@ -116,13 +125,11 @@ class OSOR(Objective):
         """x̂ [B, 3, H, W] in about -1..1, and the alpha's logits [B, 1, h, w] in phase 2."""
         shown = batch["effect_mask"]
         if self.recipe.phase == 2:
-            rows = zip(shown, batch["mask"], generators, strict=True)
-            settings = self.recipe.incomplete
-            shown = torch.stack([incomplete_mask(true, core, settings, generator) for true, core, generator in rows])
+            shown = incomplete_masks(shown, batch["mask"], self.recipe.incomplete, generators)
         shot = self.encode(batch["source"])
         hole = latent_mask(shown, *shot.shape[-2:], pooling=self.recipe.mask_pooling)
         noise, text = noise_like(shot, generators), self.prompt(*shown.shape[-2:])
-        clean, logits = denoise_once(self.base, shot, hole, noise, self.recipe.timestep, text)
+        clean, logits = denoise_once(self.base, shot, shown, hole, noise, self.recipe.timestep, text)
         alpha = hole if logits is None else logits.sigmoid()
         with torch.autocast(shot.device.type, enabled=False):
             return self.base.decode(blend(clean, shot, alpha).float()), logits
@@ -156,12 +163,15 @@ class OSOR(Objective):
             "unclutter.resolution": str(self.recipe.size or self.base.native_size),
             "unclutter.prompt": one_step.PROMPT,
         }
-        terminal = {name: value.detach().cpu() for name, value in self.unet.conv_out.named_parameters()}
+        if not self.backbone.pools_mask:
+            metadata["unclutter.mask_pooling"] = "none"
+        terminal = {name: value.detach().cpu() for name, value in self.last.named_parameters()}
         size = self.base.native_size
         text = self.prompt(size, size)
         encoded = {"prompt_embeds": text.context, "pooled_prompt_embeds": text.extra.get("text_embeds")}
         prompt = {name: value.float().cpu() for name, value in encoded.items() if value is not None}
-        one_step.save(folder / ADAPTER, one_step.OneStep("unet", self.lora_pairs(), terminal, metadata, prompt))
+        eraser = one_step.OneStep(self.backbone.name, self.lora_pairs(), terminal, metadata, prompt)
+        one_step.save(folder / ADAPTER, eraser)
         heads = self.discriminator.heads.state_dict()
         lora.write_safetensors(folder / HEADS, heads, {"format": "pt", "unclutter.kind": "osor.discriminator"})
 
@@ -175,7 +185,7 @@ class OSOR(Objective):
     def continue_from(self, start: Path) -> None:
         """Take over what another training has learned."""
         adapter = one_step.load(start / ADAPTER if start.is_dir() else start)
-        own, last = get_peft_model_state_dict(self.unet), self.unet.conv_out
+        own, last = get_peft_model_state_dict(self.unet), self.last
         learned = {}
         scale = (self.recipe.lora_alpha or self.recipe.lora_rank) / self.recipe.lora_rank
         for path, pair in adapter.lora.items():
@@ -206,11 +216,11 @@ class OSOR(Objective):
             self.discriminator.heads.load_state_dict(heads)
 
 
-def last_layer(layer: nn.Conv2d, alpha: bool) -> nn.Conv2d:
-    """The network's last layer in fp32, to be trained; with one more row for the alpha, whose bias of 0 makes it start
-    around one half."""
-    rows, side = layer.out_channels, layer.weight.shape[-1]
-    made = nn.Conv2d(layer.in_channels, rows + alpha, side, padding=side // 2)
+def last_layer(layer: nn.Conv2d | nn.Linear, alpha_rows: int) -> nn.Conv2d | nn.Linear:
+    """The network's last layer in fp32, to be trained; with more rows for the alpha, whose bias of 0 makes it start around
+    one half."""
+    rows = len(layer.weight)
+    made = with_rows(layer, rows + alpha_rows)
     weight, bias = made.parameters()
     nn.init.kaiming_normal_(weight, nonlinearity="relu")
     nn.init.zeros_(bias)

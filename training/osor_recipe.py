@@ -14,6 +14,9 @@ from .onestep import TIMESTEP
 from .perceptual import Classifier
 from .recipe import Recipe
 
+BACKBONES = {"sdxl": "unet", "flux": "flux"}
+"""`backbone`, and what it is called in an eraser's file."""
+
 
 @dataclass(frozen=True)
 class OSORRecipe(Recipe):
@@ -22,25 +25,26 @@ class OSORRecipe(Recipe):
     phase: Literal[1, 2] = 1
     """1: blend by the true mask. 2: from incomplete masks, with a predicted alpha."""
     backbone: Literal["sdxl", "flux"] = "sdxl"
-    """sdxl: SDXL-inpainting, and whatever has its shape, as the mini model."""
+    """sdxl: SDXL-inpainting, and whatever has its shape, as the mini model. flux: FLUX.1-Fill-dev as a diffusers folder.
+    What goes with it is in the presets."""
     start: Path | None = None
     """What to continue: the output folder of a training (phase 2: of phase 1; refinement: of phase 2), or a one-step
     eraser's file, OSOR's own too; the discriminator then starts anew."""
     size: int | None = 512
-    """Side of the training pictures in pixels (OSOR: short sides of 512)."""
+    """Side of the training pictures in pixels. OSOR: short sides of 512 on SDXL, pictures as they are on FLUX."""
     steps: int = 15_000
     """Updates of the generator, and as many of the discriminator. OSOR: 15,000 in phase 1, 5,000 in phase 2, 1,000 more
     on captured pairs."""
     batch: int = 16
     micro_batch: int = 2
     lora_rank: int = 256
-    """Rank of the LoRA on attention, feed-forward and convolutions. OSOR: 256 on SDXL."""
+    """Rank of the LoRA on attention, feed-forward and convolutions. OSOR: 256 on SDXL, 64 on FLUX."""
     learning_rate: float = 1e-5
     """Of LoRA and last layer (AdamW, constant). OSOR: 1e-5."""
     discriminator_learning_rate: float = 1e-5
     """Of the discriminator's heads. OSOR: 1e-5."""
     mask_pooling: Literal["nearest", "max"] = "max"
-    """A latent cell that the mask touches at all is erased (OSOR)."""
+    """A latent cell that the mask touches at all is erased (OSOR). FLUX is shown every pixel of the mask."""
     dilation: tuple[float, float] = (0.0, 0.0)
     """Masks are taken as they are; `incomplete` says what phase 2 makes of them."""
     save_every: int = 1000
@@ -85,8 +89,8 @@ class OSORRecipe(Recipe):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.backbone == "flux":
-            raise ValueError("backbone is flux, which only runs released erasers so far: train on sdxl.")
+        if self.backbone == "flux" and self.base is None:
+            raise ValueError("backbone is flux and base is not given, expected a diffusers folder of FLUX.1-Fill-dev.")
         if self.phase == 2 and self.start is None:
             raise ValueError("phase is 2 and start is not given, expected the output folder of a phase 1.")
         if not 1 <= self.timestep <= 999:
@@ -107,6 +111,16 @@ def preset(phase: Literal[1, 2], **values: Any) -> OSORRecipe:
 
 
 PAPER: dict[str, Any] = {"mixed_precision": "bf16", "gradient_checkpointing": True}
+FLUX: dict[str, Any] = {
+    **PAPER,
+    "backbone": "flux",
+    "base": tyro.MISSING,
+    "size": 1024,
+    "lora_rank": 64,
+    "reconstruction_weight": 0.5,
+    "lpips_weight": 3.0,
+    "incomplete": IncompleteMasks(growth=(11, 17, 21), hole_sides=(21, 31, 41), distance=50),
+}
 MINI: dict[str, Any] = {
     "size": None,
     "steps": 600,
@@ -131,16 +145,21 @@ PRESETS: dict[str, tuple[str, OSORRecipe]] = {
     "sdxl-phase-1": ("OSOR's phase 1 on SDXL-inpainting", preset(1, **PAPER)),
     "sdxl-phase-2": ("OSOR's phase 2", preset(2, steps=5_000, **PAPER)),
     "sdxl-refinement": ("1,000 steps of phase 2 on captured pairs", preset(2, steps=1_000, **PAPER)),
+    "flux-phase-1": ("OSOR's phase 1 on FLUX.1 Fill", preset(1, **FLUX)),
+    "flux-phase-2": ("its phase 2", preset(2, steps=5_000, **FLUX)),
+    "flux-refinement": ("1,000 steps of its phase 2 on captured pairs", preset(2, steps=1_000, **FLUX)),
     "mini-phase-1": ("the mini model on drawn pairs, minutes on a CPU", preset(1, **MINI)),
     "mini-phase-2": ("its phase 2", preset(2, **MINI)),
 }
 
 
 def choose(arguments: list[str], prog: str) -> OSORRecipe:
-    """`unclutter train osor [PRESET] --field value ...`; without a preset, the one of `--phase`, on SDXL where there is
-    a `--base` and on the mini model where there is none."""
+    """`unclutter train osor [PRESET] --field value ...`; without a preset, the one of `--phase`, on `--backbone`: SDXL where
+    there is only a `--base`, and the mini model where there is none."""
     if not arguments or arguments[0] not in (*PRESETS, "-h", "--help"):
-        base = "sdxl" if {"--base", "--backbone"} & set(arguments) else "mini"
-        phase = dict(zip(arguments, arguments[1:], strict=False)).get("--phase", "1")
-        arguments = [f"{base}-phase-{2 if phase == '2' else 1}", *arguments]
+        words = [word for argument in arguments for word in argument.split("=", 1)]
+        given = dict(zip(words, words[1:], strict=False))
+        backbone = "flux" if given.get("--backbone") == "flux" else "sdxl"
+        base = backbone if {"--base", "--backbone"} & given.keys() else "mini"
+        arguments = [f"{base}-phase-{2 if given.get('--phase') == '2' else 1}", *arguments]
     return tyro.extras.overridable_config_cli(PRESETS, args=arguments, prog=prog)

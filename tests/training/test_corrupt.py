@@ -6,9 +6,17 @@ import pytest
 import torch
 from skimage.morphology import convex_hull_object
 
-from unclutter.training.corrupt import IncompleteMasks, convex_hulls, dilate, incomplete_mask, move, shrink
+from unclutter.training.corrupt import (
+    IncompleteMasks,
+    convex_hulls,
+    dilate,
+    incomplete_mask,
+    incomplete_masks,
+    move,
+    shrink,
+)
 
-ONLY = {"shrink": 0.0, "core": 0.0, "expand": 0.0, "holes": 0.0, "shift": 0.0}
+MODES = ("shrink", "core", "expand", "holes", "shift")
 SMALL = IncompleteMasks(growth=(3,), growth_times=1, hole_density=0.01, hole_sides=(3,), distance=3)
 
 
@@ -49,10 +57,10 @@ def test_dilating_and_moving():
     assert not move(point, 0, 4).any()
 
 
-@pytest.mark.parametrize("mode", ONLY)
+@pytest.mark.parametrize("mode", MODES)
 def test_every_mode_does_what_it_says(mode):
     target, core = square(), square(32, 10, 14)
-    made = incomplete_mask(target, core, replace(SMALL, **{**ONLY, mode: 1.0}), seeded())
+    made = incomplete_mask(target, core, mode, SMALL, seeded())
     share = (made.sum() / target.sum()).item()
     assert torch.equal(made, made.round()) and made.shape == target.shape
     if mode == "shrink":
@@ -70,27 +78,39 @@ def test_every_mode_does_what_it_says(mode):
 def test_without_a_core_the_mask_shrinks():
     target = square()
     for core in (target, torch.zeros_like(target)):
-        made = incomplete_mask(target, core, replace(SMALL, **{**ONLY, "core": 1.0}), seeded())
+        made = incomplete_mask(target, core, "core", SMALL, seeded())
         assert made.sum() < 0.71 * target.sum()
 
 
 def test_the_mask_stays_where_too_little_would_be_left():
     target, empty = square(), torch.zeros(32, 32)
-    settings = replace(SMALL, **{**ONLY, "holes": 1.0}, hole_density=1.0)
-    assert torch.equal(incomplete_mask(target, target, settings, seeded()), target)
-    for mode in ONLY:
-        assert torch.equal(incomplete_mask(empty, empty, replace(SMALL, **{**ONLY, mode: 1.0}), seeded()), empty)
+    settings = replace(SMALL, hole_density=1.0)
+    assert torch.equal(incomplete_mask(target, target, "holes", settings, seeded()), target)
+    for mode in MODES:
+        assert torch.equal(incomplete_mask(empty, empty, mode, SMALL, seeded()), empty)
 
 
 def test_modes_come_as_often_as_their_chances_say():
     target, core = square(), square(32, 10, 14)
-    made = [incomplete_mask(target, core, SMALL, seeded(number)) for number in range(600)]
+    # Every second row, so that each is a draw of its own.
+    both = target.expand(1200, -1, -1), core.expand(1200, -1, -1), SMALL
+    made = list(incomplete_masks(*both, [seeded(number) for number in range(1200)])[::2])
     areas = torch.stack([mask.sum() for mask in made]) / target.sum()
     cores = sum(torch.equal(mask, core) for mask in made) / 600
     assert abs(cores - 0.3) < 0.06
     assert abs((areas > 1).float().mean() - 0.2) < 0.05
     assert abs(((areas > 0.45) & (areas < 0.75)).float().mean() - 0.35) < 0.08
-    assert torch.equal(made[3], incomplete_mask(target, core, SMALL, seeded(3)))
+    assert torch.equal(made[3], incomplete_masks(*(rows[:1] for rows in both[:2]), SMALL, [seeded(6)])[0])
+
+
+def test_two_pictures_suffer_the_same_and_each_in_its_own_way():
+    target, core = square().expand(400, -1, -1), square(32, 10, 14).expand(400, -1, -1)
+    made = incomplete_masks(target, core, SMALL, [seeded(number) for number in range(400)])
+    areas = made.sum(dim=(1, 2)).reshape(200, 2) / target[0].sum()
+    grown, cores = areas > 1, areas == 16 / 256
+    assert torch.equal(grown[:, 0], grown[:, 1]) and torch.equal(cores[:, 0], cores[:, 1])
+    assert 0 < grown[:, 0].sum() < 200 and not torch.equal(grown[:-1, 0], grown[1:, 0])
+    assert (areas[:, 0] != areas[:, 1]).sum() > 50
 
 
 def test_absurd_settings_say_what_is_wrong():

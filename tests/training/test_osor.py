@@ -14,7 +14,9 @@ from unclutter.adapters import one_step
 from unclutter.adapters.lora import LoraPair
 from unclutter.kernels.onestep import noise_level
 from unclutter.training.adapt import merge
+from unclutter.training.backbones import UNET
 from unclutter.training.checkpoints import load_checkpoint
+from unclutter.training.corrupt import IncompleteMasks
 from unclutter.training.data.drawn import draw_pairs
 from unclutter.training.loop import train
 from unclutter.training.onestep import erase_once, run_once
@@ -22,7 +24,6 @@ from unclutter.training.osor import (
     DISCRIMINATOR,
     GENERATOR,
     OSOR,
-    TARGETS,
     alpha_losses,
     last_layer,
     reconstruction_loss,
@@ -109,11 +110,11 @@ def test_the_alphas_losses_by_hand():
 def test_the_last_layer_gets_one_row_more():
     torch.manual_seed(0)
     layer = torch.nn.Conv2d(320, 4, 3, padding=1)
-    made = last_layer(layer, alpha=True)
+    made = last_layer(layer, UNET.alpha_rows)
     assert torch.equal(made.weight[:4], layer.weight) and torch.equal(made.bias[:4], layer.bias)
     assert made.bias[4] == 0 and made.weight[4].std().item() == pytest.approx(0.02635, rel=0.05)
     assert sum(p.numel() for p in made.parameters()) - sum(p.numel() for p in layer.parameters()) == 2881
-    assert torch.equal(last_layer(layer, alpha=False).weight, layer.weight)
+    assert torch.equal(last_layer(layer, 0).weight, layer.weight)
 
 
 def test_sizes_on_sdxl_are_those_of_the_paper():
@@ -136,7 +137,7 @@ def test_sizes_on_sdxl_are_those_of_the_paper():
             addition_time_embed_dim=256,
             projection_class_embeddings_input_dim=2816,
         ).requires_grad_(False)
-        unet.add_adapter(LoraConfig(r=256, lora_alpha=256, target_modules=list(TARGETS)))
+        unet.add_adapter(LoraConfig(r=256, lora_alpha=256, target_modules=list(UNET.targets)))
     trained = [(name, p) for name, p in unet.named_parameters() if p.requires_grad]
     assert len(trained) == 2 * 771 and not any("conv_in" in name or "conv_out" in name for name, _ in trained)
     assert round(sum(p.numel() for _, p in trained) / 1e6, 1) == 777.9
@@ -162,7 +163,8 @@ def test_each_turn_trains_its_own(pairs, quick):
 
 
 def test_a_picture_costs_the_same_in_every_batch(pairs, quick, tmp_path, first_phase):
-    for recipe in (quick, second(first_phase, tmp_path / "two", dice_weight=0.0)):
+    shrunk = IncompleteMasks(shrink=1.0, core=0.0, expand=0.0, holes=0.0, shift=0.0)
+    for recipe in (quick, second(first_phase, tmp_path / "two", dice_weight=0.0, incomplete=shrunk)):
         objective = OSOR(load_mini(), recipe)
         batch = a_batch(pairs)
         for turn in objective.turns:
@@ -269,7 +271,7 @@ def test_the_file_erases_as_the_training_did(first_phase, tmp_path, pairs):
 
 def test_beside_the_weights_is_as_merged_into_them(pairs):
     base, generator = load_mini(), torch.Generator().manual_seed(5)
-    layers = {name: module for name, module in base.unet.named_modules() if name.endswith(TARGETS)}
+    layers = {name: module for name, module in base.unet.named_modules() if name.endswith(UNET.targets)}
     lora = {}
     for name, module in layers.items():
         out, inside, *kernel = module.weight.shape
@@ -358,7 +360,6 @@ def test_a_loss_that_is_not_finite_stops(quick):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"backbone": "flux"}, "backbone is flux, which only runs released erasers so far"),
         ({"phase": 2}, "phase is 2 and start is not given"),
         ({"timestep": 0}, "timestep is 0, expected 1 to 999"),
         ({"discriminator_scale": 0.0}, "discriminator_scale is 0.0, expected a positive number"),
