@@ -10,21 +10,29 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..adapters import lora, mini, prompt
+from ..adapters import lora, mini, one_step, prompt
+from ..adapters.names import ldm_keys
 from .sampling import Base, load_mini
 from .text import removal_prompt
 
 
-def recipe_of(folder: Path) -> str:
-    """Which recipe trained what lies in an output folder of `unclutter train`.
+def recipe_of(adapters: Path) -> str:
+    """Which recipe trained what lies in an output folder of `unclutter train`; a file is taken for a one-step eraser.
 
     Raises:
         FileNotFoundError: there is no training in it.
     """
-    settings = folder / "recipe.json"
+    if adapters.is_file():
+        return "osor"
+    settings = adapters / "recipe.json"
     if not settings.is_file():
-        raise FileNotFoundError(f"There is no training in {folder}: give the output folder of `unclutter train`.")
+        raise FileNotFoundError(f"There is no training in {adapters}: give the output folder of `unclutter train`.")
     return json.loads(settings.read_text())["recipe"]
+
+
+def load_eraser(adapters: Path) -> one_step.OneStep:
+    """The one-step eraser in an output folder of `unclutter train osor`, or in a file of ours or OSOR's."""
+    return one_step.load(adapters if adapters.is_file() else adapters / "one_step.safetensors")
 
 
 def with_adapters(base: Base, folder: Path, strength: float = 1.0) -> tuple[Base, str]:
@@ -47,7 +55,8 @@ def with_network(base: Base, file: Path, strength: float = 1.0) -> Base:
         ValueError: the file holds another network.
     """
     tensors, metadata = lora.read_safetensors(file)
-    weights = base.unet.state_dict()
+    state = base.unet.state_dict()
+    weights = {key: state[name] for name, key in ldm_keys(state).items()}
     fitting = sum(key in weights and weights[key].shape == value.shape for key, value in tensors.items())
     if not fitting == len(tensors) == len(weights):
         raise ValueError(

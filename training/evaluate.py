@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from ..adapters import one_step
 from ..kernels.regions import grow
-from .adapt import recipe_of, with_adapters
+from .adapt import load_eraser, recipe_of, with_adapters
 from .bench import report
 from .corrupt import move, shrink
 from .demo import erase
@@ -80,7 +80,7 @@ def evaluate(
     """Remove one object from each of many cluttered scenes with the mini model, without and with adapters.
 
     Args:
-        adapters: output folders of `unclutter train` on the mini model.
+        adapters: output folders of `unclutter train` on the mini model, or files of one-step erasers.
         scenes: how many scenes.
         steps: sampling steps, where a method takes any.
         guidance: scale of classifier-free guidance, and of MASG in the hole at the start.
@@ -181,7 +181,7 @@ def ways(adapters: tuple[Path, ...], guidance: float, steps: int, seed: int) -> 
         recipe = recipe_of(folder)
         name = f"{folder.name} ({recipe})"
         if recipe == "osor":
-            yield name, once(one_step.load(folder / "one_step.safetensors"), seed)
+            yield name, once(load_eraser(folder), seed)
             continue
         adapted, text = with_adapters(load_mini(), folder)
         yield name, sampled(adapted, steps, seed, Plain(), text)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -159,44 +160,48 @@ def remove(
     Returns:
         [B, 3, H, W] in 0..1. The part outside the mask has been through the VAE: paste back with `kernels.seams`.
     """
-    device, dtype = base.unet.device, base.unet.dtype
-    image, mask = image.to(device), mask.to(device)
+    image, mask = image.to(base.unet.device), mask.to(base.unet.device)
     latent = base.encode(2 * image - 1)
     hole = latent_mask(mask, *latent.shape[-2:], pooling="max").to(latent)
-    seen = latent_mask(mask, *latent.shape[-2:], pooling=base.mask_pooling).to(latent)
     scheduler = EulerDiscreteScheduler.from_config(base.schedule, prediction_type="sample", timestep_spacing="trailing")
-    scheduler.set_timesteps(steps, device=device)
+    scheduler.set_timesteps(steps, device=latent.device)
     sigmas = [float(sigma) for sigma in scheduler.sigmas]
+    denoised = denoiser(base, scheduler, image, mask, {positive, negative})
     noise = torch.randn(latent.shape, generator=torch.Generator().manual_seed(seed)).to(latent)
     x = latent + noise * (1 + sigmas[0] ** 2) ** 0.5
-
-    size = (image.shape[-2], image.shape[-1])
-    prompts = {text: base.texts.encode([text], size) for text in {positive, negative}}
-    shown = image if base.condition_image == "full" else masked_grey(image, mask)
-    condition = [seen, base.encode(2 * shown - 1)] if base.inpaints else []
-
-    def denoised(x: Tensor, sigma: float, t: Tensor, text: str) -> Tensor:
-        """The network's x0 for one prompt."""
-        scaled = torch.cat([scheduler.scale_model_input(x, t), *condition], dim=1).to(dtype)
-        prompt = prompts[text]
-        rows = prompt.context.expand(len(x), -1, -1).to(device, dtype)
-        out = base.unet(scaled, t, rows, added_cond_kwargs=prompt.extra or None).sample.float()
-        if base.schedule["prediction_type"] == "v_prediction":
-            return x / (sigma**2 + 1) - out * sigma / (sigma**2 + 1) ** 0.5
-        return x - sigma * out
-
     for index, t in enumerate(progress(scheduler.timesteps)):
-        sigma = sigmas[index]
-        x = torch.where(hole > 0, x, latent + sigma * noise)
-
-        def call(text: str, x: Tensor = x, sigma: float = sigma, t: Tensor = t) -> Tensor:
-            return denoised(x, sigma, t, text)
-
-        position = schedule_position(sigma, sigmas, steps)
+        x = torch.where(hole > 0, x, latent + sigmas[index] * noise)
+        position = schedule_position(sigmas[index], sigmas, steps)
+        call = partial(denoised, x, t, sigmas[index])
         x0 = predict(base, method, call, hole, positive, negative, position, steps)
         x0 = torch.where(hole > 0, x0, latent)
         x = scheduler.step(x0, t, x).prev_sample
     return ((base.decode(x) + 1) / 2).clamp(0, 1)
+
+
+def denoiser(
+    base: Base, scheduler: EulerDiscreteScheduler, image: Tensor, mask: Tensor, texts: set[str]
+) -> Callable[[Tensor, Tensor, float, str], Tensor]:
+    """The network as a function of (noisy latent, timestep, sigma, one of the texts) that gives x0.
+
+    An inpainting network is shown the mask and the picture too.
+    """
+    prompts = {text: base.texts.encode([text], (image.shape[-2], image.shape[-1])) for text in texts}
+    condition = []
+    if base.inpaints:
+        shown = image if base.condition_image == "full" else masked_grey(image, mask)
+        latent = base.encode(2 * shown - 1)
+        condition = [latent_mask(mask, *latent.shape[-2:], pooling=base.mask_pooling).to(latent), latent]
+
+    def denoised(x: Tensor, t: Tensor, sigma: float, text: str) -> Tensor:
+        scaled = torch.cat([scheduler.scale_model_input(x, t), *condition], dim=1).to(base.unet.dtype)
+        rows = prompts[text].context.expand(len(x), -1, -1).to(scaled)
+        out = base.unet(scaled, t, rows, added_cond_kwargs=prompts[text].extra or None).sample.float()
+        if base.schedule["prediction_type"] == "v_prediction":
+            return x / (sigma**2 + 1) - out * sigma / (sigma**2 + 1) ** 0.5
+        return x - sigma * out
+
+    return denoised
 
 
 def predict(

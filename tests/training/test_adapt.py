@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from unclutter.adapters import lora, mini, prompt
+from unclutter.adapters.names import ldm_keys
 from unclutter.training.adapt import with_adapters
 from unclutter.training.data.drawn import draw_pairs
 from unclutter.training.eradiff import EraDiff, EraDiffRecipe
@@ -56,16 +57,18 @@ def test_a_full_network_comes_back_as_it_was_written(trained):
     assert metadata["unclutter.method"] == "eradiff" and metadata["unclutter.steps"] == "4"
     base, _ = with_adapters(load_mini(), trained / "full")
     assert base.mask_pooling == "nearest"
-    assert all(torch.equal(value, tensors[key]) for key, value in base.unet.state_dict().items())
+    weights = base.unet.state_dict()
+    assert all(torch.equal(weights[name], tensors[key]) for name, key in ldm_keys(weights).items())
 
 
 @pytest.mark.parametrize("change", ["missing", "narrower"])
 def test_a_full_network_of_another_model_is_refused(trained, tmp_path, change):
     tensors, metadata = lora.read_safetensors(trained / "full" / "unet.safetensors")
     count = len(tensors)
-    first = tensors.pop("conv_in.weight")
+    key = "model.diffusion_model.input_blocks.0.0.weight"
+    first = tensors.pop(key)
     if change == "narrower":
-        tensors["conv_in.weight"] = first[:, 1:]
+        tensors[key] = first[:, 1:]
     lora.write_safetensors(tmp_path / "unet.safetensors", tensors, metadata)
     before = load_mini()
     with pytest.raises(
@@ -130,6 +133,11 @@ def test_evaluation_tells_removal_from_redrawing(trained, tmp_path):
     assert max(shadows) - min(shadows) < 0.5
     assert results[8].psnr != results[0].psnr
     assert (tmp_path / "sheet.png").stat().st_size > 10_000
+
+
+def test_an_eraser_is_evaluated_from_its_file():
+    (result,) = evaluate((mini.FOLDER / "loras" / "unclutter-mini-osor.safetensors",), scenes=4, baselines=False)
+    assert result.name == "unclutter-mini-osor.safetensors (osor)" and result.success > 0.5
 
 
 def test_adapters_for_another_model_are_refused(trained, tmp_path):

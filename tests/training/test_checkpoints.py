@@ -11,6 +11,7 @@ from diffusers import (
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
 )
+from safetensors.torch import load_file, save_file
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from unclutter.adapters import lora, mini, prompt
@@ -118,8 +119,6 @@ def test_every_family_is_trained_and_removes_with_what_it_learned(tmp_path, fami
 
 
 def test_a_file_that_is_no_checkpoint_says_so(tmp_path):
-    from safetensors.torch import save_file
-
     save_file({"lora_unet.weight": torch.zeros(1)}, tmp_path / "lora.safetensors")
     with pytest.raises(ValueError, match=r"model\.diffusion_model"):
         load_checkpoint(tmp_path / "lora.safetensors", "cpu")
@@ -138,3 +137,24 @@ def test_a_damaged_part_of_a_folder_says_so(tmp_path):
     part.write_bytes(part.read_bytes()[:-100])
     with pytest.raises(ValueError, match="or holds one that is not"):
         load_checkpoint(tmp_path / "base", "cpu")
+
+
+def test_a_part_that_is_a_pickle_alone_is_not_opened(tmp_path):
+    save(tmp_path / "base", StableDiffusionPipeline)
+    part = tmp_path / "base" / "unet" / "diffusion_pytorch_model.safetensors"
+    torch.save(load_file(part), part.with_suffix(".bin"))
+    load_checkpoint(tmp_path / "base", "cpu")
+    part.unlink()
+    with pytest.raises(
+        ValueError, match=r"unet/diffusion_pytorch_model\.bin in .* is a pickle.*put the \.safetensors file"
+    ):
+        load_checkpoint(tmp_path / "base", "cpu")
+
+
+def test_a_folder_of_half_precision_files_alone_is_read(tmp_path):
+    save(tmp_path / "base", StableDiffusionInpaintPipeline)
+    whole = load_checkpoint(tmp_path / "base", "cpu").unet.state_dict()
+    for file in (tmp_path / "base").glob("*/*.safetensors"):
+        file.rename(file.with_suffix(".fp16.safetensors"))
+    half = load_checkpoint(tmp_path / "base", "cpu").unet.state_dict()
+    assert all(torch.equal(value, half[key]) for key, value in whole.items())

@@ -3,6 +3,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from PIL import ExifTags, Image, ImageCms
 
 from unclutter.adapters import mini
@@ -10,6 +11,7 @@ from unclutter.kernels import regions
 from unclutter.training.cli import COMMANDS, main
 from unclutter.training.demo import METHODS, demo, score
 from unclutter.training.pictures import read_image, read_mask, read_metadata, write_image
+from unclutter.training.scenes import draw_scenes
 
 
 @pytest.fixture
@@ -42,6 +44,12 @@ def test_remove_changes_the_mask_and_nothing_else(photo, method, capsys):
         (["photo.png", "mask.png", "--device", "nowhere"], "device nowhere cannot be used"),
         (["photo.png", "mask.png", "--method", "plain", "--strength", "5"], 'prompt and negative are both ""'),
         (["photo.png", "mask.png", "--method", "masg", "--negative", "background"], 'are both "background"'),
+        (["photo.png", "mask.png", "--steps", "0"], "steps is 0, expected at least 1"),
+        (["photo.png", "mask.png", "--strength", "nan"], "strength is nan, expected at least 0, and finite"),
+        (["photo.png", "mask.png", "--strength", "-4"], "strength is -4.0"),
+        (["photo.png", "mask.png", "--feather", "-3"], "feather is -3"),
+        (["photo.png", "mask.png", "--grow", "nan"], "grow is nan"),
+        (["photo.png", "mask.png", "--context", "inf"], "context is inf"),
     ],
 )
 def test_bad_input_is_one_sentence(photo, monkeypatch, capsys, change, message):
@@ -116,8 +124,66 @@ def test_adapters_choose_the_method_they_were_trained_for(photo, capsys):
         assert main(command) == 0
         made.append(read_image(photo / "out.png"))
     assert torch.equal(made[0], made[1]) and not torch.equal(made[0], made[2])
-    (trained / "recipe.json").write_text('{"recipe": "osor"}')
-    assert main(command) == 1 and "a training of osor: use it in ComfyUI" in capsys.readouterr().err
+    (trained / "recipe.json").write_text('{"recipe": "mild"}')
+    capsys.readouterr()
+    assert main(command) == 1
+    error = capsys.readouterr().err
+    assert "a training of mild" in error and "use it in ComfyUI, by Load Layered Eraser" in error
+    assert error.count("\n") == 1
+
+
+ERASER = mini.FOLDER / "loras" / "unclutter-mini-osor.safetensors"
+
+
+def drawn_photo(folder):
+    """A drawn scene with much ground around it, and the mask of one of its objects: its outline, not its shadow."""
+    generator = torch.Generator().manual_seed(3)
+    drawn = draw_scenes(1, 64, generator)
+    index = drawn.pick_object(generator)
+    place, effect = regions.grow(drawn.instance_masks()[torch.arange(1), index], pixels=1), drawn.effect_mask(index)
+    around = (40, 60, 30, 20)
+    photo, truth = (F.pad(x, around, mode="reflect") for x in (drawn.picture(), drawn.without(index)))
+    place, effect = (F.pad(x, around) for x in (place, effect))
+    write_image(folder / "photo.png", photo)
+    write_image(folder / "mask.png", place[:, None].expand(-1, 3, -1, -1))
+    return truth, place, effect
+
+
+@pytest.mark.parametrize("file", [True, False], ids=["file", "training"])
+def test_an_eraser_takes_the_shadow_too_and_nothing_else(tmp_path, file):
+    truth, place, effect = drawn_photo(tmp_path)
+    trained = ERASER
+    if not file:
+        trained = tmp_path / "trained"
+        trained.mkdir()
+        shutil.copyfile(ERASER, trained / "one_step.safetensors")
+        (trained / "recipe.json").write_text('{"recipe": "osor"}')
+    paths = [str(tmp_path / name) for name in ("photo.png", "mask.png", "out.png")]
+    arguments = ["remove", *paths[:2], "-o", paths[2], "--grow", "0", "--feather", "2", "--adapters", str(trained)]
+    assert main(arguments) == 0
+    before, after = read_image(tmp_path / "photo.png"), read_image(tmp_path / "out.png")
+    for region in (place, effect * (1 - place)):
+        here = region[:, None].expand_as(before) > 0
+        assert (after - truth)[here].square().mean() < 0.5 * (before - truth)[here].square().mean()
+    far = (regions.grow(effect, pixels=12) == 0)[:, None].expand_as(before)
+    assert torch.equal(before[far], after[far])
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--method", "one-step"], "one-step needs an eraser"),
+        (["--adapters", str(ERASER), "--method", "masg"], "holds a one-step eraser, and masg samples"),
+        (["--adapters", str(ERASER), "--prompt", "grass"], "leave --prompt and --negative out"),
+        (["--adapters", str(ERASER.with_name("unclutter-mini-lrnr.safetensors"))], "give a one-step eraser"),
+        (["--adapters", "nowhere"], "no training in nowhere"),
+    ],
+)
+def test_adapters_and_a_method_that_do_not_go_together_say_so(photo, capsys, more, message):
+    files = [str(photo / name) for name in ("photo.png", "mask.png", "out.png")]
+    assert main(["remove", *files[:2], "-o", files[2], *more]) == 1
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1 and not (photo / "out.png").exists()
 
 
 def test_demo_measures_every_method(tmp_path):
