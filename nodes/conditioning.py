@@ -9,6 +9,7 @@ from comfy_api.latest import io
 
 from ..kernels import regions
 from . import host
+from .schema import Schema
 
 # How bright the hole is in the condition image; None: the picture stays whole.
 CONDITION_IMAGES = {"full": None, "masked grey": 0.5, "masked black": 0.0}
@@ -17,7 +18,7 @@ CONDITION_IMAGES = {"full": None, "masked grey": 0.5, "masked black": 0.0}
 class RemovalConditioning(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return Schema(
             node_id="UnclutterRemovalConditioning",
             display_name="Removal Conditioning",
             category="Unclutter/conditioning",

@@ -11,6 +11,7 @@ from comfy_api.latest import io
 
 from ..kernels import guidance
 from . import host
+from .schema import Schema
 
 if TYPE_CHECKING:
     from PIL.ImageDraw import ImageDraw
@@ -21,7 +22,7 @@ PLOT_STEPS = 50
 class MASGGuider(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return Schema(
             node_id="UnclutterMASGGuider",
             display_name="MASG Guider",
             category="Unclutter/guidance",

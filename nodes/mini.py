@@ -6,12 +6,13 @@ from comfy_api.latest import io
 
 from ..adapters import mini
 from . import host
+from .schema import Schema
 
 
 class LoadMini(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return Schema(
             node_id="UnclutterLoadMini",
             display_name="Load Mini Model",
             category="Unclutter/loaders",

@@ -13,6 +13,7 @@ from comfy_api.latest import io
 from ..adapters import one_step
 from ..kernels import regions
 from . import host, masks
+from .schema import Schema
 
 MULTIPLE = 16
 SHORT_SIDE, LONG_SIDE = 512, 1024
@@ -41,7 +42,7 @@ ALPHA_STRENGTH = io.Float.Input(
 class LoadOneStep(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return Schema(
             node_id="UnclutterLoadOneStep",
             display_name="Load One-Step Eraser (OSOR)",
             category="Unclutter/loaders",
@@ -80,7 +81,7 @@ class LoadOneStep(io.ComfyNode):
 class OneStepErase(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return Schema(
             node_id="UnclutterOneStepErase",
             display_name="One-Step Erase (OSOR)",
             category="Unclutter",
@@ -194,7 +195,7 @@ class OneStepErase(io.ComfyNode):
 class OneStepSampler(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return Schema(
             node_id="UnclutterOneStepSampler",
             display_name="One-Step Sampler (OSOR)",
             category="Unclutter/sampling",

@@ -9,6 +9,7 @@ from comfy_api.latest import io
 
 from ..adapters import prompt
 from . import host
+from .schema import Schema
 
 ORDERS = ("as trained", "prompt first", "words first")
 
@@ -16,7 +17,7 @@ ORDERS = ("as trained", "prompt first", "words first")
 class LoadRemovalPrompt(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return Schema(
             node_id="UnclutterLoadRemovalPrompt",
             display_name="Load Removal Prompt",
             category="Unclutter/loaders",

@@ -75,8 +75,8 @@ def is_unet(network: Any) -> bool:
 
 
 def is_flux(network: Any) -> bool:
-    # FLUX.2 shares the class, with one modulation for all blocks; it is untried.
-    return type(network) is comfy.ldm.flux.model.Flux and not network.params.global_modulation
+    # FLUX.2 shares the class, where ComfyUI knows it, with one modulation for all blocks; it is untried.
+    return type(network) is comfy.ldm.flux.model.Flux and not getattr(network.params, "global_modulation", False)
 
 
 def core_attention(extra: dict) -> Callable[..., Tensor]:

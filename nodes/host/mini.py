@@ -110,12 +110,10 @@ def mini_clip(files: mini.Mini) -> Any:
     # ComfyUI's CLIP has a table of 49,408 tokens; ours fills its head.
     weights[table] = torch.nn.functional.pad(weights[table], (0, 0, 0, 49408 - len(weights[table])))
     weights["text_projection.weight"] = torch.eye(config["hidden_size"])
-    return comfy.sd.CLIP(
-        target,
-        embedding_directory=folder_paths.get_folder_paths("embeddings"),
-        state_dict=[weights],
-        model_options={"dtype": torch.float32},
-    )
+    folders = folder_paths.get_folder_paths("embeddings")
+    clip = comfy.sd.CLIP(target, embedding_directory=folders, model_options={"dtype": torch.float32})
+    clip.load_sd(weights)
+    return clip
 
 
 class MiniTextEncoder(comfy.sd1_clip.SDClipModel):

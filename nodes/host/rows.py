@@ -64,7 +64,8 @@ class LayeredGuider(comfy.samplers.CFGGuider):
         """The predictions of each conditioning for all rows. A smaller batch stays smaller for the rest of the run."""
         if not self.at_once:
             self.at_once = len(x)
-            free = self.inner_model.current_patcher.get_free_memory(x.device)
+            patcher = self.inner_model.current_patcher
+            free = getattr(patcher, "get_free_memory", comfy.model_management.get_free_memory)(x.device)
             while self.at_once > 1 and self.inner_model.memory_required([self.at_once, *x.shape[1:]]) > free:
                 self.use_fewer(len(x))
         while True:

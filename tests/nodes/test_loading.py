@@ -37,7 +37,8 @@ def schema_of(info: dict[str, Any]) -> dict[str, Any]:
     inputs = {}
     for name, (kind, options) in inputs_of(info).items():
         inputs[name] = {"type": kind, "optional": name in info["input"].get("optional", {})}
-        if kind == "COMBO" and name != "file":  # which files there are is the user's
+        # Which files there are is the user's, and which samplers ComfyUI's.
+        if kind == "COMBO" and name not in ("file", "sampler_name", "scheduler"):
             inputs[name]["options"] = options["options"]
     return {
         "inputs": inputs,

@@ -265,12 +265,14 @@ def real_flux():
     import comfy.supported_models
     from diffusers import FluxTransformer2DModel
 
+    from unclutter.tests.nodes.tiny import flux_text_ids
+
     with torch.device("meta"):
         diffusers = FluxTransformer2DModel(in_channels=384, out_channels=64, guidance_embeds=True)
     config = {"image_model": "flux", "in_channels": 96, "out_channels": 16, "vec_in_dim": 768, "context_in_dim": 4096}
     config |= {"hidden_size": 3072, "mlp_ratio": 4.0, "num_heads": 24, "depth": 19, "depth_single_blocks": 38}
     config |= {"axes_dim": [16, 56, 56], "theta": 10000, "patch_size": 2, "qkv_bias": True, "guidance_embed": True}
-    return diffusers, comfy.supported_models.FluxInpaint(config | {"txt_ids_dims": []}), 68
+    return diffusers, comfy.supported_models.FluxInpaint(config | flux_text_ids()), 68
 
 
 @pytest.mark.parametrize(("build", "modules"), [(real_unet, 771), (real_flux, 266)])

@@ -60,10 +60,17 @@ def flux(seed: int = 0, **more: Any) -> Any:
         "patch_size": 2,
         "qkv_bias": True,
         "guidance_embed": True,
-        "txt_ids_dims": [],
+        **flux_text_ids(),
         **more,
     }
     return patcher(comfy.supported_models.Flux(config), seed)
+
+
+def flux_text_ids() -> dict[str, list]:
+    """What a FLUX.1 config says of its text's positions, which ComfyUI asks for since it knows FLUX.2."""
+    from comfy.ldm.flux.model import FluxParams
+
+    return {"txt_ids_dims": []} if "txt_ids_dims" in FluxParams.__annotations__ else {}
 
 
 def unet_config(in_channels: int, depth: list[int], output_depth: list[int], **more: Any) -> dict[str, Any]:
