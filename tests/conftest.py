@@ -36,9 +36,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="append new nodes and inputs to tests/nodes/schema.json; entries that are there never change",
     )
+    parser.addoption("--full-size", action="store_true", help="run the graphs on networks of the real size, and only them")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    full_size = config.getoption("--full-size")
+    others = [item for item in items if bool(item.get_closest_marker("full_size")) != full_size]
+    config.hook.pytest_deselected(items=others)
+    items[:] = [item for item in items if item not in others]
     for item in items:
         if COMFYUI_FIXTURES & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.comfyui)
