@@ -21,6 +21,8 @@ Backbone = Literal["unet", "flux"]
 
 PROMPT = "Remove the instance of object"
 """The one prompt that OSOR is trained and run with."""
+FLUX_GUIDANCE = 30.0
+"""What FLUX's guidance embedding is given."""
 PREFIX: dict[Backbone, str] = {"unet": "unet.", "flux": "transformer.base_model.model."}
 TERMINAL: dict[Backbone, str] = {"unet": "conv_out", "flux": "proj_out"}
 """The last layer, by diffusers' name."""

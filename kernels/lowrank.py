@@ -2,7 +2,8 @@
 
     y_b = W x_b + s_c · U_c D_c x_b    with c the branch of row b
 
-No weight is patched or swapped: the branch of a row is two thin products beside the projection that all rows share.
+No weight is patched or swapped. All branches of all projections that share an input go down in one product, each row
+keeps what its own branch gave, and each projection has one product up. So no row costs a copy of its factors.
 """
 
 from __future__ import annotations
@@ -30,6 +31,21 @@ class LowRank(NamedTuple):
     up: Tensor
 
 
+class Joined(NamedTuple):
+    """Some branches of the projections of one input, side by side.
+
+    Attributes:
+        down: [projections · branches · r, in].
+        ups: [branches · r, out] of each projection.
+    """
+
+    down: Tensor
+    ups: tuple[Tensor, ...]
+
+    def to(self, like: Tensor) -> Joined:
+        return Joined(self.down.to(like), tuple(up.to(like) for up in self.ups))
+
+
 def stack_branches(branches: Sequence[tuple[Tensor, Tensor, float | Tensor] | None]) -> LowRank:
     """The branches (down [r, in], up [out, r], scale) of one projection, differentiable in all three.
 
@@ -51,16 +67,40 @@ def stack_branches(branches: Sequence[tuple[Tensor, Tensor, float | Tensor] | No
     return LowRank(down, up)
 
 
-def add_branches(projected: Tensor, x: Tensor, branches: LowRank, rows: Tensor) -> Tensor:
-    """What the projection gives with the LoRA of each row merged into it.
+def join(projections: Sequence[LowRank], branches: Sequence[int]) -> Joined:
+    """These branches, in order, of projections that share an input."""
+    chosen = slice(branches[0], branches[-1] + 1)
+    rank = max(projection.down.shape[1] for projection in projections)
+    down = [F.pad(pair.down[chosen], (0, 0, 0, rank - pair.down.shape[1])) for pair in projections]
+    ups = [F.pad(pair.up[chosen], (0, rank - pair.up.shape[2])) for pair in projections]
+    return Joined(torch.stack(down).flatten(0, 2), tuple(up.mT.flatten(0, 1) for up in ups))
+
+
+def row_selection(rows: Tensor) -> tuple[tuple[int, ...], Tensor | None]:
+    """The branches that rows [B] (long) take, for `join`, and which of them is each row's, for `add_branches`: [B,
+    branches] of 0 and 1, or None where all take the same. It waits for the device: once a call of the network."""
+    first, last = (int(end) for end in rows.aminmax())
+    branches = tuple(range(first, last + 1))
+    return branches, None if first == last else F.one_hot(rows - first, len(branches))
+
+
+def add_branches(projected: Sequence[Tensor], x: Tensor, joined: Joined, selection: Tensor | None) -> list[Tensor]:
+    """What projections of one input give with the LoRA of each row merged into them.
 
     Args:
-        projected: [B, N, out], the output of the projection that all rows share.
-        x: [B, N, in], its input.
-        rows: [B] long, the branch of each row.
+        projected: [B, N, out] of each, the outputs that all rows share.
+        x: [B, N, in], the input.
+        selection: as `row_selection` gives it for the branches that were joined.
 
     Returns:
-        [B, N, out], in the dtype of `projected`.
+        [B, N, out] of each, in the dtype of `projected`.
     """
-    down, up = (factor.index_select(0, rows).to(projected) for factor in branches)
-    return torch.baddbmm(projected, torch.bmm(x.to(projected), down.mT), up.mT)
+    low = F.linear(x.to(projected[0]), joined.down.to(projected[0]))
+    if selection is not None:
+        branches = low.unflatten(-1, (len(projected), selection.shape[1], -1))
+        low = (branches * selection[:, None, None, :, None].to(low)).flatten(-3)
+    parts = low.flatten(0, 1).chunk(len(projected), dim=-1)
+    return [
+        torch.addmm(shared.flatten(0, 1), part, up.to(shared)).view_as(shared)
+        for shared, part, up in zip(projected, parts, joined.ups, strict=True)
+    ]

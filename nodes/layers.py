@@ -15,6 +15,7 @@ from ..kernels import lowrank, regions, seams
 from . import host
 from .compose import LAYERS, Layers, parse_people
 from .morphology import MORPHOLOGY, Morphology, encode_morphology
+from .schema import Schema, advanced
 
 LAYERED_MODEL = io.Custom("UNCLUTTER_LAYERED_MODEL")
 SAME = 0.95
@@ -24,7 +25,7 @@ SAME = 0.95
 class LoadLayered(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return Schema(
             node_id="UnclutterLoadLayered",
             display_name="Load Layered Eraser (MILD)",
             category="Unclutter/loaders",
@@ -57,7 +58,7 @@ class LoadLayered(io.ComfyNode):
 class LayeredSampler(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return Schema(
             node_id="UnclutterLayeredSampler",
             display_name="Layered Sampler (MILD)",
             category="Unclutter/layers",
@@ -112,13 +113,14 @@ class LayeredSampler(io.ComfyNode):
                     optional=True,
                     tooltip="From Human Morphology Guidance, for an eraser trained with it. Without: no pose, no parsing.",
                 ),
-                io.Combo.Input(
-                    "masg",
-                    options=["off", *guidance_kernel.SCHEDULES],
-                    default="off",
-                    tooltip="Mask-aware guidance: cfg in the hole, falling on this schedule (from half of the steps on in "
-                    "those that step), and 1 around it.",
-                    advanced=True,
+                advanced(
+                    io.Combo.Input(
+                        "masg",
+                        options=["off", *guidance_kernel.SCHEDULES],
+                        default="off",
+                        tooltip="Mask-aware guidance: cfg in the hole, falling on this schedule (from half of the steps on in "
+                        "those that step), and 1 around it.",
+                    ),
                 ),
                 io.Float.Input(
                     "grow_percent",
@@ -156,11 +158,12 @@ class LayeredSampler(io.ComfyNode):
                     tooltip="No side of it is longer: a larger part is worked on at a smaller scale. 0: no limit. What "
                     "is not generated keeps the picture's own pixels at full size.",
                 ),
-                io.Boolean.Input(
-                    "match_color",
-                    default=True,
-                    tooltip="Take away the colour shift of the VAE and the model, measured around each hole.",
-                    advanced=True,
+                advanced(
+                    io.Boolean.Input(
+                        "match_color",
+                        default=True,
+                        tooltip="Take away the colour shift of the VAE and the model, measured around each hole.",
+                    ),
                 ),
             ],
             outputs=[LAYERS.Output("LAYERS", display_name="layers", tooltip="For Compose Layers and Save Layers.")],

@@ -9,6 +9,7 @@ from comfy_api.latest import io
 
 from ..kernels import morphology, seams
 from . import host
+from .schema import Schema, advanced
 
 MORPHOLOGY = io.Custom("UNCLUTTER_MORPHOLOGY")
 
@@ -26,7 +27,7 @@ class Morphology:
 class HumanMorphology(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return Schema(
             node_id="UnclutterHumanMorphology",
             display_name="Human Morphology Guidance",
             category="Unclutter/layers",
@@ -48,15 +49,16 @@ class HumanMorphology(io.ComfyNode):
                     tooltip="Body parts: the label's number as grey value, or SCHP's colours, or a batch with one black "
                     "and white picture per label.",
                 ),
-                io.Int.Input(
-                    "labels",
-                    default=morphology.LIP,
-                    min=2,
-                    max=256,
-                    step=1,
-                    tooltip="How many labels the parsing has, the background's included: 20 for LIP, which erasers are "
-                    "trained on unless their file says otherwise.",
-                    advanced=True,
+                advanced(
+                    io.Int.Input(
+                        "labels",
+                        default=morphology.LIP,
+                        min=2,
+                        max=256,
+                        step=1,
+                        tooltip="How many labels the parsing has, the background's included: 20 for LIP, which erasers are "
+                        "trained on unless their file says otherwise.",
+                    ),
                 ),
             ],
             outputs=[MORPHOLOGY.Output("MORPHOLOGY", display_name="guidance", tooltip="For Layered Sampler.")],

@@ -17,9 +17,6 @@ from .flux import CELL, FluxBase
 from .sampling import Base
 from .text import Prompt
 
-GUIDANCE = 30.0
-"""What FLUX's guidance embedding is given."""
-
 Call = Callable[[Any, Tensor, Tensor, Tensor, int, Prompt], Tensor]
 
 
@@ -83,7 +80,7 @@ def call_flux(network: Any, noisy: Tensor, mask: Tensor, shot: Tensor, timestep:
         encoder_hidden_states=context,
         pooled_projections=pooled,
         timestep=x.new_full((batch,), timestep / TRAINING_STEPS),
-        guidance=x.new_full((batch,), GUIDANCE) if guided else None,
+        guidance=x.new_full((batch,), one_step.FLUX_GUIDANCE) if guided else None,
         img_ids=places.to(x.device, torch.float32),
         txt_ids=torch.zeros(context.shape[1], 3, device=x.device),
     ).sample

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -15,8 +15,8 @@ from torch.nn import functional as F
 
 from ..adapters.layered import Layered
 from ..adapters.lora import LoraPair
-from ..kernels.attention import region_attention, sma
-from ..kernels.lowrank import BACKGROUND, PERSON, LowRank, add_branches, stack_branches
+from ..kernels.attention import RegionSettings, region_attention, sma
+from ..kernels.lowrank import BACKGROUND, PERSON, Joined, LowRank, add_branches, join, row_selection, stack_branches
 from ..kernels.morphology import morphology_attention
 from ..kernels.regions import object_tokens
 from .attention import grid
@@ -62,9 +62,7 @@ class LayeredNetwork(nn.Module):
             masks: [B, h, w] of 0 and 1, the object of each row: its instance, or all of them.
             tokens: [B, T, width], of the morphology.
         """
-        # Not cleared afterwards: gradient checkpointing runs the layers again.
-        self.call.rows, self.call.masks = rows, masks
-        self.call.tokens = 0 if tokens is None else tokens.shape[1]
+        self.call.begin(rows, masks, 0 if tokens is None else tokens.shape[1])
         if tokens is not None:
             context = torch.cat([context, tokens.to(context)], dim=1)
         return self.unet(x, timesteps, context, added_cond_kwargs=extra or None).sample
@@ -84,13 +82,17 @@ class LayeredNetwork(nn.Module):
         return Layered(pairs[PERSON], pairs[BACKGROUND], biases, morphology, metadata or self.metadata)
 
 
-@dataclass
 class Call:
-    """What the layers know of the call in hand."""
+    """What the layers know of the call in hand. It stays after the call: gradient checkpointing runs the layers again."""
 
-    rows: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.long))
-    masks: Tensor = field(default_factory=lambda: torch.zeros(0, 1, 1))
-    tokens: int = 0
+    def begin(self, rows: Tensor, masks: Tensor, tokens: int) -> None:
+        self.branches, self.selection = row_selection(rows)
+        self.masks, self.tokens = masks, tokens
+        self.objects = functools.cache(self.find_objects)
+
+    def find_objects(self, tokens: int) -> Tensor:
+        """[B, tokens] bool, the object of each row in the layers of this size."""
+        return object_tokens(self.masks, *grid(self.masks, tokens))
 
 
 class LayeredAttnProcessor(nn.Module):
@@ -107,30 +109,52 @@ class LayeredAttnProcessor(nn.Module):
             }
         )
         self.sma = nn.Parameter(layered.sma[path].detach().clone().float()) if path in layered.sma else None
+        self.joined: dict[tuple, Joined] = {}
 
     def forward(
         self, attn: Any, hidden_states: Tensor, encoder_hidden_states: Tensor | None = None, *_: Any, **__: Any
     ) -> Tensor:
-        context = hidden_states if encoder_hidden_states is None else encoder_hidden_states
-        q, k, v = (
-            rearrange(self.project(attn, name, tokens), "b n (heads d) -> b heads n d", heads=attn.heads)
-            for name, tokens in zip(PROJECTIONS, (hidden_states, context, context), strict=True)
-        )
+        if encoder_hidden_states is None:
+            projected = self.project(attn, PROJECTIONS, hidden_states)
+        else:
+            projected = self.project(attn, PROJECTIONS[:1], hidden_states)
+            projected += self.project(attn, PROJECTIONS[1:], encoder_hidden_states)
+        q, k, v = (rearrange(one, "b n (heads d) -> b heads n d", heads=attn.heads) for one in projected)
         if encoder_hidden_states is not None:
             out = morphology_attention(q, k, v, self.call.tokens, F.scaled_dot_product_attention)
         elif self.sma is None:
             out = F.scaled_dot_product_attention(q, k, v)
         else:
-            height, width = grid(self.call.masks, q.shape[2])
-            objects = object_tokens(self.call.masks, height, width)
-            out = region_attention(q, k, v, objects, sma(*(self.sma if torch.is_grad_enabled() else self.sma.tolist())))
+            settings = self.fixed_sma if torch.is_inference_mode_enabled() else sma(*self.sma)
+            out = region_attention(q, k, v, self.call.objects(q.shape[2]), settings)
         return attn.to_out[0](rearrange(out, "b heads n d -> b n (heads d)"))
 
-    def project(self, attn: Any, name: str, x: Tensor) -> Tensor:
-        projected = getattr(attn, name)(x)
-        if name not in self.projections:
-            return projected
-        return add_branches(projected, x, self.projections[name](), self.call.rows)
+    def project(self, attn: Any, names: tuple[str, ...], x: Tensor) -> list[Tensor]:
+        projected = {name: getattr(attn, name)(x) for name in names}
+        learned = tuple(name for name in names if name in self.projections)
+        if learned:
+            shared = [projected[name] for name in learned]
+            found = add_branches(shared, x, self.branches(learned, shared[0]), self.call.selection)
+            projected |= dict(zip(learned, found, strict=True))
+        return list(projected.values())
+
+    def branches(self, names: tuple[str, ...], like: Tensor) -> Joined:
+        def join_now() -> Joined:
+            return join([self.projections[name]() for name in names], self.call.branches)
+
+        if not torch.is_inference_mode_enabled():
+            return join_now()
+        # Sampling changes nothing between steps.
+        key = (names, self.call.branches, like.dtype)
+        if key not in self.joined:
+            self.joined[key] = join_now().to(like)
+        return self.joined[key]
+
+    @cached_property
+    def fixed_sma(self) -> RegionSettings:
+        """As numbers, which do not wait for the device."""
+        assert self.sma is not None
+        return sma(*self.sma.tolist())
 
 
 class Projection(nn.Module):
@@ -142,16 +166,8 @@ class Projection(nn.Module):
         self.background = None if background is None else Branch(background)
 
     def forward(self) -> LowRank:
-        # Sampling changes nothing between steps.
-        return self.fixed if torch.is_inference_mode_enabled() else self.stacked()
-
-    def stacked(self) -> LowRank:
         branches = (self.foreground, self.background)
         return stack_branches([None if b is None else (b.down, b.up, b.alpha) for b in branches])
-
-    @cached_property
-    def fixed(self) -> LowRank:
-        return self.stacked()
 
 
 class Branch(nn.Module):

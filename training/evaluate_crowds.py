@@ -57,6 +57,8 @@ def evaluate_crowds(
 ) -> list[CrowdResult]:
     """Remove every subset of three overlapping objects with the mini model: by layers, and one object after the other.
 
+    A layered eraser with Human Morphology Guidance has two rows, with the scenes' pose and parsing and with neither.
+
     Args:
         adapters: output folders of `unclutter train lrnr`, `osor` and `mild` on the mini model.
         scenes: how many scenes.
@@ -73,7 +75,7 @@ def evaluate_crowds(
     truth = {gone: drawn.picture(kept_of(drawn, gone)) for gone in SUBSETS}
     results, fills = [], {}
     first = 0.0
-    for name, erase_all in tqdm(list(ways(adapters, guidance, steps, seed)), desc="methods"):
+    for name, erase_all in tqdm(list(ways(adapters, drawn, guidance, steps, seed)), desc="methods"):
         start = time.perf_counter()
         fills = erase_all(picture, masks)
         spent = time.perf_counter() - start
@@ -99,16 +101,19 @@ def evaluate_crowds(
     return results
 
 
-def ways(adapters: tuple[Path, ...], guidance: float, steps: int, seed: int) -> Iterator[tuple[str, EraseAll]]:
+def ways(
+    adapters: tuple[Path, ...], drawn: Scenes, guidance: float, steps: int, seed: int
+) -> Iterator[tuple[str, EraseAll]]:
     yield "mini, one after the other", in_turn(sampled(load_mini(), steps, seed, Plain()))
     for folder in adapters:
         recipe = recipe_of(folder)
         name = f"{folder.name} ({recipe})"
         if recipe == "mild":
-            yield (
-                f"{name}, one sampling",
-                in_layers(layered.load(folder / "layered.safetensors"), guidance, steps, seed),
-            )
+            adapter = layered.load(folder / "layered.safetensors")
+            yield f"{name}, one sampling", in_layers(adapter, guidance, steps, seed)
+            if adapter.morphology:
+                bodies = drawn.pose(), drawn.parsing()
+                yield f"{name}, with pose and parsing", in_layers(adapter, guidance, steps, seed, *bodies)
         elif recipe == "osor":
             yield f"{name}, one after the other", in_turn(once(one_step.load(folder / "one_step.safetensors"), seed))
         else:
@@ -133,15 +138,35 @@ def in_turn(remove: Remove) -> EraseAll:
     return run
 
 
-def in_layers(adapter: layered.Layered, guidance: float, steps: int, seed: int) -> EraseAll:
-    """All layers by one sampling; a subset is then only composed."""
+def in_layers(
+    adapter: layered.Layered,
+    guidance: float,
+    steps: int,
+    seed: int,
+    pose: Tensor | None = None,
+    parsing: Tensor | None = None,
+) -> EraseAll:
+    """All layers by one sampling; a subset is then only composed.
+
+    Args:
+        pose: [B, 3, H, W] of the pictures.
+        parsing: [B, H, W], their labels.
+    """
     base = load_mini()
 
     def run(picture: Tensor, masks: Tensor) -> dict[frozenset[int], Tensor]:
         found = {gone: torch.empty_like(picture) for gone in SUBSETS}
         for row, (image, objects) in enumerate(zip(picture, masks, strict=True)):
             layers, background = erase_layers(
-                base, adapter, image, objects, guidance=(guidance, guidance), steps=steps, seed=seed
+                base,
+                adapter,
+                image,
+                objects,
+                pose=None if pose is None else pose[row],
+                parsing=None if parsing is None else parsing[row],
+                guidance=(guidance, guidance),
+                steps=steps,
+                seed=seed,
             )
             layers = with_original_pixels(layers, image, objects)
             # Where nobody stands the picture stays as it was.

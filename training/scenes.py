@@ -6,6 +6,7 @@ look-alikes of one kind and colour. All scenes of a batch are drawn at once, on 
 
 from __future__ import annotations
 
+from colorsys import hsv_to_rgb
 from dataclasses import dataclass
 from math import pi
 
@@ -36,6 +37,9 @@ EFFECT = 2 / 255
 CROWD = 3
 """Objects of a crowd."""
 _LOOK_ALIKES = 0.7  # share of scenes whose objects are all of one kind and colour
+_LIMBS = torch.tensor([hsv_to_rgb(limb / 8, 1, 1) for limb in range(8)])
+_BETWEEN_LIMBS = 2 * pi / len(_LIMBS)
+_LIMB_WIDTH = 1.5  # pixels
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,8 @@ class Scenes:
         shadows: [B, K, H, W] in 0..1, how much light each object takes from what lies below it.
         present: [B, K] bool, which slots hold an object.
         kind, colour: [B, K] indices into `KINDS` and `COLOURS`.
+        centre, radius, angle: [B, K, 2], [B, K] and [B, K], where each object is and how large, in sides of the picture,
+            and how it is turned, in radians.
         texture, ground: [B] indices into `TEXTURES` and `COLOURS`, for the background.
     """
 
@@ -59,6 +65,9 @@ class Scenes:
     present: Tensor
     kind: Tensor
     colour: Tensor
+    centre: Tensor
+    radius: Tensor
+    angle: Tensor
     texture: Tensor
     ground: Tensor
 
@@ -85,6 +94,32 @@ class Scenes:
             masks.append(self.alphas[:, slot] * (1 - covered_later) > 0.5)
             covered_later = torch.maximum(covered_later, self.alphas[:, slot])
         return torch.stack(masks[::-1], dim=1).float()
+
+    def pose(self) -> Tensor:
+        """A skeleton of each object on black, as OpenPose draws people: [B, 3, H, W] in 0..1.
+
+        Limbs of eight colours go from the middle to the outline, of the whole object, also where others hide it.
+        """
+        u, v = self.axes()
+        inside = _distance(u, v, self.kind) < 0
+        limb = (torch.atan2(v, u) / _BETWEEN_LIMBS).round()
+        direction = limb * _BETWEEN_LIMBS
+        beside = (v * direction.cos() - u * direction.sin()).abs() * self.radius[..., None, None] * u.shape[-1]
+        drawn = inside & (beside < _LIMB_WIDTH / 2) & self.present[..., None, None]
+        colours = rearrange(_LIMBS.to(u)[limb.long() % len(_LIMBS)], "b k h w c -> b k c h w")
+        canvas = torch.zeros_like(self.base)
+        for slot in range(drawn.shape[1]):
+            canvas = torch.where(drawn[:, slot, None], colours[:, slot], canvas)
+        return canvas
+
+    def parsing(self) -> Tensor:
+        """The parts of what is seen of the objects, their quarters, as labels 1 to 4 on 0: [B, H, W]."""
+        u, v = self.axes()
+        return (self.instance_masks() * (1 + (u > 0) + 2 * (v > 0))).sum(dim=1)
+
+    def axes(self) -> tuple[Tensor, Tensor]:
+        """Coordinates along each object's own axes, in units of its radius: [B, K, H, W] each."""
+        return _turned(*_local(self.base.shape[-1], self.centre, self.radius), self.angle)
 
     def effect_mask(self, index: Tensor, threshold: float = EFFECT) -> Tensor:
         """Every pixel that removing object `index[b]` changes, its shadow included: [B, H, W] in {0, 1}."""
@@ -127,8 +162,7 @@ def draw_scenes(batch: int, size: int, generator: torch.Generator, crowd: bool =
     def integers(high: int, *shape: int) -> Tensor:
         return torch.randint(high, shape, generator=generator, device=device)
 
-    axis = (torch.arange(size, device=device) + 0.5) / size
-    y, x = torch.meshgrid(axis, axis, indexing="ij")
+    x, y = _coordinates(size, device)
     rgb = _RGB.to(device)
 
     texture, ground = integers(len(TEXTURES), batch), integers(len(COLOURS), batch)
@@ -155,27 +189,26 @@ def draw_scenes(batch: int, size: int, generator: torch.Generator, crowd: bool =
         away = 0.6 * radius + uniform(batch, _SLOTS, low=0.02, high=0.08)
         centre_x, centre_y = 0.5 + away * corner.cos(), 0.5 + away * corner.sin()
 
-    def local(shift: float) -> tuple[Tensor, Tensor]:
-        """Coordinates in units of each object's radius, seen from a point shifted down and right."""
-        r = radius[..., None, None]
-        return (x - centre_x[..., None, None]) / r - shift, (y - centre_y[..., None, None]) / r - shift
+    centre = torch.stack([centre_x, centre_y], dim=-1)
 
-    u, v = local(0.0)
+    def distance(shift: float) -> Tensor:
+        return _distance(*_turned(*_local(size, centre, radius, shift), angle), kind)
+
     pixel = 1 / (size * radius[..., None, None])
     shown = present[..., None, None]
-    alphas = (0.5 - _distance(u, v, angle, kind) / pixel).clamp(0, 1) * shown
-    shadows = 0.6 * torch.sigmoid(-8 * _distance(*local(0.35), angle, kind)) * shown
+    alphas = (0.5 - distance(0.0) / pixel).clamp(0, 1) * shown
+    shadows = 0.6 * torch.sigmoid(-8 * distance(0.35)) * shown
+    u, v = _local(size, centre, radius)
     light = (1 - 0.35 * (u + v)).clamp(0.55, 1.35)
     surface = rgb[colour] * uniform(batch, _SLOTS, 1, low=0.9, high=1.1)
     colours = (surface[..., None, None] * light[:, :, None]).clamp(0, 1)
-    return Scenes(base, colours, alphas, shadows, present, kind, colour, texture, ground)
+    return Scenes(base, colours, alphas, shadows, present, kind, colour, centre, radius, angle, texture, ground)
 
 
 def random_masks(batch: int, size: int, generator: torch.Generator) -> Tensor:
     """Masks that know nothing of the picture: ellipses, rectangles and strokes, [B, H, W] in {0, 1}."""
     device = generator.device
-    axis = (torch.arange(size, device=device) + 0.5) / size
-    y, x = torch.meshgrid(axis, axis, indexing="ij")
+    x, y = _coordinates(size, device)
     numbers = torch.rand(5, batch, 3, 1, 1, generator=generator, device=device)
     angle, shape = 2 * pi * numbers[2], numbers[3]
     dx, dy = x - numbers[0], y - numbers[1]
@@ -211,10 +244,28 @@ def _background(x: Tensor, y: Tensor, texture: Tensor, colour: Tensor, uniform) 
     return (rearrange(muted, "b c -> b c 1 1") + light[:, None]).clamp(0, 1)
 
 
-def _distance(u: Tensor, v: Tensor, angle: Tensor, kind: Tensor) -> Tensor:
-    """Signed distance to the outline of each object, in units of its radius, negative inside: [B, K, H, W]."""
+def _coordinates(size: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """x and y of the middles of pixels, in sides of the picture: [H, W] each."""
+    axis = (torch.arange(size, device=device) + 0.5) / size
+    y, x = torch.meshgrid(axis, axis, indexing="ij")
+    return x, y
+
+
+def _local(size: int, centre: Tensor, radius: Tensor, shift: float = 0.0) -> tuple[Tensor, Tensor]:
+    """Coordinates in units of each object's radius, seen from a point shifted down and right: [B, K, H, W] each."""
+    x, y = _coordinates(size, centre.device)
+    centre_x, centre_y = centre[..., None, None].unbind(dim=2)
+    return (x - centre_x) / radius[..., None, None] - shift, (y - centre_y) / radius[..., None, None] - shift
+
+
+def _turned(u: Tensor, v: Tensor, angle: Tensor) -> tuple[Tensor, Tensor]:
+    """The same along each object's own axes."""
     cos, sin = angle.cos()[..., None, None], angle.sin()[..., None, None]
-    u, v = u * cos + v * sin, v * cos - u * sin
+    return u * cos + v * sin, v * cos - u * sin
+
+
+def _distance(u: Tensor, v: Tensor, kind: Tensor) -> Tensor:
+    """Signed distance to the outline of each object, in units of its radius, negative inside: [B, K, H, W]."""
     length = (u.square() + v.square()).sqrt()
     kind = kind[..., None, None]
     distance = length - 1

@@ -133,7 +133,8 @@ class LayeredPatch:
         options = rest[-1]
         conds = options["cond_or_uncond"]
         rows, device = self.rows, x.device
-        branches = rows.branches.repeat(len(conds)).to(device)
+        branches, selection = lowrank.row_selection(rows.branches.repeat(len(conds)))
+        selection = None if selection is None else selection.to(device, x.dtype)
         tokens, length = None, 0
         # The background alone has null tokens, which change nothing. Nor has the negative prompt any.
         if rows.tokens is not None and bool((rows.branches == lowrank.PERSON).any()) and 0 in conds:
@@ -152,11 +153,7 @@ class LayeredPatch:
         def attend(attn: str, taken: Callable | None, q: Tensor, k: Tensor, v: Tensor, extra: dict, **_: Any) -> Tensor:
             comfy.model_management.throw_exception_if_processing_interrupted()
             layer = (attn, *extra["block"], extra["block_index"])
-            found = self.branches(layer, device, q.dtype)
-            q, k, v = (
-                lowrank.add_branches(projected, inputs, found[name], branches) if name in found else projected
-                for name, projected, inputs in zip(PROJECTIONS, (q, k, v), seen.pop(attn), strict=True)
-            )
+            q, k, v = self.add_branches((q, k, v), seen.pop(attn), layer, branches, selection)
             core = core_attention(extra)
             split = functools.partial(rearrange, pattern="b n (h d) -> b h n d", h=extra["n_heads"])
             text = k.shape[1] - (length if attn == "attn2" else 0)
@@ -169,7 +166,7 @@ class LayeredPatch:
                 out = morphology.morphology_attention(split(q), split(k), split(v), length, core)
             elif layer in self.model.sma:
                 objects = regions_of(*extra["activations_shape"][-2:])
-                check_tokens(k, objects)
+                check_tokens(q, k, objects)
                 out = attention.region_attention(split(q), split(k), split(v), objects, self.model.sma[layer], core)
             else:
                 out = core(split(q), split(k), split(v))
@@ -190,11 +187,27 @@ class LayeredPatch:
     def objects(self, calls: int, device: torch.device, height: int, width: int) -> Tensor:
         return regions.object_tokens(self.rows.objects, height, width).to(device).repeat(calls, 1)
 
-    def branches(self, layer: tuple, device: torch.device, dtype: torch.dtype) -> dict[str, lowrank.LowRank]:
-        key = (layer, device, dtype)
-        if key not in self.factors:
-            self.factors[key] = {
-                name: lowrank.LowRank(*(factor.to(device, dtype) for factor in pair))
-                for name, pair in self.model.projections.get(layer, {}).items()
-            }
-        return self.factors[key]
+    def add_branches(
+        self,
+        projected: tuple[Tensor, ...],
+        inputs: tuple[Tensor, ...],
+        layer: tuple,
+        branches: tuple[int, ...],
+        selection: Tensor | None,
+    ) -> list[Tensor]:
+        """What the projections of a layer give with the LoRA of each row. Those that share an input go together."""
+        found = self.model.projections.get(layer, {})
+        out: dict[str, Tensor] = dict(zip(PROJECTIONS, projected, strict=True))
+        sharing: dict[int, list[str]] = {}
+        for name, x in zip(PROJECTIONS, inputs, strict=True):
+            if name in found:
+                sharing.setdefault(id(x), []).append(name)
+        for names in sharing.values():
+            shared = [out[name] for name in names]
+            key = (layer, *names, branches, shared[0].device, shared[0].dtype)
+            if key not in self.factors:
+                self.factors[key] = lowrank.join([found[name] for name in names], branches).to(shared[0])
+            x = inputs[PROJECTIONS.index(names[0])]
+            added = lowrank.add_branches(shared, x, self.factors[key], selection)
+            out |= dict(zip(names, added, strict=True))
+        return list(out.values())

@@ -22,8 +22,6 @@ from .common import is_flux, is_unet, set_condition_image
 NAMES = {"unet": "an SDXL inpainting UNet", "flux": "FLUX.1 Fill"}
 LAST_LAYER = {"unet": "diffusion_model.out.2", "flux": "diffusion_model.final_layer.linear"}
 PREDICTION: dict[str, onestep.Prediction] = {"unet": "epsilon", "flux": "flow"}
-GUIDANCE = 30.0
-"""What OSOR gives FLUX's guidance embedding."""
 ERASER = "unclutter_one_step"
 COLLECT = "unclutter_alpha"
 """In a call's transformer_options: who wants the alpha's logits."""
@@ -247,7 +245,7 @@ def erase_latent(
     eraser = eraser_of(model)
     conditioning = set_condition_image(conditioning, latent, mask[:, None] if eraser.backbone == "flux" else cells)
     if eraser.backbone == "flux":
-        conditioning = [[features, {"guidance": GUIDANCE, **values}] for features, values in conditioning]
+        conditioning = [[features, {"guidance": one_step.FLUX_GUIDANCE, **values}] for features, values in conditioning]
     guider = comfy.samplers.CFGGuider(model)
     guider.inner_set_conds({"positive": conditioning})
     found: list[Tensor] = []

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from unclutter.kernels.lowrank import BACKGROUND, PERSON, add_branches, stack_branches
+from unclutter.kernels.lowrank import BACKGROUND, PERSON, LowRank, add_branches, join, row_selection, stack_branches
 
 
 @pytest.fixture
@@ -13,10 +13,16 @@ def branches():
     return [(torch.randn(r, 40) / 6, torch.randn(24, r) / r, scale) for r, scale in ((16, 0.7), (8, 1.3))]
 
 
+def add(projected, x, branches, rows):
+    """One projection with the branches of its rows."""
+    chosen, selection = row_selection(torch.tensor(rows))
+    return add_branches([projected], x, join([branches], chosen), selection)[0]
+
+
 @pytest.mark.parametrize("rows", [[PERSON, PERSON, PERSON, BACKGROUND], [BACKGROUND], [BACKGROUND, PERSON, BACKGROUND]])
 def test_every_row_is_what_its_own_merged_lora_gives(branches, rows):
     weight, x = torch.randn(24, 40) / 6, torch.randn(len(rows), 9, 40)
-    out = add_branches(F.linear(x, weight), x, stack_branches(branches), torch.tensor(rows))
+    out = add(F.linear(x, weight), x, stack_branches(branches), rows)
     for row, branch in enumerate(rows):
         down, up, scale = branches[branch]
         alone = F.linear(x[row], weight + scale * up @ down)
@@ -25,13 +31,25 @@ def test_every_row_is_what_its_own_merged_lora_gives(branches, rows):
 
 def test_a_branch_without_a_lora_here_is_the_plain_projection_bit_for_bit(branches):
     x, projected = torch.randn(2, 9, 40), torch.randn(2, 9, 24)
-    out = add_branches(projected, x, stack_branches([branches[0], None]), torch.tensor([PERSON, BACKGROUND]))
+    out = add(projected, x, stack_branches([branches[0], None]), [PERSON, BACKGROUND])
     assert torch.equal(out[1], projected[1]) and not torch.allclose(out[0], projected[0])
+
+
+@pytest.mark.parametrize("rows", [[PERSON, BACKGROUND, PERSON], [BACKGROUND]])
+def test_projections_of_one_input_together_are_what_each_is_alone(rows):
+    torch.manual_seed(1)
+    pairs = [LowRank(torch.randn(2, r, 40), torch.randn(2, out, r)) for r, out in ((4, 24), (2, 24), (4, 8))]
+    x = torch.randn(len(rows), 9, 40)
+    projected = [torch.randn(len(rows), 9, pair.up.shape[1]) for pair in pairs]
+    branches, selection = row_selection(torch.tensor(rows))
+    together = add_branches(projected, x, join(pairs, branches), selection)
+    for one, pair, out in zip(projected, pairs, together, strict=True):
+        torch.testing.assert_close(out, add(one, x, pair, rows))
 
 
 def test_half_precision_stays_half(branches):
     x, projected = torch.randn(2, 9, 40).bfloat16(), torch.randn(2, 9, 24).bfloat16()
-    assert add_branches(projected, x, stack_branches(branches), torch.tensor([0, 1])).dtype == torch.bfloat16
+    assert add(projected, x, stack_branches(branches), [0, 1]).dtype == torch.bfloat16
 
 
 def test_only_the_rows_own_branch_learns():
@@ -39,7 +57,7 @@ def test_only_the_rows_own_branch_learns():
     for factor in (*factors[0], *factors[1]):
         factor.requires_grad_(True)
     x = torch.randn(3, 2, 5)
-    out = add_branches(torch.zeros(3, 2, 6), x, stack_branches([tuple(f) for f in factors]), torch.tensor([1, 1, 1]))
+    out = add(torch.zeros(3, 2, 6), x, stack_branches([tuple(f) for f in factors]), [1, 1, 1])
     out.square().sum().backward()
     assert all(factor.grad.abs().sum() > 0 for factor in factors[BACKGROUND])
     assert all(factor.grad.abs().sum() == 0 for factor in factors[PERSON])

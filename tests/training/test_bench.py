@@ -1,9 +1,14 @@
 import math
 from dataclasses import replace
 
+import pytest
+import torch
+
 import unclutter.training.bench_train as bench_train_module
 from unclutter.training.bench import SETTINGS, bench_attention, bench_guider
+from unclutter.training.bench_layers import bench_layers, calls
 from unclutter.training.bench_train import bench_train
+from unclutter.training.layered import fresh_adapter
 from unclutter.training.sampling import load_mini
 
 
@@ -43,3 +48,21 @@ def test_training_table_compares_the_recipes_with_the_example(capsys, monkeypatc
     assert all(row["trained, M"] < example["trained, M"] for row in ours)
     assert all(row["forward passes"] > 1 and math.isfinite(row["time of the example"]) for row in ours)
     assert "64×64 pixels, batch 2" in capsys.readouterr().out
+
+
+def test_layers_table_takes_each_part_of_the_eraser_in_turn(capsys):
+    rows = bench_layers(people=1, repeats=1, rank=2, markdown=True)
+    assert [row["adapter"] for row in rows] == ["LoRAs", "LoRAs, SMA", "LoRAs, SMA, HMG"]
+    for row in rows:
+        assert all(math.isfinite(value) and value > 0 for value in row.values() if isinstance(value, float))
+    assert "1 people, rank 2" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="people is 0"):
+        bench_layers(people=0)
+
+
+@torch.inference_mode()
+def test_the_layered_network_of_the_bench_computes_what_the_plain_one_does():
+    base = load_mini()
+    plain, layered = calls(base, fresh_adapter(base.unet, 2), 2, 64)
+    for rows in (1, 3):
+        torch.testing.assert_close(layered(rows), plain(rows), atol=1e-5, rtol=1e-5)

@@ -1,5 +1,6 @@
 """Every subset of a crowd removed, measured against what is known of it."""
 
+import pytest
 import torch
 
 from unclutter.adapters import layered
@@ -59,6 +60,21 @@ def test_layers_change_nothing_of_those_who_are_kept(tmp_path):
     assert not torch.equal(fills[frozenset({0})], picture)
     layered.save(tmp_path / "layered.safetensors", adapter)
     (tmp_path / "recipe.json").write_text('{"recipe": "mild"}')
-    plain, ours = evaluate_crowds((tmp_path,), scenes=1, steps=2, sheet=tmp_path / "sheet.png")
+    plain, ours, given = evaluate_crowds((tmp_path,), scenes=1, steps=2, sheet=tmp_path / "sheet.png")
     assert ours.leakage == 0 and "one sampling" in ours.name and plain.time == 1
+    assert "with pose and parsing" in given.name and given.psnr == pytest.approx(ours.psnr)
     assert (tmp_path / "sheet.png").stat().st_size > 10_000
+
+
+def test_each_scene_gets_its_own_pose_and_parsing():
+    drawn, picture, masks = crowd()
+    fresh = fresh_adapter(load_mini().unet, 2)
+    state = {key: torch.randn_like(value) for key, value in fresh.morphology.items()}
+    adapter = layered.Layered(fresh.foreground, fresh.background, {}, state)
+    pose, parsing = drawn.pose(), drawn.parsing()
+    one = frozenset({CROWD - 1})
+    both = in_layers(adapter, 1.0, 2, 0, pose, parsing)(picture, masks)[one]
+    second = in_layers(adapter, 1.0, 2, 0, pose[1:], parsing[1:])(picture[1:], masks[1:])[one]
+    blind = in_layers(adapter, 1.0, 2, 0)(picture, masks)[one]
+    torch.testing.assert_close(both[1:], second)
+    assert not torch.allclose(both[1], blind[1], atol=1e-3)

@@ -98,8 +98,8 @@ def test_each_layer_attends_by_its_own_biases(base, learned):
     attention.register_forward_hook(lambda _m, args, kwargs, out: seen.update(x=args[0], out=out), with_kwargs=True)
     network(x, t, context, branch, masks)
     q, k, v = (
-        network.layers[path].project(attention, name, seen["x"]).unflatten(2, (2, 32)).transpose(1, 2)
-        for name in ("to_q", "to_k", "to_v")
+        projected.unflatten(2, (2, 32)).transpose(1, 2)
+        for projected in network.layers[path].project(attention, ("to_q", "to_k", "to_v"), seen["x"])
     )
     objects = torch.nn.functional.adaptive_max_pool2d(masks[:, None], 8).flatten(1) > 0
     plain = region_attention_reference(q, k, v, objects, sma(0, 0))

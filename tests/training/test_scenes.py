@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import torch
 
 from unclutter.training.scenes import KINDS, draw_scenes, random_masks
@@ -47,3 +49,24 @@ def test_captions_name_what_is_drawn():
 def test_random_masks_leave_something_and_take_something():
     share = random_masks(64, 64, torch.Generator().manual_seed(0)).mean(dim=(1, 2))
     assert (share > 0.001).float().mean() > 0.95 and share.max() < 0.9
+
+
+def test_a_pose_shows_hidden_limbs_and_a_parsing_only_what_is_seen():
+    drawn = draw_scenes(8, 64, torch.Generator().manual_seed(0), crowd=True)
+    limbs, labels = drawn.pose().amax(dim=1) > 0, drawn.parsing()
+    bodies, seen = drawn.alphas > 0.5, drawn.instance_masks()
+    assert not (limbs & ~bodies.any(dim=1)).any()
+    assert torch.equal(labels > 0, seen.any(dim=1)) and labels.max() == 4
+    # The first object is furthest back. Alone, its skeleton is that of the whole object, wherever others stand.
+    alone = replace(drawn, present=drawn.present & (torch.arange(7) == 0))
+    hidden = bodies[:, 0] & (seen[:, 0] == 0)
+    assert ((alone.pose().amax(dim=1) > 0) & hidden & limbs).flatten(1).any(dim=1).float().mean() > 0.5
+    for row in range(8):
+        assert len(labels[row][seen[row, 2] > 0].unique()) == 4
+
+
+def test_an_object_that_turns_turns_its_skeleton():
+    drawn = draw_scenes(4, 64, torch.Generator().manual_seed(0), crowd=True)
+    quarter = replace(drawn, angle=drawn.angle + torch.pi / 2)
+    assert not torch.equal(quarter.pose(), drawn.pose())
+    assert not torch.equal(quarter.parsing(), drawn.parsing())

@@ -27,8 +27,8 @@ def draw_pairs(
 ) -> None:
     """Write scenes in which one of several objects, mostly look-alikes, is there in the source and gone in the target.
 
-    With `crowd`, three objects stand before one another, all gone in the target, and instance_masks/ tells them apart
-    (for `train mild`).
+    With `crowd`, three objects stand before one another, all gone in the target; instance_masks/ tells them apart, pose/
+    draws their skeletons, the hidden limbs too, and parsing/ labels their quarters 1 to 4 (for `train mild`).
 
     Args:
         output: folder that receives source/, target/, mask/, effect_mask/, manifest.jsonl and settings.json.
@@ -72,7 +72,8 @@ def removals(scenes: Scenes, index: Tensor) -> dict[str, Tensor]:
 
 
 def crowds(scenes: Scenes) -> dict[str, Tensor]:
-    """Pairs without any object; the value of a pixel in instance_masks is the number of the object it shows, of 255."""
+    """Pairs without any object; a pixel of instance_masks is the number of the object it shows, one of parsing the label
+    of its part, of 255."""
     picture, instances = scenes.picture(), scenes.instance_masks()
     numbers = torch.arange(1, instances.shape[1] + 1, device=instances.device)[:, None, None]
     return {
@@ -81,4 +82,6 @@ def crowds(scenes: Scenes) -> dict[str, Tensor]:
         "mask": instances.amax(dim=1, keepdim=True),
         "effect_mask": ((picture - scenes.base).abs().amax(dim=1, keepdim=True) > EFFECT).float(),
         "instance_masks": (instances * numbers).sum(dim=1, keepdim=True) / 255,
+        "pose": scenes.pose(),
+        "parsing": scenes.parsing()[:, None] / 255,
     }
