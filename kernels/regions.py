@@ -7,6 +7,7 @@ kornia's need as many iterations as the longest path through a component.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -69,7 +70,13 @@ def normalize_mask(
                 "The mask is the blank 64×64 one that Load Image gives for a picture without transparency: "
                 "paint a mask (right click, Open in MaskEditor) or connect one."
             )
-        which = "The mask" if count == 1 else f"Mask {int((covered == 0).int().argmax()) + 1} of {count}"
+        index = int((covered == 0).int().argmax())
+        which = "The mask" if count == 1 else f"Mask {index + 1} of {count}"
+        if 0 < (highest := float(mask[index].max())) < threshold:
+            raise ValueError(
+                f"{which} is too faint: its largest value is {highest:.3g}, and {threshold:g} and above counts, so paint it "
+                "with full opacity."
+            )
         raise ValueError(f"{which} is empty, so there is nothing to remove: mark the object with white (1.0).")
     if not allow_full and bool((covered == 1).any()):
         raise ValueError(
@@ -115,12 +122,15 @@ def grow(mask: Tensor, pixels: float = 0.0, percent: float = 0.0) -> Tensor:
     """
     from scipy.ndimage import distance_transform_edt, find_objects
 
+    def radius_of(area: int) -> float:
+        return pixels + percent / 100 * math.sqrt(area)
+
     def grow_one(sample: np.ndarray) -> np.ndarray:
         out = np.zeros_like(sample)
         labels, count = _label(sample)
         areas = np.bincount(labels.ravel(), minlength=count + 1)
         for index, extent in enumerate(find_objects(labels), start=1):
-            radius = pixels + percent / 100 * math.sqrt(areas[index])
+            radius = radius_of(areas[index])
             margin = math.ceil(max(radius, 0)) + 1
             window = tuple(slice(max(side.start - margin, 0), side.stop + margin) for side in extent)
             inside = labels[window] == index
@@ -132,14 +142,15 @@ def grow(mask: Tensor, pixels: float = 0.0, percent: float = 0.0) -> Tensor:
             out[window] |= grown
         return out
 
-    return _by_sample(grow_one, mask)
+    largest = int((mask >= 0.5).flatten(1).sum(dim=1).max())
+    return _by_sample(grow_one, mask, math.ceil(max(pixels, radius_of(largest), 0)) + 1)
 
 
 def fill_holes(mask: Tensor) -> Tensor:
     """Mark what mask [B, H, W] encloses."""
     from scipy.ndimage import binary_fill_holes
 
-    return _by_sample(binary_fill_holes, mask)
+    return _by_sample(binary_fill_holes, mask, 0)
 
 
 def feather(mask: Tensor, pixels: int, room: np.ndarray | None = None) -> Tensor:
@@ -152,8 +163,6 @@ def feather(mask: Tensor, pixels: int, room: np.ndarray | None = None) -> Tensor
     from scipy.ndimage import distance_transform_edt
 
     def soften(sample: np.ndarray) -> np.ndarray:
-        if not sample.any():
-            return np.zeros(sample.shape, np.float32)
         outside = distance = distance_transform_edt(~sample)
         reach = pixels + 1
         if room is not None:
@@ -162,7 +171,7 @@ def feather(mask: Tensor, pixels: int, room: np.ndarray | None = None) -> Tensor
         weight = 0.5 * (1 + np.cos(np.pi * np.minimum(distance / reach, 1)))
         return np.where(outside <= pixels, weight, 0)
 
-    return _by_sample(soften, mask)
+    return _by_sample(soften, mask, pixels if room is None else None)
 
 
 def drop_small(mask: Tensor, min_area: int) -> Tensor:
@@ -172,7 +181,7 @@ def drop_small(mask: Tensor, min_area: int) -> Tensor:
         labels, _ = _label(sample)
         return sample & (np.bincount(labels.ravel()) >= min_area)[labels]
 
-    return _by_sample(drop, mask)
+    return _by_sample(drop, mask, 0)
 
 
 def split_instances(mask: Tensor, min_area: int = 0) -> Tensor:
@@ -212,9 +221,22 @@ def bounding_boxes(mask: Tensor, context: float = 0.0) -> list[Box]:
     return boxes
 
 
-def _by_sample(function, mask: Tensor) -> Tensor:
-    samples = (mask >= 0.5).cpu().numpy()
-    return torch.from_numpy(np.stack([function(sample) for sample in samples])).to(mask)
+def around(mask: Tensor, reach: int) -> tuple[slice, slice]:
+    """The rows and columns of mask [H, W] up to `reach` pixels from what it marks."""
+    (box,) = bounding_boxes(mask[None])
+    rows = slice(max(box.top - reach, 0), box.top + box.height + reach)
+    return rows, slice(max(box.left - reach, 0), box.left + box.width + reach)
+
+
+def _by_sample(function: Callable[[np.ndarray], np.ndarray], mask: Tensor, reach: int | None) -> Tensor:
+    """`function` of each mask [H, W], which is 0 further than `reach` from what is marked: a large picture with a small
+    mask costs little. None: of the whole of it."""
+    out = torch.zeros_like(mask)
+    for row, sample in zip(out, mask >= 0.5, strict=True):
+        if sample.any():
+            here = ... if reach is None else around(sample, reach)
+            row[here] = torch.from_numpy(function(sample[here].cpu().numpy())).to(mask)
+    return out
 
 
 def _label(sample: np.ndarray) -> tuple[np.ndarray, int]:

@@ -10,6 +10,7 @@ from comfy_api.latest import io
 
 from ..kernels import attention
 from . import host
+from .schema import Schema
 
 EVERYWHERE = frozenset({"input", "middle", "output"})
 LAYERS = {"decoder": frozenset({"output"}), "middle and decoder": frozenset({"middle", "output"}), "all": EVERYWHERE}
@@ -23,7 +24,7 @@ END_TOOLTIP = "Where in the noise schedule it ends."
 class AttentiveEraser(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return Schema(
             node_id="UnclutterAttentiveEraser",
             display_name="Attentive Eraser (AAS + SARG)",
             category="Unclutter/attention",
@@ -105,7 +106,7 @@ class AttentiveEraser(io.ComfyNode):
 class SelfRectifyingAttention(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return Schema(
             node_id="UnclutterSelfRectifyingAttention",
             display_name="Self-Rectifying Attention (SRA)",
             category="Unclutter/attention",

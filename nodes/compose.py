@@ -17,6 +17,7 @@ from PIL import Image
 from ..kernels import layers as kernel
 from ..kernels import regions
 from . import host
+from .schema import Schema
 
 LAYERS = io.Custom("UNCLUTTER_LAYERS")
 
@@ -85,10 +86,10 @@ class Layers:
             alpha = regions.feather(self.masks[k : k + 1], self.feather) * (1 - others * (1 - self.masks[k]))
             colors, hidden = self.image, self.masks[k] - visible[k]
             if k in self.generated:
-                colors = torch.lerp(self.image, self.generated[k], hidden)
+                colors = torch.lerp(self.image, self.generated[k], hidden.to(self.image))
             else:
                 alpha = alpha * (1 - hidden)
-            sheets.append(torch.cat([colors, alpha]))
+            sheets.append(torch.cat([colors, alpha.to(colors)]))
         return torch.stack(sheets)
 
     def back_to_front(self) -> list[int]:
@@ -101,7 +102,7 @@ class Layers:
 class ComposeLayers(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return Schema(
             node_id="UnclutterComposeLayers",
             display_name="Compose Layers",
             category="Unclutter/layers",
@@ -186,7 +187,7 @@ class ComposeLayers(io.ComfyNode):
 class SaveLayers(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return Schema(
             node_id="UnclutterSaveLayers",
             display_name="Save Layers",
             category="Unclutter/layers",
@@ -304,7 +305,7 @@ def save_openraster(path: Path, layers: Layers) -> None:
 
 def _softly(image: torch.Tensor, other: torch.Tensor, mask: torch.Tensor, feather: int) -> torch.Tensor:
     """`other` in the mask [H,W] and, fading out over `feather` pixels, around it; `image` elsewhere."""
-    return torch.lerp(image, other, regions.feather(mask[None], feather))
+    return torch.lerp(image, other, regions.feather(mask[None], feather).to(image))
 
 
 def _picture(sheet: torch.Tensor) -> Image.Image:

@@ -8,6 +8,8 @@ import torch
 from comfy_api.latest import io
 
 from ..kernels import regions, seams
+from . import host
+from .schema import Schema, advanced
 
 CROP = io.Custom("UNCLUTTER_CROP")
 
@@ -24,7 +26,7 @@ class CroppedPicture:
 class PrepareMask(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return Schema(
             node_id="UnclutterPrepareMask",
             display_name="Prepare Removal Mask",
             category="Unclutter/mask",
@@ -89,6 +91,9 @@ class PrepareMask(io.ComfyNode):
         fill_holes: bool,
         min_area: int,
     ) -> io.NodeOutput:
+        host.check_number("grow_percent", grow_percent, -50, 100)
+        host.check_number("grow_pixels", grow_pixels, -512, 512)
+        host.check_number("min_area", min_area, 0, 16777216)
         check_picture(image)
         count, height, width = image.shape[:3]
         drawn = regions.normalize_mask(mask.to(image.device), count, height, width)
@@ -115,7 +120,7 @@ class PrepareMask(io.ComfyNode):
 class SplitInstances(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return Schema(
             node_id="UnclutterSplitInstances",
             display_name="Split Mask Into Instances",
             category="Unclutter/mask",
@@ -141,6 +146,7 @@ class SplitInstances(io.ComfyNode):
 
     @classmethod
     def execute(cls, mask: torch.Tensor, min_area: int) -> io.NodeOutput:
+        host.check_number("min_area", min_area, 0, 16777216)
         count = mask.shape[0] if mask.ndim > 2 else 1
         whole = regions.normalize_mask(mask, count, *mask.shape[-2:], allow_full=True)
         parts = torch.cat([regions.split_instances(one, min_area) for one in whole])
@@ -152,7 +158,7 @@ class SplitInstances(io.ComfyNode):
 class CropToMask(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return Schema(
             node_id="UnclutterCropToMask",
             display_name="Crop To Mask",
             category="Unclutter/mask",
@@ -172,15 +178,16 @@ class CropToMask(io.ComfyNode):
                     step=0.05,
                     tooltip="How much of the surroundings the model sees: on each side this share of the object's size.",
                 ),
-                io.Int.Input(
-                    "multiple",
-                    default=64,
-                    min=8,
-                    max=128,
-                    step=8,
-                    tooltip="The sides of the crop are multiples of this. 64 keeps every level of SD 1.5, SDXL and FLUX "
-                    "at whole pixels; 8 is the least a VAE takes.",
-                    advanced=True,
+                advanced(
+                    io.Int.Input(
+                        "multiple",
+                        default=64,
+                        min=8,
+                        max=128,
+                        step=8,
+                        tooltip="The sides of the crop are multiples of this. 64 keeps every level of SD 1.5, SDXL and FLUX "
+                        "at whole pixels; 8 is the least a VAE takes.",
+                    ),
                 ),
                 io.Int.Input(
                     "minimum",
@@ -212,6 +219,10 @@ class CropToMask(io.ComfyNode):
     def execute(
         cls, image: torch.Tensor, mask: torch.Tensor, context: float, multiple: int, minimum: int, maximum: int
     ) -> io.NodeOutput:
+        host.check_number("context", context, 0, 10)
+        host.check_number("multiple", multiple, 8, 128)
+        host.check_number("minimum", minimum, 64, 8192)
+        host.check_number("maximum", maximum, 0, 16384)
         check_picture(image)
         count, height, width = image.shape[:3]
         mask = regions.normalize_mask(mask.to(image.device), count, height, width)
@@ -225,7 +236,7 @@ class CropToMask(io.ComfyNode):
 class PasteBack(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return Schema(
             node_id="UnclutterPasteBack",
             display_name="Paste Back",
             category="Unclutter/mask",
@@ -256,15 +267,16 @@ class PasteBack(io.ComfyNode):
                     default=True,
                     tooltip="Take away the colour shift of the VAE and the model, measured on a ring around the mask.",
                 ),
-                io.Int.Input(
-                    "ring",
-                    default=32,
-                    min=1,
-                    max=512,
-                    step=1,
-                    tooltip="Width of that ring in pixels of the picture. Narrower follows a shift that changes quickly, "
-                    "wider is steadier on busy ground.",
-                    advanced=True,
+                advanced(
+                    io.Int.Input(
+                        "ring",
+                        default=32,
+                        min=1,
+                        max=512,
+                        step=1,
+                        tooltip="Width of that ring in pixels of the picture. Narrower follows a shift that changes quickly, "
+                        "wider is steadier on busy ground.",
+                    ),
                 ),
             ],
             outputs=[io.Image.Output("IMAGE", display_name="image", tooltip="The whole picture without the object.")],
@@ -280,6 +292,8 @@ class PasteBack(io.ComfyNode):
         ring: int,
         mask: torch.Tensor | None = None,
     ) -> io.NodeOutput:
+        host.check_number("feather", feather, 0, 512)
+        host.check_number("ring", ring, 1, 512)
         check_picture(image)
         original, boxes, size = crop.image, crop.crop.boxes, crop.crop.size
         _check_shape(image, size)
@@ -366,11 +380,18 @@ def _into_picture(
 
 def _preview(image: torch.Tensor, drawn: torch.Tensor, prepared: torch.Tensor) -> torch.Tensor:
     """`image` [B,H,W,3] with `prepared` [B,H,W] tinted red and a yellow line just outside of `drawn` [B,H,W]."""
-    image = image.expand(len(prepared), -1, -1, -1)
+    preview = image.expand(len(prepared), -1, -1, -1).clone()
+    red, yellow = image.new_tensor([1.0, 0.0, 0.0]), image.new_tensor([1.0, 0.9, 0.0])
     radius = max(1, round(max(image.shape[1:3]) / 800))
-    line = torch.nn.functional.max_pool2d(drawn, 2 * radius + 1, stride=1, padding=radius) > drawn
-    tinted = torch.lerp(image, image.new_tensor([1.0, 0.0, 0.0]), 0.5 * prepared[..., None].to(image))
-    return torch.where(line[..., None], image.new_tensor([1.0, 0.9, 0.0]), tinted)
+    for picture, before, after in zip(preview, drawn.expand(len(prepared), -1, -1), prepared, strict=True):
+        here = regions.around(after, 0)
+        picture[here].lerp_(red, 0.5 * after[here][..., None].to(image))
+        here = regions.around(before, radius)
+        grown = before[here][None]
+        for size in ((2 * radius + 1, 1), (1, 2 * radius + 1)):
+            grown = torch.nn.functional.max_pool2d(grown, size, stride=1, padding=(size[0] // 2, size[1] // 2))
+        picture[here][grown[0] > before[here]] = yellow
+    return preview
 
 
 NODES = [PrepareMask, SplitInstances, CropToMask, PasteBack]

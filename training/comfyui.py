@@ -24,10 +24,11 @@ PACK_FOLDER = "ComfyUI-Unclutter"
 class ComfyServer:
     """A ComfyUI on the CPU whose only custom node pack is this one, and a small client for it.
 
-    `base_directory` holds its models/, input/ and output/ folders. Errors are RuntimeErrors with the server's own text.
+    `base_directory` holds its models/, input/ and output/ folders, `options` are more of ComfyUI's own command line.
+    Errors are RuntimeErrors with the server's own text.
     """
 
-    def __init__(self, comfyui_path: Path, base_directory: Path) -> None:
+    def __init__(self, comfyui_path: Path, base_directory: Path, options: tuple[str, ...] = ()) -> None:
         if not (comfyui_path / "main.py").is_file():
             raise FileNotFoundError(f"There is no ComfyUI in {comfyui_path}: give the folder that holds its main.py.")
         self.base_directory = base_directory
@@ -44,7 +45,7 @@ class ComfyServer:
             self.process = subprocess.Popen(
                 [sys.executable, "main.py", "--cpu", "--listen", "127.0.0.1", "--port", str(port)]
                 + ["--base-directory", str(base_directory), "--database-url", "sqlite:///:memory:"]
-                + ["--disable-all-custom-nodes", "--whitelist-custom-nodes", PACK_FOLDER],
+                + ["--disable-all-custom-nodes", "--whitelist-custom-nodes", PACK_FOLDER, *options],
                 cwd=comfyui_path,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -111,7 +112,10 @@ class ComfyServer:
         response = self.session.post(f"http://{self.address}/prompt", json=body, timeout=60)
         if response.status_code != 200:
             raise RuntimeError(f"the graph was refused: {response.text}")
-        return response.json()["prompt_id"]
+        answer = response.json()
+        if answer["node_errors"]:  # the outputs that have none are made all the same
+            raise RuntimeError(f"a part of the graph was refused: {answer['node_errors']}")
+        return answer["prompt_id"]
 
     def wait(self, prompt_id: str, timeout: float = 300) -> dict[str, Any]:
         """Waits for the end of a queued graph; see `post`."""

@@ -33,8 +33,14 @@ METHODS: dict[str, Method] = {
 """Guidance as strong as the mini model bears; on SDXL the papers' 12.5 and 9 are the defaults."""
 BACKGROUND = "background"
 """What MASG asks for where no removal prompt is learned."""
-GRAPHS = {"masg": "masg_mini", "attentive-eraser": "attentive_eraser_mini", "sra": "sra_mini", "lrnr": "lrnr_mini"}
-"""The shipped workflow of each method."""
+GRAPHS = {
+    "plain": "sra_mini",
+    "masg": "masg_mini",
+    "attentive-eraser": "attentive_eraser_mini",
+    "sra": "sra_mini",
+    "lrnr": "lrnr_mini",
+}
+"""The shipped workflow of each method; plain inpainting is one without its method."""
 FEATHER = 1
 
 
@@ -84,16 +90,17 @@ def demo(
         console.print(f"lrnr is left out: {error}")
     size = base.native_size
     drawn = draw_scenes(scenes, size, generator)
-    picture, index = drawn.picture(), drawn.pick_object(generator)
-    truth, mask = drawn.without(index), grow(drawn.instance_masks()[torch.arange(scenes), index], pixels=size / 64)
+    index = drawn.pick_object(generator)
+    # To 8 bits, as ComfyUI is given the scenes in files: what is compared then is the same in both hosts.
+    picture, truth = ((scene.clamp(0, 1) * 255).round() / 255 for scene in (drawn.picture(), drawn.without(index)))
+    mask = grow(drawn.instance_masks()[torch.arange(scenes), index], pixels=size / 64)
     if comfyui is None:
         results = {
             name: erase(network, picture, mask, METHODS[name], steps, seed, text, name)
             for name, (network, text) in ways.items()
         }
     else:
-        graphs = {name: graph for name, graph in GRAPHS.items() if name in ways}
-        results = run_graphs(comfyui, graphs, picture, mask, steps, seed)
+        results = run_graphs(comfyui, list(ways), picture, mask, steps, seed)
 
     table = Table("method", "hole PSNR, dB", "redrawn", "largest change outside")
     scores = {name: score(result, picture, truth, mask) for name, result in results.items()}
@@ -121,9 +128,9 @@ def erase(
 
 
 def run_graphs(
-    comfyui: Path, graphs: dict[str, str], picture: Tensor, mask: Tensor, steps: int, seed: int
+    comfyui: Path, methods: list[str], picture: Tensor, mask: Tensor, steps: int, seed: int
 ) -> dict[str, Tensor]:
-    """Shipped workflows, by method, in a server of that ComfyUI, one scene after the other."""
+    """The shipped workflow of each method in a server of that ComfyUI, one scene after the other."""
     results = {}
     with tempfile.TemporaryDirectory() as folder, ComfyServer(comfyui, Path(folder)) as server:
         files = []
@@ -132,8 +139,11 @@ def run_graphs(
             write_image(scene, picture[row : row + 1])
             write_image(hole, mask[row].expand(1, 3, -1, -1))
             files.append((server.upload(scene), server.upload(hole)))
-        for name, graph_name in graphs.items():
-            graph = json.loads((PACK / "workflows" / "api" / f"{graph_name}.json").read_text())
+        for name in methods:
+            graph = json.loads((PACK / "workflows" / "api" / f"{GRAPHS[name]}.json").read_text())
+            if name == "plain":
+                (sampler,) = [node["inputs"] for node in graph.values() if node["class_type"] == "KSampler"]
+                sampler["model"] = graph[sampler["model"][0]]["inputs"]["model"]
             fills = []
             for scene, hole in tqdm(files, desc=name):
                 (saved,) = [key for key, node in graph.items() if node["class_type"] == "SaveImage"]

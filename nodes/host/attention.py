@@ -70,11 +70,10 @@ class RegionPatch:
                 return n, context, value
             height, width = extra["activations_shape"][-2:]
             objects, ((_, order, background),) = self.tokens(height, width, n.device)
-            check_tokens(context, objects)
+            check_tokens(n, context, objects)
             if background == 0:
                 return n, context, value
             if settings.temperature[1] != 1:
-                check_tokens(n, objects)
                 # The projection to queries has no bias: a scaled input is a scaled query.
                 n = torch.where(objects[..., None], n * settings.temperature[1], n)
             keep = order[0, :background]
@@ -84,7 +83,7 @@ class RegionPatch:
         def attend(q: Tensor, k: Tensor, v: Tensor, extra: dict) -> Tensor:
             height, width = extra["activations_shape"][-2:]
             objects, groups = self.tokens(height, width, q.device, q.shape[0])
-            check_tokens(k, objects)
+            check_tokens(q, k, objects)
             q, k, v = (rearrange(tokens, "b n (h d) -> b h n d", h=extra["n_heads"]) for tokens in (q, k, v))
             out = attention.region_attention(q, k, v, objects, settings, core_attention(extra), groups)
             return rearrange(out, "b h n d -> b n (h d)")
@@ -197,7 +196,8 @@ def check_areas(executor: Any, model: Any, conds: list, x: Tensor, *rest: Any) -
         if tall < height or wide < width:
             raise ValueError(
                 f"A prompt is for an area of {wide}x{tall} of the {width}x{height} latent pixels, and removal by attention "
-                "needs all of them: use Conditioning (Set Mask) in place of Conditioning (Set Area)."
+                "needs all of them: use Conditioning (Set Mask) with set_cond_area default in place of "
+                "Conditioning (Set Area)."
             )
     return executor(model, conds, x, *rest)
 
@@ -220,12 +220,13 @@ def claim_attention(model: Any, name: str) -> Any:
     return model
 
 
-def check_tokens(tokens: Tensor, objects: Tensor) -> None:
-    if tokens.shape[1] != objects.shape[1]:
-        raise ValueError(
-            f"A layer has {tokens.shape[1]} tokens where its grid has {objects.shape[1]}: another node merged or tiled "
-            "them (ToMe, HyperTile). Remove it, or move it after this one."
-        )
+def check_tokens(queries: Tensor, keys: Tensor, objects: Tensor) -> None:
+    for tokens in (queries, keys):
+        if tokens.shape[1] != objects.shape[1]:
+            raise ValueError(
+                f"A layer has {tokens.shape[1]} tokens where its grid has {objects.shape[1]}: "
+                "remove the node that merges or tiles them (ToMe, HyperTile)."
+            )
 
 
 def masked_region_attention(

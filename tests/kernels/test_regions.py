@@ -1,5 +1,6 @@
 import math
 
+import numpy
 import pytest
 import torch
 
@@ -39,6 +40,8 @@ def test_normalize_loses_nothing_when_it_shrinks_a_mask():
         (torch.full((1, 64, 64), math.nan), 1, "NaN"),
         (square().expand(2, -1, -1), 3, "2 masks came for 3 pictures"),
         (torch.zeros(1, 3, 64, 64), 1, "1×3×64×64"),
+        (0.4 * square(), 1, "The mask is too faint: its largest value is 0.4, and 0.5 and above counts"),
+        (torch.stack([square()[0], 127 / 255 * square()[0]]), 2, "Mask 2 of 2 is too faint: .* 0.498"),
     ],
 )
 def test_normalize_says_what_is_wrong(mask, batch, message):
@@ -87,6 +90,47 @@ def test_fill_holes_and_feather():
     assert (soft[square() > 0] == 1).all()
     profile = soft[0, 15, 30:40]
     assert (profile[:4] > 0).all() and (profile[4:] == 0).all() and (profile[:5].diff() < 0).all()
+
+
+def scattered(seed, height=50, width=64):
+    """Rectangles and specks anywhere, one mask of [2, H, W] in a corner of its picture and one all over it."""
+    generator = torch.Generator().manual_seed(seed)
+    mask = (torch.rand(2, height, width, generator=generator) > 0.995).float()
+    for top, left, tall, wide in torch.randint(1, 25, (6, 4), generator=generator).tolist():
+        mask[:, 2 * top : 2 * top + tall, 2 * left : 2 * left + wide] = torch.rand((), generator=generator).round()
+    mask[0, 20:], mask[0, :, 30:] = 0, 0
+    mask[:, 5:12, 7:15] = 1
+    mask[:, 8, 9:11] = 0
+    return mask
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_part_of_the_picture_gives_what_the_whole_gives(seed):
+    from scipy import ndimage
+
+    def grow_whole(sample, radius_of):
+        labels, count = ndimage.label(sample, structure=[[1] * 3] * 3)
+        grown = sample & False
+        for one in (labels == index for index in range(1, count + 1)):
+            radius = radius_of(one.sum())
+            if radius < 0:
+                # What lies beyond the picture is as its border, and never the nearest background.
+                inner = ndimage.distance_transform_edt(numpy.pad(one, 1, mode="edge"))[1:-1, 1:-1]
+                grown |= inner > -radius
+            else:
+                grown |= ndimage.distance_transform_edt(~one) <= radius
+        return grown
+
+    mask = scattered(seed)
+    for pixels, percent in ((0, 7.5), (4, 0), (-2, 0), (6, -40), (-3, 50), (200, 0)):
+        expected = [grow_whole(one.numpy() > 0, lambda a: pixels + percent / 100 * math.sqrt(a)) for one in mask]  # noqa: B023
+        assert torch.equal(regions.grow(mask, pixels, percent), torch.from_numpy(numpy.stack(expected)).float())
+    expected = [ndimage.binary_fill_holes(one.numpy()) for one in mask]
+    assert torch.equal(regions.fill_holes(mask), torch.from_numpy(numpy.stack(expected)).float())
+    for pixels in (0, 3, 90):
+        distance = numpy.stack([ndimage.distance_transform_edt(one.numpy() == 0) for one in mask])
+        expected = numpy.where(distance <= pixels, (1 + numpy.cos(numpy.pi * distance / (pixels + 1))) / 2, 0)
+        assert torch.equal(regions.feather(mask, pixels), torch.from_numpy(expected).float())
 
 
 def test_instances_of_a_snake_and_a_speck():

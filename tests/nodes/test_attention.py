@@ -64,6 +64,33 @@ def record_unet(model):
     return model, layers
 
 
+def record_flux(model, **more):
+    """A clone of the model that notes each attention: (queries and keys as rotated, values, output, kind of block);
+    `more` goes into its call."""
+    model, layers = model.clone(), []
+
+    def block(kind):
+        def run(args, extra):
+            options = args["transformer_options"]
+            ours = options.get("optimized_attention_override")
+
+            def note(core, q, k, v, *rest, **own):
+                own |= more
+                out = ours(core, q, k, v, *rest, **own) if ours else core(q, k, v, *rest, **own)
+                layers.append((q, k, v, out, kind))
+                return out
+
+            options = {**options, "optimized_attention_override": note}
+            return extra["original_block"]({**args, "transformer_options": options})
+
+        return run
+
+    for kind in ("double", "single"):
+        for i in range(2):
+            model.set_model_patch_replace(block(kind), "dit", f"{kind}_block", i)
+    return model, layers
+
+
 def expected_unet(model, n, module, objects, settings):
     """What a self-attention ought to give: the plain formula on its own queries, keys and values."""
     q, k, v = (
@@ -116,24 +143,11 @@ def test_each_layer_of_a_unet_is_the_formula(tiny, family, case, masks):
 @pytest.mark.parametrize("masks", ["one mask", "one each"])
 @pytest.mark.parametrize("case", ["AAS, decoder", "AAS, all", "SRA", "SRA strict"])
 def test_each_block_of_flux_is_the_formula(tiny, case, masks):
-    from comfy.ldm.flux.math import apply_rope
-
     apply, parts, settings = CASES[case]
     mask = tiny.square_mask(88, 56) if masks == "one mask" else torch.cat(
         [tiny.square_mask(88, 56), tiny.square_mask(88, 56, (0, 24, 0, 48))]
     )  # fmt: skip
-    model, layers = tiny.flux(), []
-
-    def enter(q, k, v, pe, attn_mask, extra_options):
-        layers.append([*apply_rope(q, k, pe), v, None, extra_options["block_type"]])
-        return {}
-
-    def leave(out, extra_options):
-        layers[-1][3] = out
-        return out
-
-    model.set_model_attn1_patch(enter)
-    model.set_model_attn1_output_patch(leave)
+    model, layers = record_flux(tiny.flux())
     tiny.sample(tiny.guider(apply(model, mask)), 1, latent=torch.zeros(2, 16, 11, 7))
     assert [layer[4] for layer in layers] == ["double", "double", "single", "single"]
     # Seven tokens of text, then 6x4 of the picture.
@@ -145,28 +159,17 @@ def test_each_block_of_flux_is_the_formula(tiny, case, masks):
 
 
 def test_flux_with_an_attention_mask_of_its_own(tiny):
-    mask, model, layers = tiny.square_mask(), tiny.flux(), []
+    mask = tiny.square_mask()
     own = torch.zeros(1, 23, 23)
     own[:, :, 3] = -50.0
-
-    def enter(q, k, v, pe, attn_mask, extra_options):
-        layers.append([q, k, v, pe, None])
-        return {"attn_mask": own}
-
-    def leave(out, extra_options):
-        layers[-1][4] = out
-        return out
-
-    model.set_model_attn1_patch(enter)
-    model.set_model_attn1_output_patch(leave)
+    model, layers = record_flux(tiny.flux(), mask=own)
     tiny.sample(tiny.guider(rectify(model, mask)), 1)
-    from comfy.ldm.flux.math import apply_rope
-
+    assert len(layers) == 4
     objects = torch.nn.functional.pad(regions.object_tokens(mask, 4, 4), (7, 0))
     blocked = objects[:, :, None] & objects[:, None, :]
     bias = own.masked_fill(blocked, -torch.inf)
-    for q, k, v, pe, out in layers:
-        expected = torch.nn.functional.scaled_dot_product_attention(*apply_rope(q, k, pe), v, attn_mask=bias[:, None])
+    for q, k, v, out, _ in layers:
+        expected = torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=bias[:, None])
         torch.testing.assert_close(out, rearrange(expected, "b h n d -> b n (h d)"), rtol=1e-4, atol=1e-4)
 
 
@@ -238,7 +241,7 @@ def test_a_prompt_for_an_area_of_the_latent(tiny):
             guider = tiny.guider(apply(tiny.sdxl(), tiny.square_mask()), 3.0)
             positive = [[text, {**more, "area": area}] for text, more in tiny.conditioning(1)]
             guider.set_conds(positive, tiny.conditioning(2))
-            with pytest.raises(ValueError, match=r"area of \dx4 of the 8x8 latent pixels"):
+            with pytest.raises(ValueError, match=r"area of \dx4 of the 8x8 latent pixels.*set_cond_area default"):
                 tiny.sample(guider, 1)
         whole = [[text, {**more, "area": (8, 8, 0, 0)}] for text, more in tiny.conditioning(1)]
         guider.set_conds(whole, tiny.conditioning(2))
@@ -364,6 +367,25 @@ def test_with_perturbed_attention_guidance(tiny, method):
     torch.testing.assert_close(
         tiny.sample(tiny.guider(other_order, 2.0), 1), tiny.sample(tiny.guider(perturbed, 2.0), 1), rtol=1e-3, atol=1e-2
     )
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("order", ["before", "after"])
+def test_nodes_that_merge_or_tile_tokens_are_named(tiny, method, order):
+    from comfy_extras.nodes_hypertile import HyperTile
+    from comfy_extras.nodes_tomesd import TomePatchModel
+
+    def tile(model):
+        return HyperTile.execute(model, 32, 2, 0, False)[0]
+
+    def merge(model):
+        return TomePatchModel.execute(model, 0.3).args[0]
+
+    model, mask = tiny.sd15(), tiny.square_mask()
+    for other in (tile, merge):
+        both = METHODS[method](other(model), mask) if order == "before" else other(METHODS[method](model, mask))
+        with pytest.raises(ValueError, match=r"A layer has \d+ tokens where its grid has 64: remove the node"):
+            tiny.sample(tiny.guider(both), 1)
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -22,7 +22,7 @@ sys.path.insert(0, sys.argv[1])
 from comfy.cli_args import args
 args.cpu = True
 import torch
-from unclutter.nodes.masks import CropToMask, PasteBack
+from unclutter.nodes.masks import CropToMask, PasteBack, PrepareMask
 
 def held(name="VmHWM"):
     return int(re.search(name + r":\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) / 1024
@@ -32,10 +32,13 @@ def remove(height, width):
     mask[:, 100:150, 200:260] = 1
     before = held("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")
+    PrepareMask.execute(mask, image, 7.5, 0, True, 0)
+    after_prepare = held()
+    Path("/proc/self/clear_refs").write_text("5")
     part, _, crop = CropToMask.execute(image, mask, 0.5, 64, 512, 0).args
     after_crop = held()
     PasteBack.execute(1 - part, crop, 8, True, 32)
-    return after_crop - before, held() - before
+    return after_prepare - before, after_crop - before, held() - before
 
 remove(600, 600)
 print(json.dumps(remove(4000, 6000)))
@@ -249,6 +252,24 @@ def test_negative_and_absurd_parameters_are_refused(comfy_server, node, inputs):
     assert "refused" in message and next(iter(inputs)) in message
 
 
+def test_a_graph_of_which_a_part_is_refused_is_no_success(comfy_server):
+    graph = batch_graph(1, 1) | nodes(untouched=("PreviewImage", {"images": ["image", 0]}))
+    graph["pasted"]["inputs"]["ring"] = 0
+    message = error(comfy_server, graph)
+    assert "part of the graph was refused" in message and "ring" in message
+
+
+def test_a_mask_painted_too_faintly(comfy_server):
+    graph = nodes(
+        image=blank(96, 80),
+        nothing=solid(0.0, 96, 80),
+        part=solid(0.4, 30, 30),
+        mask=paint(["nothing", 0], ["part", 0], 30, 30),
+    ) | invert_inside("image", ["mask", 0])
+    graph["mask"]["inputs"]["operation"] = "add"
+    assert "its largest value is 0.4, and 0.5 and above counts" in error(comfy_server, graph)
+
+
 def test_a_maximum_below_the_minimum(comfy_server):
     graph = batch_graph(1, 1)
     graph["cropped"]["inputs"] |= {"minimum": 512, "maximum": 256}
@@ -307,8 +328,9 @@ def test_memory_follows_the_mask_and_not_the_picture(comfyui_path):
         [sys.executable, "-c", MEMORY_SCRIPT, str(comfyui_path)], capture_output=True, text=True, check=False
     )
     assert run.returncode == 0, run.stderr
-    crop_cost, whole_cost = json.loads(run.stdout.splitlines()[-1])
+    prepare_cost, crop_cost, whole_cost = json.loads(run.stdout.splitlines()[-1])
     picture, mask = 4000 * 6000 * 3 * 4 / 2**20, 4000 * 6000 * 4 / 2**20
+    assert prepare_cost < picture + 3 * mask, "preparing took more than the preview and the mask that come out"
     assert crop_cost < picture, "cropping a small part took as much memory as the picture"
     assert whole_cost < picture + 3 * mask, "pasting took more than the picture that comes out"
 

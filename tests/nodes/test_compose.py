@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import zipfile
 from pathlib import Path
@@ -136,6 +137,23 @@ def test_rgba_is_the_background_and_each_person(layers):
     assert rgba[1, 16, 17, :3].argmax() == 0
     assert rgba[1, 21, 18, 3] == 0
     assert 0 < rgba[1, 20, 8, 3] < 1
+
+
+def test_half_precision_pictures_stay_half_precision(layers):
+    """What ComfyUI hands from node to node under --fp16-intermediates."""
+    expected = compose(layers, "2", feather=3)
+    half = dataclasses.replace(
+        layers,
+        image=layers.image.half(),
+        background=layers.background.half(),
+        generated={k: layer.half() for k, layer in layers.generated.items()},
+    )
+    image, area, rgba, composed = compose(half, "2", feather=3)
+    assert image.dtype == rgba.dtype == torch.float16
+    assert torch.equal(area, expected[1])
+    torch.testing.assert_close(image.float(), expected[0], rtol=0, atol=2e-3)
+    torch.testing.assert_close(rgba.float(), expected[2], rtol=0, atol=2e-3)
+    assert save(composed, "half").is_file()
 
 
 def save(layers, prefix="layers"):

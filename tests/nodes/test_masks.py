@@ -67,6 +67,52 @@ def test_the_preview_shows_the_mask_and_leaves_the_rest_of_the_picture(masks):
     assert not yellow[0, 31:59, 41:79].any(), "the outline hides what is under the mask"
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_the_preview_is_what_the_whole_picture_gives(masks, seed):
+    generator = torch.Generator().manual_seed(seed)
+    image, mask = picture(1, 90, 1300, seed=seed), torch.zeros(2, 90, 1300)
+    for top, left in torch.randint(0, 60, (8, 2), generator=generator).tolist():
+        mask[:, top : top + 30, 20 * left : 20 * left + 35] = torch.rand((), generator=generator).round()
+    mask[0, :20, :9] = 1
+    mask[1, 40:60, 1280:] = 1
+    for grow_pixels in (-6, 0, 5):
+        prepared, preview = prepare(masks, mask, image, grow_pixels=grow_pixels, grow_percent=0.0)
+        line = torch.nn.functional.max_pool2d(mask, 5, stride=1, padding=2) > mask
+        tinted = torch.lerp(image.expand(2, -1, -1, -1), torch.tensor([1.0, 0.0, 0.0]), 0.5 * prepared[..., None])
+        assert torch.equal(preview, torch.where(line[..., None], torch.tensor([1.0, 0.9, 0.0]), tinted))
+
+
+@pytest.mark.parametrize(
+    ("node", "name"),
+    [
+        ("PrepareMask", "grow_percent"),
+        ("PrepareMask", "grow_pixels"),
+        ("PrepareMask", "min_area"),
+        ("SplitInstances", "min_area"),
+        ("CropToMask", "context"),
+        ("CropToMask", "multiple"),
+        ("CropToMask", "minimum"),
+        ("CropToMask", "maximum"),
+        ("PasteBack", "feather"),
+        ("PasteBack", "ring"),
+    ],
+)
+def test_absurd_numbers_through_a_link(masks, node, name):
+    image, mask = picture(1, 80, 90), rectangle(80, 90, 20, 20, 30, 30)
+    part, _, crop = crop_to_mask(masks, image, mask)
+    call = {
+        "PrepareMask": lambda **bad: prepare(masks, mask, image, **bad),
+        "SplitInstances": lambda **bad: masks.SplitInstances.execute(mask, **bad),
+        "CropToMask": lambda **bad: crop_to_mask(masks, image, mask, **bad),
+        "PasteBack": lambda **bad: paste_back(masks, part, crop, **bad),
+    }[node]
+    (widget,) = [widget for widget in getattr(masks, node).GET_SCHEMA().inputs if widget.id == name]
+    for value in (float("nan"), widget.min - 1, widget.max + 1):
+        limits = f"{name} is {value}: it must lie between {int(widget.min)} and {int(widget.max)}"
+        with pytest.raises(ValueError, match=limits):
+            call(**{name: value})
+
+
 def test_no_input_is_changed_in_place(masks):
     image, mask = picture(2, 80, 90), rectangle(80, 90, 20, 20, 30, 30)
     image_before, mask_before = image.clone(), mask.clone()

@@ -14,6 +14,7 @@ import torch
 
 from unclutter.kernels import regions
 from unclutter.training.comfyui import PACK
+from unclutter.training.demo import METHODS, demo
 from unclutter.training.pictures import read_image, read_mask, write_image
 
 FOLDER = PACK / "workflows"
@@ -59,7 +60,7 @@ def to_api(workflow, info):
 
 
 def test_every_method_has_its_graphs():
-    methods = ("masg", "attentive_eraser", "sra", "lrnr", "eradiff", "osor", "mild")
+    methods = ("masg", "attentive_eraser", "sra", "lrnr", "eradiff", "osor", "osor_sampler", "mild")
     expected = {f"{method}_{size}" for method in methods for size in ("mini", "sdxl")} | {"osor_flux"}
     assert set(NAMES) == expected == {path.stem for path in (FOLDER / "api").glob("*.json")}
 
@@ -122,8 +123,9 @@ def test_a_graph_removes_and_touches_nothing_else(comfy_server, inputs, name):
     after = comfy_server.images(comfy_server.post(graph), "18").movedim(-1, 1)
     scene, marked = ("crowd", "crowd_3") if name == "mild_mini" else ("scene", "mask")
     before, mask = read_image(FOLDER / f"example_{scene}.png"), read_mask(FOLDER / f"example_{marked}.png")
-    # The one-step eraser takes the shadow too.
-    hole = regions.grow(mask, pixels=12) if name == "osor_mini" else regions.grow(regions.fill_holes(mask), percent=7.5)
+    # The one-step erasers take the shadow too.
+    growth = {"osor_mini": {"pixels": 12}, "osor_sampler_mini": {"percent": 60}}.get(name, {"percent": 7.5})
+    hole = regions.grow(mask if name == "osor_mini" else regions.fill_holes(mask), **growth)
     band = regions.feather(hole, 2) > 0
     outside = ~band[:, None].expand_as(before)
     assert torch.equal(before[outside], after[outside])
@@ -151,13 +153,16 @@ def test_a_photo_goes_through_a_graph(comfy_server, tmp_path):
     assert torch.equal(before[far], after[far]) and not torch.equal(before, after)
 
 
-def test_a_graph_runs_through_comfy_cli(comfy_server, inputs, tmp_path):
+@pytest.mark.parametrize("name", ["masg", "attentive_eraser", "sra"])
+def test_a_graph_runs_through_comfy_cli(comfy_server, inputs, tmp_path, name):
     comfy = shutil.which("comfy", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     assert comfy, "comfy-cli is part of the dev extra: pip install -e '.[dev]'"
-    graph = api_graph("masg_mini")
-    graph["11"]["inputs"]["steps"] = 2
+    graph = api_graph(f"{name}_mini")
+    (scheduled,) = [node["inputs"] for node in graph.values() if "steps" in node["inputs"]]
+    scheduled["steps"] = 2
     file = tmp_path / "graph.json"
     file.write_text(json.dumps(graph))
+    before = set((comfy_server.base_directory / "output" / "unclutter").glob("*"))
     host, port = comfy_server.address.split(":")
     done = subprocess.run(
         [comfy, "--skip-prompt", "run", "--workflow", str(file), "--where", "local", "--wait"]
@@ -169,4 +174,11 @@ def test_a_graph_runs_through_comfy_cli(comfy_server, inputs, tmp_path):
         timeout=200,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert list((comfy_server.base_directory / "output" / "unclutter").glob("masg*.png"))
+    assert set((comfy_server.base_directory / "output" / "unclutter").glob(f"{name}_*.png")) - before
+
+
+def test_the_demo_runs_every_method_in_comfyui_as_in_diffusers(comfyui_path, tmp_path):
+    scores = demo(tmp_path / "comfyui.png", scenes=1, steps=2, comfyui=comfyui_path)
+    assert list(scores) == list(METHODS) and all(score.outside == 0 for score in scores.values())
+    for name, score in demo(tmp_path / "diffusers.png", scenes=1, steps=2).items():
+        assert abs(score.hole_psnr - scores[name].hole_psnr) < 0.5, name
