@@ -7,6 +7,7 @@ its SDXL trainer writes: `lora_unet_middle_block_1_proj_in`. ComfyUI: `diffusion
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 PREFIXES = {
     "lora_unet_": "unet.",
@@ -62,17 +63,23 @@ LDM_SINGLE = {
     "time_embed_2": "time_embedding.linear_2",
     "label_emb_0_0": "add_embedding.linear_1",
     "label_emb_0_2": "add_embedding.linear_2",
+    "out_0": "conv_norm_out",
     "out_2": "conv_out",
 }
 LDM_RESNET = {
+    "in_layers_0": "norm1",
     "in_layers_2": "conv1",
     "emb_layers_1": "time_emb_proj",
+    "out_layers_0": "norm2",
     "out_layers_3": "conv2",
     "skip_connection": "conv_shortcut",
 }
 LDM_BLOCKS = 3
 """Blocks of a level in ldm's numbering: two of layers and one that halves the size; on the way up, three of layers."""
 _LDM = re.compile(r"(?:(input|output)_blocks_(\d+)|middle_block)_(\d)_(.+)")
+LDM_UNET = "model.diffusion_model."
+"""What a UNet's keys begin with in ldm's checkpoints."""
+_DIFFUSERS = re.compile(r"(down|mid|up)_blocks?(?:\.(\d+))?\.(resnets|attentions|downsamplers|upsamplers)\.(\d+)\.(.+)")
 
 
 def module_of(name: str) -> str | None:
@@ -118,3 +125,41 @@ def from_ldm(path: str) -> str | None:
 def with_dots(path: str) -> str:
     """kohya's underscores between the parts of a path as dots."""
     return ".".join(_SEGMENT.findall(path))
+
+
+def ldm_keys(keys: Iterable[str]) -> dict[str, str]:
+    """ldm's key of each weight of a UNet, by diffusers' key; some networks, such as SD 2-inpainting, ComfyUI knows by
+    ldm's keys alone.
+
+    Args:
+        keys: of the whole network, for they say how many blocks a level has.
+    """
+    keys = list(keys)
+    layers = len({key.split(".")[3] for key in keys if key.startswith("down_blocks.0.resnets.")})
+    attentive = {key.split(".attentions.")[0] for key in keys if ".attentions." in key}
+    single, resnet = ({path: _numbered(name) for name, path in names.items()} for names in (LDM_SINGLE, LDM_RESNET))
+    renamed = {}
+    for key in keys:
+        module, _, kind = key.rpartition(".")
+        if not (match := _DIFFUSERS.fullmatch(module)):
+            renamed[key] = f"{LDM_UNET}{single[module]}.{kind}"
+            continue
+        way, level, part, index, rest = match.groups()
+        rest = resnet.get(rest, rest)
+        if way == "mid":
+            block = f"middle_block.{2 * int(index) + (part == 'attentions')}"
+        elif part == "downsamplers":
+            block, rest = f"input_blocks.{(int(level) + 1) * (layers + 1)}.0", "op"
+        elif part == "upsamplers":  # in the level's last block, behind what else is in it
+            block = f"output_blocks.{int(level) * (layers + 1) + layers}.{1 + (f'up_blocks.{level}' in attentive)}"
+        else:
+            number = int(level) * (layers + 1) + int(index)
+            block = f"input_blocks.{number + 1}" if way == "down" else f"output_blocks.{number}"
+            block += ".1" if part == "attentions" else ".0"
+        renamed[key] = f"{LDM_UNET}{block}.{rest}.{kind}"
+    return renamed
+
+
+def _numbered(name: str) -> str:
+    """in_layers_0 as in_layers.0"""
+    return re.sub(r"_(\d+)", r".\1", name)

@@ -91,14 +91,6 @@ def configured(module: str, settings: str, name: str) -> Run:
     return lambda arguments, prog: _get(module, name)(_tyro().cli(_get(module, settings), args=arguments, prog=prog))
 
 
-def recipe(module: str, settings: str, objective: str) -> Run:
-    def run(arguments: list[str], prog: str) -> None:
-        chosen = _tyro().cli(_get(module, settings), args=arguments, prog=prog)
-        _get(".loop", "train")(chosen, _get(module, objective))
-
-    return run
-
-
 def train_mini(arguments: list[str], prog: str) -> None:
     """`unclutter train mini [cpu|gpu] [--field value ...]`; without a preset, the one that fits the machine."""
     import torch
@@ -112,8 +104,8 @@ def train_mini(arguments: list[str], prog: str) -> None:
     _get(".mini", "train_mini")(_tyro().extras.overridable_config_cli(presets, args=arguments, prog=prog))
 
 
-def preset_recipe(settings: str, module: str, objective: str) -> Run:
-    """A recipe whose module of settings has presets to choose from."""
+def recipe(settings: str, module: str, objective: str) -> Run:
+    """A training whose module of settings has presets to choose from."""
     return lambda arguments, prog: _get(".loop", "train")(
         _get(settings, "choose")(arguments, prog), _get(module, objective)
     )
@@ -149,12 +141,12 @@ COMMANDS: dict[str, Command] = {
     "data drawn": Command(function(".data.drawn", "draw_pairs"), "pairs of drawn scenes, for the mini model"),
     "data check": Command(function(".data.check", "check_data"), "every fault in a set, before a training finds it"),
     "data shard": Command(function(".data.shards", "write_shards"), "a large set as webdataset shards"),
-    "train lrnr": Command(recipe(".lrnr", "LRNRRecipe", "LRNR"), "a removal prompt and a LoRA (LRNR)"),
+    "train lrnr": Command(recipe(".lrnr", ".lrnr", "LRNR"), "a removal prompt and a LoRA (LRNR)"),
     "train eradiff": Command(
-        recipe(".eradiff", "EraDiffRecipe", "EraDiff"), "a LoRA for the path on which the object fades (EraDiff)"
+        recipe(".eradiff", ".eradiff", "EraDiff"), "a LoRA for the path on which the object fades (EraDiff)"
     ),
-    "train osor": Command(preset_recipe(".osor_recipe", ".osor", "OSOR"), "erasing in one step, in two phases (OSOR)"),
-    "train mild": Command(preset_recipe(".mild", ".mild", "MILD"), "a layer per person (MILD)"),
+    "train osor": Command(recipe(".osor_recipe", ".osor", "OSOR"), "erasing in one step, in two phases (OSOR)"),
+    "train mild": Command(recipe(".mild", ".mild", "MILD"), "a layer per person (MILD)"),
     "train mini": Command(train_mini, "the mini model itself, from nothing; presets cpu and gpu"),
     "evaluate": Command(function(".evaluate", "evaluate"), "removed or not, on scenes whose true background is known"),
     "evaluate crowds": Command(
@@ -163,6 +155,10 @@ COMMANDS: dict[str, Command] = {
     "convert": Command(function(".convert", "convert"), "a LoRA file in kohya's keys, or in diffusers'"),
     "bench attention": Command(function(".bench", "bench_attention"), "region attention beside plain attention"),
     "bench guider": Command(function(".bench", "bench_guider"), "MASG and SARG beside ComfyUI's own guidance"),
+    "bench layers": Command(
+        function(".bench_layers", "bench_layers"),
+        "a row per person beside a plain batch and beside separate calls (MILD)",
+    ),
     "bench train": Command(
         function(".bench_train", "bench_train"), "a training step beside that of diffusers' example"
     ),

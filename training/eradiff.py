@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import tyro
 from torch import Tensor
 
 from ..adapters import lora
+from ..adapters.names import ldm_keys
 from .recipe import Objective, Recipe, integers, noise_like
 from .sampling import Base, Method, SelfRectifying
 
@@ -19,11 +21,11 @@ class EraDiffRecipe(Recipe):
     """EraDiff: the network learns to step from a scene with the object to one with less of it."""
 
     learning_rate: float = 1e-4
-    """Of the LoRA; EraDiff trains the full network at 3e-6."""
+    """Of the LoRA. EraDiff trains the full network, at 3e-6, as the preset `paper` does."""
     gamma_max: int = 100
     """γ_m: longest stride of the path in timesteps (EraDiff: 100)."""
     full: bool = False
-    """Train the full network, as the paper, and no LoRA; it is written to unet.safetensors."""
+    """Train the full network, as the paper, and no LoRA; it is written to unet.safetensors, for Load Diffusion Model."""
     normalize_weight: bool = False
     """Weigh all strides alike. The paper's loss weighs a stride of 1 some 10,000 times less than one of 100."""
     synthesis: bool = False
@@ -32,12 +34,43 @@ class EraDiffRecipe(Recipe):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 1 <= self.gamma_max <= 999:
-            raise ValueError(f"gamma_max is {self.gamma_max}, expected 1 to 999 timesteps.")
+        self.check("gamma_max", least=1, most=999)
+
+
+PRESETS = {
+    "lora": ("a LoRA at 1e-4", EraDiffRecipe(tyro.MISSING, tyro.MISSING)),
+    "paper": (
+        "as the paper says, where it does: the full network at 3e-6; SD2-inpainting as --base",
+        EraDiffRecipe(tyro.MISSING, tyro.MISSING, full=True, learning_rate=3e-6),
+    ),
+    "mini": (
+        "a LoRA for the mini model: 800 steps at 5e-4, all strides weighed alike, max pooling",
+        EraDiffRecipe(
+            tyro.MISSING,
+            tyro.MISSING,
+            steps=800,
+            micro_batch=8,
+            learning_rate=5e-4,
+            mask_pooling="max",
+            normalize_weight=True,
+        ),
+    ),
+}
+
+
+def choose(arguments: list[str], prog: str) -> EraDiffRecipe:
+    """`unclutter train eradiff [lora|paper|mini] --data FOLDER --output FOLDER [--field value ...]`; without a preset, the
+    LoRA, and with `--full` the paper's."""
+    if not arguments or arguments[0] not in (*PRESETS, "-h", "--help"):
+        arguments = ["paper" if "--full" in arguments else "lora", *arguments]
+    return tyro.extras.overridable_config_cli(PRESETS, args=arguments, prog=prog)
 
 
 class EraDiff(Objective):
-    """The state-space loss of EraDiff in its stable ε form, conditioned on the picture with a hole."""
+    """The state-space loss of EraDiff in its stable ε form, conditioned on the picture with a hole.
+
+    The path's clean end is diffusers' timestep 0, whose ᾱ is 0.999 and not 1.
+    """
 
     name = "eradiff"
     recipe: EraDiffRecipe
@@ -78,7 +111,9 @@ class EraDiff(Objective):
         metadata = self.metadata(step) | {"unclutter.guidance": "cfg 1"}
         if self.recipe.full:
             header = {"format": "pt", "modelspec.sai_model_spec": "1.0.0", "unclutter.kind": "unet"}
-            lora.write_safetensors(folder / "unet.safetensors", self.unet.state_dict(), header | metadata)
+            weights = self.unet.state_dict()
+            tensors = {key: weights[name] for name, key in ldm_keys(weights).items()}
+            lora.write_safetensors(folder / "unet.safetensors", tensors, header | metadata)
         else:
             self.save_lora(folder, metadata)
 

@@ -90,6 +90,11 @@ def run(
 
     def save(step: int) -> None:
         nonlocal last_good
+        if broken := [name for name, value in objective.state().items() if not value.isfinite().all()]:
+            raise FloatingPointError(
+                f"{broken[0]} is no longer finite after step {step}: {last_checkpoint(recipe, last_good)}; train anew with a "
+                "lower learning_rate."
+            )
         if accelerator.is_main_process:
             # The state last: killed in between, a resumed training writes both again.
             objective.save(recipe.output, step)
@@ -97,16 +102,18 @@ def run(
         last_good = step
 
     size = recipe.size or objective.base.native_size
-    options = {
-        "dilation": recipe.dilation,
-        "synthesis": getattr(recipe, "synthesis", False),
-        "people": getattr(objective, "people", False),
-    }
     share = recipe.batch // accelerator.num_processes
-    options["rows"] = slice(share * accelerator.process_index, share * (accelerator.process_index + 1))
-    first = start * len(objective.turns)
     own_batches = batches(
-        recipe.data, batch=recipe.batch, size=size, seed=recipe.seed, workers=recipe.workers, start=first, **options
+        recipe.data,
+        batch=recipe.batch,
+        size=size,
+        seed=recipe.seed,
+        workers=recipe.workers,
+        start=start * len(objective.turns),
+        rows=slice(share * accelerator.process_index, share * (accelerator.process_index + 1)),
+        dilation=recipe.dilation,
+        synthesis=recipe.synthesis,
+        people=objective.people,
     )
     progress = tqdm(
         range(start, recipe.steps),
@@ -176,14 +183,18 @@ def optimizer_step(
     norm = math.nan if clipped is None else float(clipped)
     # fp16's gradient scaler skips steps that overflow, and finds its scale that way.
     if not math.isfinite(loss) or (accelerator.scaler is None and not math.isfinite(norm)):
-        where = "there is none yet" if last_good is None else f"the last good checkpoint is step {last_good}'s"
         raise FloatingPointError(
             f"The loss is {loss} and the gradient's norm {norm} at step {step + 1}, on {', '.join(batch['name'])}: "
-            f"{where} in {recipe.output}; look at these files, or lower learning_rate and resume."
+            f"{last_checkpoint(recipe, last_good)}; look at these files, or train anew with a lower learning_rate."
         )
     optimizer.step()
     optimizer.zero_grad()
     return loss, stop > 0
+
+
+def last_checkpoint(recipe: Recipe, step: int | None) -> str:
+    where = "there is none yet" if step is None else f"the last good checkpoint is step {step}'s"
+    return f"{where} in {recipe.output}"
 
 
 def row_generator(seed: int, number: int, row: int) -> torch.Generator:
@@ -221,7 +232,7 @@ def only_training_in(folder: Path) -> Iterator[None]:
 
 def fingerprint(recipe: Recipe) -> str:
     """Which pairs a training learns from, wherever the folder lies."""
-    names = [sample.name for sample in read_manifest(recipe.data, targets=not getattr(recipe, "synthesis", False))]
+    names = [sample.name for sample in read_manifest(recipe.data, targets=not recipe.synthesis)]
     return f"{len(names)} pairs, {hashlib.sha256(json.dumps(names).encode()).hexdigest()[:12]}"
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import tyro
 from torch import Tensor, nn
 
 from ..adapters import prompt
@@ -32,6 +33,38 @@ class LRNRRecipe(Recipe):
     """Chance of each enhancing word to be there in a training step."""
     empty_prompt: float = 0.1
     """Share of pictures trained on the empty prompt, for classifier-free guidance."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.check("prompt_tokens", least=0)
+        self.check("enhancer_share", "empty_prompt", least=0, most=1)
+        self.check_positive("prompt_learning_rate")
+
+
+PRESETS = {
+    "paper": (
+        "as the paper says, where it does: 1,000 steps, LoRA at 5e-4, prompt at 2.5e-4; SDXL-inpainting as --base",
+        LRNRRecipe(tyro.MISSING, tyro.MISSING),
+    ),
+    "mini": (
+        "for the mini model: two enhancing words, LoRA at 1e-3, max pooling",
+        LRNRRecipe(
+            tyro.MISSING,
+            tyro.MISSING,
+            micro_batch=8,
+            learning_rate=1e-3,
+            mask_pooling="max",
+            enhancers=("8K", "nikon"),
+        ),
+    ),
+}
+
+
+def choose(arguments: list[str], prog: str) -> LRNRRecipe:
+    """`unclutter train lrnr [paper|mini] --data FOLDER --output FOLDER [--field value ...]`; without a preset, the paper's."""
+    if not arguments or arguments[0] not in (*PRESETS, "-h", "--help"):
+        arguments = ["paper", *arguments]
+    return tyro.extras.overridable_config_cli(PRESETS, args=arguments, prog=prog)
 
 
 class LRNR(Objective):

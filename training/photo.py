@@ -113,6 +113,8 @@ def remove_photo(
         if adapters is not None:
             network, learned = with_adapters(network, adapters)
             prompt = f"{learned} {prompt}".strip()
+            if recipe_of(adapters) == "lrnr" and name in ("sra", "attentive-eraser"):
+                console.print(f"{name} hides the object's keys, which made LRNR worse (its Appendix E): masg suits it.")
         chosen = with_strength(name, strength)
         if isinstance(chosen, MASG):
             prompt = prompt or "background"

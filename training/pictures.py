@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
@@ -38,18 +39,26 @@ def read_mask(path: Path | Packed) -> Tensor:
     return torch.from_numpy(pixels / 255)[None]
 
 
+def read_labels(path: Path | Packed) -> Tensor:
+    """[1, H, W] of numbers: a picture's greys, or the places in its palette, which is how parsers write them."""
+    with _open(path) as picture:
+        picture = _upright(picture, path)
+        numbers = np.array(picture if picture.mode == "P" else picture.convert("L"), dtype=np.float32)
+    return torch.from_numpy(numbers)[None]
+
+
 def picture_size(path: Path | Packed) -> tuple[int, int]:
     """(height, width) as `read_image` gives them, from the file's header alone."""
     with _open(path) as picture:
         width, height = picture.size
-        turned = picture.getexif().get(ExifTags.Base.Orientation, 1) >= 5
+        turned = _exif(picture).get(ExifTags.Base.Orientation, 1) >= 5
     return (width, height) if turned else (height, width)
 
 
 def read_metadata(path: Path) -> dict[str, bytes]:
     """The colour profile and the EXIF data of a picture, as they hold for what `read_image` makes of it."""
     with _open(path) as picture:
-        exif, kept = picture.getexif(), {}
+        exif, kept = _exif(picture), {}
         exif.pop(ExifTags.Base.Orientation, None)
         if exif and "exif" in picture.info:  # of a TIFF they are its layout
             kept["exif"] = exif.tobytes()
@@ -96,20 +105,34 @@ def contact_sheet(path: Path, rows: list[list[tuple[str, Tensor]]], side: int = 
 
 def _open(path: Path | Packed) -> Image.Image:
     try:
-        return Image.open(path if isinstance(path, Path) else path.open())
+        picture = Image.open(path if isinstance(path, Path) else path.open())
+        _exif(picture)
     except (FileNotFoundError, IsADirectoryError):
         raise FileNotFoundError(f"There is no picture at {path}: give the path of a PNG or JPEG file.") from None
-    except (UnidentifiedImageError, Image.DecompressionBombError, OSError) as error:
+    # Of broken EXIF data Pillow raises SyntaxError or struct.error.
+    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, struct.error) as error:
         raise ValueError(f"{path} cannot be read as a picture ({error}): expected a PNG or JPEG file.") from None
+    return picture
 
 
-def _eight_bits(picture: Image.Image, path: Path | Packed) -> Image.Image:
-    """The whole picture, upright, in a mode that Pillow converts without cutting off: 16-bit greys and floats of 0..1 are scaled."""
+def _exif(picture: Image.Image) -> Image.Exif:
+    """The EXIF data before the pixels, which Pillow keeps for all later questions. A PNG may have some behind them: these
+    count nowhere, as the whole picture would have to be decoded to know of them, and `picture.getexif()` does."""
+    return Image.Image.getexif(picture)
+
+
+def _upright(picture: Image.Image, path: Path | Packed) -> Image.Image:
+    """The whole picture, turned as its EXIF orientation says."""
     try:
         picture.load()
     except (OSError, SyntaxError) as error:  # Pillow raises SyntaxError on a broken PNG
         raise ValueError(f"{path} is damaged ({error}): get it again, or leave it out.") from None
-    picture = ImageOps.exif_transpose(picture)
+    return ImageOps.exif_transpose(picture)
+
+
+def _eight_bits(picture: Image.Image, path: Path | Packed) -> Image.Image:
+    """The whole picture, upright, in a mode that Pillow converts without cutting off: 16-bit greys and floats of 0..1 are scaled."""
+    picture = _upright(picture, path)
     if picture.mode.startswith("I") or picture.mode == "F":
         scale = 255 if picture.mode == "F" else 1 / 257
         return Image.fromarray((np.asarray(picture, dtype=np.float32) * scale).round().clip(0, 255).astype(np.uint8))

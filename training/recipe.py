@@ -68,15 +68,32 @@ class Recipe:
     """Optimizer steps between sample sheets; 0 for none."""
     resume: bool = False
     """Continue the training that lies in `output`."""
+    synthesis = False
+    """Whether pairs are made on the fly of pictures and masks alone; no setting but where a recipe makes it one."""
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch", "micro_batch", "lora_rank", "save_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}, expected at least 1.")
+        self.check("steps", "batch", "micro_batch", "lora_rank", "save_every", least=1)
+        self.check("size", least=8)
+        self.check("workers", "latent_cache", "sample_every", least=0)
+        self.check_positive("learning_rate", "lora_alpha")
         if self.batch % self.micro_batch:
             raise ValueError(f"batch is {self.batch}, expected a multiple of micro_batch, which is {self.micro_batch}.")
-        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
-            raise ValueError(f"learning_rate is {self.learning_rate}, expected a positive number.")
+        if not 0 <= self.dilation[0] <= self.dilation[1] < math.inf:
+            raise ValueError(f"dilation is {self.dilation}, expected two shares of at least 0, the smaller first.")
+
+    def check(self, *names: str, least: float, most: float = math.inf) -> None:
+        """Raises ValueError where a setting is not in least..most, or not finite; None, which stands for a default, may be."""
+        for name in names:
+            value = getattr(self, name)
+            if value is not None and not (least <= value <= most and value < math.inf):
+                expected = f"at least {least}" if most == math.inf else f"{least} to {most}"
+                raise ValueError(f"{name} is {value}, expected {expected}.")
+
+    def check_positive(self, *names: str) -> None:
+        for name in names:
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise ValueError(f"{name} is {value}, expected a positive number.")
 
     def values(self) -> dict[str, Any]:
         """All settings as plain JSON values, those of this machine's folders left out."""
@@ -105,8 +122,12 @@ class Objective(nn.Module, ABC):
     """Of the recipe, as in `unclutter train NAME` and in the files' metadata."""
     turns: tuple[Turn, ...] = (Turn(),)
     """The losses of a step, in their order. Parameters that a loss does not reach stay as they are in its turn."""
+    predictions: tuple[str, ...] = ("epsilon",)
+    """What the base may predict."""
     mask_key = "mask"
     """Which of a batch's masks the sample sheets erase with."""
+    people = False
+    """Whether batches hold instance masks, poses and parsings too."""
     alphas_cumprod: Tensor
 
     def __init__(self, base: Base, recipe: Recipe) -> None:
@@ -116,20 +137,18 @@ class Objective(nn.Module, ABC):
                 f"The base takes {base.unet.config['in_channels']} channels, expected an inpainting model with "
                 f"{2 * base.unet.config['out_channels'] + 1}: give the inpainting version of the checkpoint."
             )
-        if base.schedule["prediction_type"] != "epsilon":
-            raise ValueError(
-                f"The base predicts {base.schedule['prediction_type']}, expected epsilon: give such a base."
-            )
+        prediction = base.schedule["prediction_type"]
+        if prediction not in self.predictions:
+            expected = " or ".join(self.predictions)
+            raise ValueError(f"The base predicts {prediction}, expected {expected}: give such a base.")
         self.base, self.recipe = replace(base, mask_pooling=recipe.mask_pooling), recipe
         kept = recipe.latent_cache
         self.latents = LatentCache(self.encode_once, kept) if kept else self.encode_once
         self.terms: dict[str, Tensor] = {}  # of the last pass's loss, for the log
         self.unet = base.unet
-        self.register_buffer(
-            "alphas_cumprod",
-            DDPMScheduler(**base.schedule).alphas_cumprod.to(base.unet.device, torch.float32),
-            persistent=False,
-        )
+        if prediction == "epsilon":
+            kept = DDPMScheduler(**base.schedule).alphas_cumprod.to(base.unet.device, torch.float32)
+            self.register_buffer("alphas_cumprod", kept, persistent=False)
 
     @abstractmethod
     def forward(self, batch: dict[str, Any], generators: list[torch.Generator]) -> Tensor:

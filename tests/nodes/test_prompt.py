@@ -1,10 +1,14 @@
 """Load Removal Prompt, and our files in ComfyUI's stock loaders."""
 
+import shutil
+
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from unclutter.adapters import lora, mini, prompt
+from unclutter.training.cli import main
+from unclutter.training.data.drawn import draw_pairs
 from unclutter.training.sampling import load_mini
 from unclutter.training.text import REMOVAL
 
@@ -250,35 +254,63 @@ def test_the_stock_loader_applies_every_pair_of_a_lora(comfy_server, run):
         torch.testing.assert_close(patched[key] - plain[key], torch.ones_like(plain[key]), atol=1e-3, rtol=0)
 
 
+def stock(text):
+    return "CLIPTextEncode", {"clip": ["mini", 1], "text": text}
+
+
+def sample(run, name, text, model=("mini", 0), **nodes):
+    """The latent that two steps on the mini model make of the conditioning of the node `text`."""
+    return run(
+        name,
+        mini=("UnclutterLoadMini", {}),
+        **nodes,
+        text=text,
+        empty=stock(""),
+        latent=("EmptyLatentImage", {"width": 64, "height": 64, "batch_size": 1}),
+        sampler=(
+            "KSampler",
+            {"model": [*model], "positive": ["text", 0], "negative": ["empty", 0], "latent_image": ["latent", 0]}
+            | {"seed": 1, "steps": 2, "cfg": 4.0, "sampler_name": "euler", "scheduler": "normal", "denoise": 1.0},
+        ),
+        save=("SaveLatent", {"samples": ["sampler", 0], "filename_prefix": ""}),
+    )["latent_tensor"]
+
+
 def test_the_stock_text_node_and_ours_sample_alike_and_a_new_file_is_read(comfy_server, run):
     folder = comfy_server.base_directory / "models" / "embeddings"
-
-    def sample(name, text):
-        return run(
-            name,
-            mini=("UnclutterLoadMini", {}),
-            text=text,
-            empty=("CLIPTextEncode", {"clip": ["mini", 1], "text": ""}),
-            latent=("EmptyLatentImage", {"width": 64, "height": 64, "batch_size": 1}),
-            sampler=(
-                "KSampler",
-                {"model": ["mini", 0], "positive": ["text", 0], "negative": ["empty", 0], "latent_image": ["latent", 0]}
-                | {"seed": 1, "steps": 2, "cfg": 4.0, "sampler_name": "euler", "scheduler": "normal", "denoise": 1.0},
-            ),
-            save=("SaveLatent", {"samples": ["sampler", 0], "filename_prefix": ""}),
-        )["latent_tensor"]
-
-    def stock(text):
-        return "CLIPTextEncode", {"clip": ["mini", 1], "text": text}
-
     choices = {"enhancers": True, "order": "as trained", "background": "", "negative_text": ""}
     ours = ("UnclutterLoadRemovalPrompt", {"clip": ["mini", 1], "file": "mine.safetensors", **choices})
     before, after = (prompt.RemovalPrompt({"clip_l": vectors(seed=seed)}, ("8K", "nikon")) for seed in (0, 9))
     prompt.save(folder / "mine.safetensors", before)
-    first = sample("first", ours)
+    first = sample(run, "first", ours)
     # The same graph at once: only the file's time of change can tell ComfyUI to run the node again.
     prompt.save(folder / "mine.safetensors", after)
-    second = sample("second", ours)
+    second = sample(run, "second", ours)
     assert not torch.allclose(first, second, atol=1e-2)
-    torch.testing.assert_close(second, sample("stock", stock("embedding:mine 8K, nikon")), atol=1e-4, rtol=1e-4)
-    assert not torch.allclose(second, sample("words", stock("8K, nikon")), atol=1e-2)
+    torch.testing.assert_close(second, sample(run, "stock", stock("embedding:mine 8K, nikon")), atol=1e-4, rtol=1e-4)
+    assert not torch.allclose(second, sample(run, "words", stock("8K, nikon")), atol=1e-2)
+
+
+def test_what_a_training_wrote_works_in_the_stock_nodes(comfy_server, run, tmp_path):
+    """`unclutter train lrnr`, its two files copied: LoraLoader patches every pair, `embedding:` changes the picture."""
+    draw_pairs(tmp_path / "pairs", count=2)
+    folders = ["--data", str(tmp_path / "pairs"), "--output", str(tmp_path / "out")]
+    short = ["--steps", "1", "--micro-batch", "2", "--batch", "2", "--workers", "0", "--learning-rate", "0.05"]
+    assert main(["train", "lrnr", "mini", *folders, *short, "--sample-every", "0"]) == 0
+    models = comfy_server.base_directory / "models"
+    for file, folder in (("lora", "loras"), ("prompt", "embeddings")):
+        shutil.copyfile(tmp_path / "out" / f"{file}.safetensors", models / folder / "trained.safetensors")
+    loader = {"model": ["mini", 0], "clip": ["mini", 1], "lora_name": "trained.safetensors"}
+    loading = ("LoraLoader", loader | {"strength_model": 1.0, "strength_clip": 0.0})
+    mini_model = ("UnclutterLoadMini", {})
+    plain, patched = (
+        run(name, mini=mini_model, lora=loading, save=("ModelSave", {"model": [node, 0], "filename_prefix": ""}))
+        for name, node in (("untrained", "mini"), ("trained", "lora"))
+    )
+    changed = {key for key in plain if not torch.equal(plain[key], patched[key])}
+    assert len(changed) == len(lora.load(tmp_path / "out" / "lora.safetensors").pairs) > 20
+    with_prompt, without = (
+        sample(run, name, stock(text), model=("lora", 0), lora=loading)
+        for name, text in (("learned", "embedding:trained 8K, nikon"), ("words_alone", "8K, nikon"))
+    )
+    assert not torch.allclose(with_prompt, without, atol=1e-2)

@@ -124,6 +124,11 @@ def test_adapters_choose_the_method_they_were_trained_for(photo, capsys):
         assert main(command) == 0
         made.append(read_image(photo / "out.png"))
     assert torch.equal(made[0], made[1]) and not torch.equal(made[0], made[2])
+    for recipe, told in (("eradiff", False), ("lrnr", True)):
+        (trained / "recipe.json").write_text(f'{{"recipe": "{recipe}"}}')
+        capsys.readouterr()
+        assert main([*command, "--method", "sra"]) == 0
+        assert ("made LRNR worse (its Appendix E)" in " ".join(capsys.readouterr().err.split())) == told
     (trained / "recipe.json").write_text('{"recipe": "mild"}')
     capsys.readouterr()
     assert main(command) == 1

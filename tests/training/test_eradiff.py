@@ -2,10 +2,12 @@
 
 import pytest
 import torch
-from diffusers import DDIMScheduler
+from diffusers import DDIMScheduler, UNet2DConditionModel
 
 from unclutter.adapters.mini import SCHEDULE
-from unclutter.training.eradiff import EraDiffRecipe, faded_state, rectified_noise
+from unclutter.adapters.names import ldm_keys
+from unclutter.training.eradiff import faded_state, rectified_noise
+from unclutter.training.single_file import KINDS
 
 
 @pytest.mark.parametrize(("t", "stride"), [(999, 100), (500, 1), (500, 37), (37, 37), (1, 1)])
@@ -32,8 +34,21 @@ def test_the_path_starts_with_the_object_and_ends_without():
     assert faded_state(clean, occupied, noise, torch.tensor([1.0])).item() == 0
 
 
-def test_absurd_settings_say_what_is_wrong(tmp_path):
-    with pytest.raises(ValueError, match="gamma_max is 0, expected 1 to 999"):
-        EraDiffRecipe(tmp_path, tmp_path, gamma_max=0)
-    with pytest.raises(ValueError, match="batch is 8, expected a multiple of micro_batch, which is 3"):
-        EraDiffRecipe(tmp_path, tmp_path, micro_batch=3)
+@pytest.mark.parametrize("kind", KINDS.values(), ids=lambda kind: kind.title)
+def test_comfyui_loads_the_full_network(comfy, kind):
+    """What Load Diffusion Model does, in the real shapes and without their weights; it knows no SD 2-inpainting in diffusers'
+    keys."""
+    import comfy.model_base
+    from comfy import model_detection
+
+    with torch.device("meta"):
+        weights = UNet2DConditionModel(**{**kind.unet, "in_channels": 9}).state_dict()
+    written = {key: weights[name] for name, key in ldm_keys(weights).items()}
+    prefix = model_detection.unet_prefix_from_state_dict(written)
+    named = {key.removeprefix(prefix): weight for key, weight in written.items()}
+    config = model_detection.model_config_from_unet(named, "")
+    config.set_inference_dtype(torch.float16, None)
+    model = config.get_model(named, "", device=torch.device("meta"))
+    model.diffusion_model.load_state_dict(named, assign=True)  # all of them, at these shapes, or it raises
+    assert len(named) == len(weights) and config.unet_config["in_channels"] == 9
+    assert model.model_type == comfy.model_base.ModelType.EPS

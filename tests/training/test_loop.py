@@ -2,7 +2,9 @@
 
 import json
 import os
+import re
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -121,6 +123,8 @@ def test_a_killed_training_resumes_to_the_same_weights(quick, tmp_path, number):
     assert all(torch.equal(value, resumed[name]) for name, value in whole.items())
     saved = [lora.load(folder / "lora.safetensors").pairs for folder in (quick.output, killed.output)]
     assert all(torch.equal(pair.up, saved[1][module].up) for module, pair in saved[0].items())
+    prompts = [prompt.load(folder / "prompt.safetensors").vectors["clip_l"] for folder in (quick.output, killed.output)]
+    assert torch.equal(*prompts)
 
 
 def test_other_pairs_are_not_mixed_into_a_training(quick, tmp_path):
@@ -152,8 +156,11 @@ def test_kept_latents_change_nothing_and_the_vae_stays_in_fp32(quick, tmp_path):
 def test_two_processes_reach_the_weights_of_one(quick, tmp_path):
     train(quick, LRNR)
     both = replace(quick, output=tmp_path / "both")
-    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "-m", "unclutter.training"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", "MASTER_PORT": "0"}
+    # `accelerate launch` for two GPUs, which the environment makes two processes on the CPU: for these it wants MPI.
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
+    launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
+    launch += ["-m", "unclutter.training"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
     run = {"capture_output": True, "text": True, "env": environment, "timeout": 300}
     subprocess.run([*launch, *command(both)], check=True, **run)
     # They are two: a batch of two cannot be split into parts of two.
@@ -197,6 +204,18 @@ def test_a_loss_that_is_not_finite_stops_and_names_the_files(quick):
     assert torch.load(quick.output / "state.pt", weights_only=True)["step"] == 1
 
 
+def test_weights_that_are_not_finite_are_not_saved(quick):
+    """After the last step, which no later loss would tell of."""
+
+    class Broken(LRNR):
+        def state(self):
+            return {**super().state(), "spoiled": torch.tensor(torch.inf)}
+
+    with pytest.raises(FloatingPointError, match="spoiled is no longer finite after step 3: there is none yet in"):
+        train(quick, Broken)
+    assert not (quick.output / "state.pt").exists() and not list(quick.output.glob("*.safetensors"))
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -215,6 +234,19 @@ def test_bad_settings_are_one_sentence(quick, capsys, changes, message):
         assert stopped.code == 2
     error = " ".join(capsys.readouterr().err.split())
     assert message in error and "Traceback" not in error
+
+
+@pytest.mark.parametrize("kind", ["source", "target"])
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_truncated_picture_is_named_in_one_sentence(quick, tmp_path, capfd, kind, workers):
+    """In a worker process, too, whose exceptions would come with their traceback."""
+    shutil.copytree(quick.data, tmp_path / "pairs")
+    for file in (tmp_path / "pairs" / kind).iterdir():
+        file.write_bytes(file.read_bytes()[:-60])
+    assert main(command(replace(quick, data=tmp_path / "pairs", workers=workers))) == 1
+    error = capfd.readouterr().err
+    told = rf"unclutter train lrnr: \S+/pairs/{kind}/00000\d\.png is damaged \(.*\): get it again, .*"
+    assert re.fullmatch(told, error.splitlines()[-1]) and "Traceback" not in error
 
 
 def test_a_training_shows_what_it_does_and_what_it_wrote(quick, capsys):

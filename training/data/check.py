@@ -58,11 +58,14 @@ def check_data(folder: tyro.conf.Positional[Path], sheet: Path | None = None) ->
         print(
             f"{folder / MANIFEST} leaves out {len(unlisted)} of the pictures in source/ ({names}): no training sees them."
         )
-    if faults or unusable:
-        entries = f", besides {len(unusable)} faults of the manifest or the files' names" if unusable else ""
-        raise ValueError(
-            f"{faults} of {len(samples)} samples in {folder} have something wrong{entries}: mend or remove them."
-        )
+    wrong = []
+    if faults:
+        wrong.append(f"{faults} of {len(samples)} samples {'has' if faults == 1 else 'have'} something wrong")
+    if unusable:
+        fault = "is 1 fault" if len(unusable) == 1 else f"are {len(unusable)} faults"
+        wrong.append(f"there {fault} of the manifest or the files' names")
+    if wrong:
+        raise ValueError(f"In {folder} {' and '.join(wrong)}: mend them, or leave these samples out.")
     print(f"{len(samples)} samples in {folder}, all in order.")
 
 

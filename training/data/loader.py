@@ -7,15 +7,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from ...kernels.regions import grow
-from ..pictures import Packed, picture_size, read_image, read_mask
+from ..pictures import picture_size, read_image, read_labels, read_mask
 from .manifest import Sample, read_manifest
 from .synthesize import synthesize
 
@@ -119,6 +117,13 @@ class RemovalDataset(Dataset):
         pictures = {name: layer[0] for name, layer in layers.items()}
         return {**pictures, "prompt": sample.prompt or "", "name": sample.name}
 
+    def __getitems__(self, keys: list[tuple[int, int]]) -> list[dict[str, Any]] | Exception:
+        """The items of a batch, or what is wrong with one: raised in a worker, it would come out as a traceback's text."""
+        try:
+            return [self[key] for key in keys]
+        except (ValueError, OSError) as fault:
+            return fault
+
 
 class BucketBatches(Sampler[list[tuple[int, int]]]):
     """Endless batches of (index, epoch), one bucket a batch, each epoch in its own seeded order.
@@ -174,6 +179,9 @@ def batches(
     """Endless batches of the pairs in a folder, from batch number `start` on: [B, 3, H, W], [B, H, W], lists of text.
 
     `rows` of each batch are loaded. `number` [B] is the batch's number, the same in each row.
+
+    Raises:
+        ValueError, OSError: the first fault of a picture, in the process that asks for the batch; it names the file.
     """
     dataset = RemovalDataset(
         read_manifest(root, targets=not synthesis),
@@ -184,9 +192,16 @@ def batches(
         synthesis=synthesize if synthesis else None,
         people=people,
     )
-    loader = DataLoader(dataset, batch_sampler=BucketBatches(dataset, batch, seed, start, rows), num_workers=workers)
+    order = BucketBatches(dataset, batch, seed, start, rows)
+    loader = DataLoader(dataset, batch_sampler=order, num_workers=workers, collate_fn=collate)
     for number, items in enumerate(loader, start):
+        if isinstance(items, Exception):
+            raise items
         yield {**items, "number": torch.full((len(items["name"]),), number)}
+
+
+def collate(items: list[dict[str, Any]] | Exception) -> dict[str, Any] | Exception:
+    return items if isinstance(items, Exception) else default_collate(items)
 
 
 def read_people(sample: Sample, mask: Tensor) -> dict[str, Tensor]:
@@ -196,13 +211,6 @@ def read_people(sample: Sample, mask: Tensor) -> dict[str, Tensor]:
         "pose": torch.zeros(1, 3, *mask.shape[-2:]) if sample.pose is None else read_image(sample.pose),
         "parsing": torch.zeros_like(mask) if sample.parsing is None else read_labels(sample.parsing),
     }
-
-
-def read_labels(path: Path | Packed) -> Tensor:
-    """[1, H, W] of numbers: a picture's greys, or the places in its palette, which is how parsers write them."""
-    with Image.open(path if isinstance(path, Path) else path.open()) as picture:
-        numbers = np.array(picture if picture.mode == "P" else picture.convert("L"), dtype=np.float32)
-    return torch.from_numpy(numbers)[None]
 
 
 def window(mask: Tensor, height: int, width: int) -> tuple[slice, slice]:

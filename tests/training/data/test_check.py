@@ -156,6 +156,20 @@ def test_only_bad_lines_are_told_too(tmp_path, check):
     (tmp_path / "manifest.jsonl").write_text("{\n[]\n")
     code, output = check(tmp_path)
     assert code == 1 and "line 1 is no JSON" in output and "line 2 is no object" in output
+    assert "there are 2 faults of the manifest" in output and "0 of 0" not in output
+
+
+def test_one_fault_is_one(tmp_path, check):
+    draw_pairs(tmp_path, count=2, size=32)
+    with (tmp_path / "manifest.jsonl").open("a") as manifest:
+        manifest.write("{\n")
+    code, output = check(tmp_path)
+    assert code == 1 and output.endswith(
+        f"In {tmp_path} there is 1 fault of the manifest or the files' names: mend them, or leave these samples out.\n"
+    )
+    (tmp_path / "mask" / "000001.png").write_bytes(b"")
+    code, output = check(tmp_path)
+    assert code == 1 and f"In {tmp_path} 1 of 2 samples has something wrong and there is 1 fault of" in output
 
 
 def test_pictures_that_the_manifest_leaves_out_are_told(tmp_path, check):

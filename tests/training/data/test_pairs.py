@@ -127,6 +127,29 @@ def test_pictures_of_every_kind_are_read_right(tmp_path):
     assert read_image(tmp_path / "one.png").shape == (1, 3, 1, 1)
 
 
+def test_a_size_is_that_of_the_picture_wherever_a_png_says_how_it_is_turned(tmp_path):
+    """Before the pixels it counts, behind them it counts for neither."""
+    turned = Image.new("RGB", (6, 3))
+    exif = Image.Exif()
+    exif[274] = 6
+    turned.save(tmp_path / "before.png", exif=exif)
+    assert picture_size(tmp_path / "before.png") == read_image(tmp_path / "before.png").shape[-2:] == (6, 3)
+    content = (tmp_path / "before.png").read_bytes()
+    start, pixels = content.index(b"eXIf") - 4, content.index(b"IDAT") - 4
+    end = content.index(b"IEND") - 4
+    (tmp_path / "behind.png").write_bytes(content[:start] + content[pixels:end] + content[start:pixels] + content[end:])
+    assert Image.open(tmp_path / "behind.png").getexif()[274] == 6
+    assert picture_size(tmp_path / "behind.png") == read_image(tmp_path / "behind.png").shape[-2:] == (3, 6)
+
+
+@pytest.mark.parametrize("ending", ["png", "webp"])
+def test_broken_exif_data_names_the_file(tmp_path, ending):
+    Image.new("RGB", (6, 3)).save(tmp_path / f"odd.{ending}", exif=b"Exif\0\0no TIFF at all")
+    for read in (picture_size, read_image, read_mask):
+        with pytest.raises(ValueError, match=rf"odd\.{ending} cannot be read as a picture"):
+            read(tmp_path / f"odd.{ending}")
+
+
 def test_buckets_keep_the_area_and_the_shape():
     assert all(0.8 < height * width / 512**2 < 1.2 and height % 64 == width % 64 == 0 for height, width in buckets(512))
     assert bucket_of(3000, 4000, 1024) == (896, 1216) or bucket_of(3000, 4000, 1024)[0] < bucket_of(3000, 4000, 1024)[1]

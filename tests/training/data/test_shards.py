@@ -107,16 +107,18 @@ def test_a_damaged_shard_does_not_hide_the_others(pairs, tmp_path):
     assert len(samples) == 3 and len(faults) == 2
 
 
-def test_a_size_costs_a_header_and_not_the_picture(tmp_path, monkeypatch):
+@pytest.mark.parametrize("ending", ["tif", "png"])
+def test_a_size_costs_a_header_and_not_the_picture(tmp_path, monkeypatch, ending):
     noise = torch.randint(256, (600, 500, 3), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     (tmp_path / "pairs").mkdir()
+    packing = {"compression": "tiff_lzw"} if ending == "tif" else {}
     for kind in ("source", "target", "mask"):
-        Image.fromarray(noise.numpy()).save(tmp_path / "pairs" / f"{kind}.tif", compression="tiff_lzw")
-    entry = {kind: f"{kind}.tif" for kind in ("source", "target", "mask")}
+        Image.fromarray(noise.numpy()).save(tmp_path / "pairs" / f"{kind}.{ending}", **packing)
+    entry = {kind: f"{kind}.{ending}" for kind in ("source", "target", "mask")}
     (tmp_path / "pairs" / "manifest.jsonl").write_text(json.dumps(entry))
     write_shards(tmp_path / "pairs", tmp_path / "packed")
     source = read_manifest(tmp_path / "packed")[0].source
-    whole = (tmp_path / "pairs" / "source.tif").read_bytes()
+    whole = (tmp_path / "pairs" / f"source.{ending}").read_bytes()
     with source.open() as file:
         assert file.read() == whole and file.seek(-5, 2) == len(whole) - 5 and file.read() == whole[-5:]
     read = []
