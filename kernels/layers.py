@@ -11,26 +11,65 @@ from torch.nn import functional as F
 from .regions import feather
 
 
+def recompose(
+    image: Tensor,
+    background: Tensor,
+    masks: Tensor,
+    holes: Tensor,
+    layers: Tensor | Sequence[Tensor],
+    remove: Iterable[int],
+    order: Sequence[int] | None = None,
+    feather_pixels: int = 0,
+) -> tuple[Tensor, Tensor]:
+    """A picture without some of its instances. What stays keeps its pixels wherever they are seen: no face is redrawn.
+
+    Args:
+        image: [3, H, W] in 0..1.
+        background: [3, H, W] in 0..1, what is behind all of them.
+        masks: [N, H, W] of 0 and 1, where each instance is.
+        holes: [N, H, W] of 0 and 1, what is filled when it goes.
+        layers: [N, 3, H, W] or N times [3, H, W] in 0..1, each instance where another in front hides it.
+        remove: indices in 0..N-1.
+        order: all indices from back to front; by default the first mask lies furthest back.
+        feather_pixels: width of the soft border that what was removed has outwards, over the ground.
+
+    Returns:
+        The picture [3, H, W], and the mask [H, W] of what took the place of those removed. Further than
+        `feather_pixels` from it the picture is the same bit for bit.
+    """
+    gone = sorted(check_indices(remove, len(masks), "remove"))
+    if not gone:
+        return image.clone(), torch.zeros_like(masks[0])
+    kept = [index for index in range(len(masks)) if index not in gone]
+    covering, hole = masks.clone(), holes[gone].amax(dim=0)
+    covering[gone] = holes[gone]
+    seen = visible_masks(covering, order)[kept].sum(dim=0)
+    out = compose(layers, masks, softly(image, background, hole, feather_pixels), gone, order)
+    return torch.where(seen > 0, image, out), hole * (1 - seen)
+
+
+def softly(image: Tensor, other: Tensor, mask: Tensor, pixels: int) -> Tensor:
+    """`other` [3, H, W] in the mask [H, W] and, fading out over `pixels`, around it; `image` [3, H, W] elsewhere."""
+    return torch.lerp(image, other, feather(mask[None], pixels).to(image))
+
+
 def compose(
-    layers: Tensor,
+    layers: Tensor | Sequence[Tensor],
     masks: Tensor,
     background: Tensor,
     remove: Iterable[int],
     order: Sequence[int] | None = None,
-    feather_pixels: int = 0,
 ) -> Tensor:
     """The scene without some of its instances: the others over the background, from back to front.
 
     For masks that do not overlap this is MILD's Eq. 6. Where they do, Eq. 6 would count the background negatively.
 
     Args:
-        layers: [N, 3, H, W] in 0..1, the picture of each instance.
+        layers: [N, 3, H, W] or N times [3, H, W] in 0..1, the picture of each instance.
         masks: [N, H, W] in 0..1, where it counts.
         background: [3, H, W] in 0..1.
         remove: indices in 0..N-1.
         order: all indices from back to front; by default the first mask lies furthest back.
-        feather_pixels: width of the soft border around what was removed. Further away nothing depends on it, and where
-            two kept instances touch they stay as they are.
 
     Returns:
         [3, H, W] in 0..1.
@@ -39,31 +78,16 @@ def compose(
         ValueError: shapes do not fit, or an index does not exist.
     """
     gone = check_indices(remove, len(masks), "remove")
-    if len(layers) != len(masks) or layers.shape[-2:] != masks.shape[-2:] or background.shape != layers.shape[1:]:
+    shapes = {layer.shape for layer in layers}
+    if len(layers) != len(masks) or shapes != {background.shape} or background.shape[-2:] != masks.shape[-2:]:
         raise ValueError(
-            f"Layers {list(layers.shape)}, masks {list(masks.shape)} and background {list(background.shape)} do not fit: "
-            "expected [N, 3, H, W], [N, H, W] and [3, H, W]."
+            f"{len(layers)} layers {sorted(map(list, shapes))}, masks {list(masks.shape)} and background "
+            f"{list(background.shape)} do not fit: expected N times [3, H, W], [N, H, W] and [3, H, W]."
         )
-    out, kept = background, torch.zeros_like(masks.sum(dim=0))
+    out = background
     for index in (i for i in back_to_front(order, len(masks)) if i not in gone):
         out = torch.lerp(out, layers[index], masks[index].to(out))
-        kept = torch.maximum(kept, masks[index])
-    if not feather_pixels or not gone:
-        return out
-    hole = removed_area(masks, gone)
-    return torch.lerp(out, background, feather(hole[None], feather_pixels)[0].to(out))
-
-
-def removed_area(masks: Tensor, remove: Iterable[int]) -> Tensor:
-    """What shows the background once some instances are gone: [N, H, W] -> [H, W] of 0 and 1."""
-    gone = check_indices(remove, len(masks), "remove")
-    removed, kept = torch.zeros_like(masks[0]), torch.zeros_like(masks[0])
-    for index, mask in enumerate(masks):
-        if index in gone:
-            removed = torch.maximum(removed, mask)
-        else:
-            kept = torch.maximum(kept, mask)
-    return ((removed >= 0.5) & (kept < 0.5)).to(masks)
+    return out
 
 
 def visible_masks(masks: Tensor, order: Sequence[int] | None = None) -> Tensor:
@@ -73,14 +97,6 @@ def visible_masks(masks: Tensor, order: Sequence[int] | None = None) -> Tensor:
         visible[index] = masks[index] * (1 - covered)
         covered = torch.maximum(covered, masks[index])
     return visible
-
-
-def with_original_pixels(layers: Tensor, image: Tensor, masks: Tensor, order: Sequence[int] | None = None) -> Tensor:
-    """Layers [N, 3, H, W] that show the picture [3, H, W] itself where their instance was seen in it.
-
-    What was generated stays only where something in front hid the instance: nobody's face is redrawn.
-    """
-    return torch.lerp(layers, image.expand_as(layers), visible_masks(masks, order)[:, None].to(layers))
 
 
 def depth_order(masks: Tensor, depth: Tensor) -> list[int]:

@@ -58,45 +58,38 @@ class Layers:
         masks = self.masks.clone()
         masks[gone] = self.holes[gone]
         visible = kernel.visible_masks(masks, self.order)
-        left = masks.clone()
-        left[gone] = 0
-        revealed = (kernel.visible_masks(left, self.order) > visible).flatten(1).any(dim=1)
+        masks[gone] = 0
+        revealed = (kernel.visible_masks(masks, self.order) > visible).flatten(1).any(dim=1)
         if lacking := [k for k in range(len(masks)) if revealed[k] and k not in {*gone, *self.generated}]:
             raise ValueError(
                 f"A removed person hides a part of person {lacking[0] + 1}, who has no layer: "
                 "name whom you keep in the input keep of Layered Sampler (or write any), or list that person last in order."
             )
-        generated = torch.stack([self.generated.get(k, self.image) for k in range(len(masks))])
-        seen = kernel.with_original_pixels(generated, self.image, masks, self.order)
-        backdrop = _softly(self.image, self.background, self._union(self.removed), self.feather)
-        image = kernel.compose(seen, masks, backdrop, gone, self.order, self.feather)
-        kept = [k for k in range(len(masks)) if k not in self.removed]
-        area = self._union(self.removed) * (1 - visible[kept].sum(dim=0).clamp(max=1))
-        return image, area
+        layers = [self.generated.get(k, self.image) for k in range(len(masks))]
+        return kernel.recompose(
+            self.image, self.background, self.masks, self.holes, layers, gone, self.order, self.feather
+        )
 
     def cut_out(self) -> torch.Tensor:
         """The background and then each person as RGBA, [N+1,4,H,W]; together they show the whole picture."""
-        everyone = range(len(self.masks))
-        background = _softly(self.image, self.background, self._union(everyone), self.feather)
-        visible = kernel.visible_masks(self.masks, self.order)
-        sheets = [torch.cat([background, torch.ones_like(background[:1])])]
-        for k in everyone:
+        visible, covered = kernel.visible_masks(self.masks, self.order), self.holes.sum(dim=0)
+        sheets = self.image.new_ones(len(self.masks) + 1, 4, *self.image.shape[1:])
+        sheets[0, :3] = kernel.softly(self.image, self.background, covered.clamp(max=1), self.feather)
+        for k, (mask, hole, sheet) in enumerate(zip(self.masks, self.holes, sheets[1:], strict=True)):
             # The soft border shows surroundings of the picture, and never another person.
-            others = self._union(j for j in everyone if j != k)
-            alpha = regions.feather(self.masks[k : k + 1], self.feather) * (1 - others * (1 - self.masks[k]))
-            colors, hidden = self.image, self.masks[k] - visible[k]
+            others = (covered > hole).to(mask)
+            alpha = regions.feather(mask[None], self.feather)[0] * (1 - others * (1 - mask))
+            hidden = mask - visible[k]
             if k in self.generated:
-                colors = torch.lerp(self.image, self.generated[k], hidden.to(self.image))
+                sheet[:3] = torch.where(hidden > 0, self.generated[k], self.image)
             else:
-                alpha = alpha * (1 - hidden)
-            sheets.append(torch.cat([colors, alpha.to(colors)]))
-        return torch.stack(sheets)
+                sheet[:3] = self.image
+                alpha *= 1 - hidden
+            sheet[3] = alpha
+        return sheets
 
     def back_to_front(self) -> list[int]:
         return kernel.back_to_front(self.order, len(self.masks))
-
-    def _union(self, people) -> torch.Tensor:
-        return torch.stack([torch.zeros_like(self.holes[0]), *(self.holes[k] for k in people)]).amax(dim=0)
 
 
 class ComposeLayers(io.ComfyNode):
@@ -239,12 +232,14 @@ def parse_people(text: str, count: int, name: str) -> list[int]:
 
 
 def numbers(text: str, name: str) -> list[int]:
-    """The whole numbers of "2, 3" or "1-3", in their order."""
+    """The whole numbers of "2, 3", "1-3" or "3-1", in their order."""
     found: list[int] = []
     for word in re.split(r"[\s,;]+", re.sub(r"\s*-\s*", "-", text.strip(" ,;"))):
         if not (match := re.fullmatch(r"(\d{1,4})(?:-(\d{1,4}))?", word)):
             raise ValueError(f"{name} is {text!r}: write numbers such as 2, 3 or 1-3, or all, all but 1, or none.")
-        found += range(int(match[1]), int(match[2] or match[1]) + 1)
+        first, last = int(match[1]), int(match[2] or match[1])
+        step = 1 if first <= last else -1
+        found += range(first, last + step, step)
     return found
 
 
@@ -301,11 +296,6 @@ def save_openraster(path: Path, layers: Layers) -> None:
         merged.thumbnail((256, 256))
         archive.writestr("Thumbnails/thumbnail.png", _png(merged))
     os.replace(temporary, path)
-
-
-def _softly(image: torch.Tensor, other: torch.Tensor, mask: torch.Tensor, feather: int) -> torch.Tensor:
-    """`other` in the mask [H,W] and, fading out over `feather` pixels, around it; `image` elsewhere."""
-    return torch.lerp(image, other, regions.feather(mask[None], feather).to(image))
 
 
 def _picture(sheet: torch.Tensor) -> Image.Image:

@@ -14,7 +14,7 @@ from ..kernels import layers as kernel
 from ..kernels import lowrank, regions, seams
 from . import host
 from .compose import LAYERS, Layers, parse_people
-from .morphology import MORPHOLOGY, Morphology, encode_morphology
+from .morphology import MORPHOLOGY, Morphology, check_proportions, encode_morphology
 from .schema import Schema, advanced
 
 LAYERED_MODEL = io.Custom("UNCLUTTER_LAYERED_MODEL")
@@ -196,6 +196,11 @@ class LayeredSampler(io.ComfyNode):
     ) -> io.NodeOutput:
         host.check_number("cfg", cfg, 0, 100)
         host.check_number("person_cfg", person_cfg, 0, 100)
+        host.check_number("steps", steps, 1, 1000)
+        host.check_number("grow_percent", grow_percent, 0, 100)
+        host.check_number("context", context, 0, 10)
+        host.check_number("minimum", minimum, 8, 8192)
+        host.check_number("maximum", maximum, 0, 16384)
         picture, masks, holes = check_people(image, masks, grow_percent)
         kept, chosen = chosen_layers(keep, masks, holes)
         union = holes.amax(dim=0, keepdim=True)
@@ -268,7 +273,9 @@ def check_people(
         raise ValueError("No masks came: the detector found nobody, so connect one mask per person.")
     picture = image[0].movedim(-1, 0)
     count = 1 if masks.ndim == 2 else len(masks)
-    masks = regions.normalize_mask(masks.to(image.device), count, *picture.shape[-2:])
+    given, (height, width) = masks.shape[-2:], picture.shape[-2:]
+    masks = regions.normalize_mask(masks.to(image.device), count, height, width)
+    check_proportions("batch of masks", given, height, width)
     flat = masks.flatten(1)
     common = flat @ flat.T
     areas = common.diagonal()

@@ -102,6 +102,11 @@ def encode_morphology(
         )
     if given is not None and module is None:
         raise ValueError("This eraser was trained without Human Morphology Guidance: disconnect guidance.")
+    if given is not None and given.parsing is not None and module and given.parsing.shape[1] != module.labels:
+        raise ValueError(
+            f"The parsing map has {given.parsing.shape[1]} labels and this eraser was trained on {module.labels}: set labels "
+            f"to {module.labels} in Human Morphology Guidance."
+        )
     if module is None or not chosen:
         return None
     inputs: list[torch.Tensor | None] = [None, None]

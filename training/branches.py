@@ -140,7 +140,7 @@ class LayeredAttnProcessor(nn.Module):
 
     def branches(self, names: tuple[str, ...], like: Tensor) -> Joined:
         def join_now() -> Joined:
-            return join([self.projections[name]() for name in names], self.call.branches)
+            return join([self.projections[name](self.call.branches) for name in names], self.call.branches)
 
         if not torch.is_inference_mode_enabled():
             return join_now()
@@ -165,9 +165,10 @@ class Projection(nn.Module):
         self.foreground = None if foreground is None else Branch(foreground)
         self.background = None if background is None else Branch(background)
 
-    def forward(self) -> LowRank:
+    def forward(self, used: tuple[int, ...]) -> LowRank:
+        """What is not used gets no gradient at all, so that AdamW passes over it: one of zero would let it go on."""
         branches = (self.foreground, self.background)
-        return stack_branches([None if b is None else (b.down, b.up, b.alpha) for b in branches])
+        return stack_branches([None if b is None else b.factors(index in used) for index, b in enumerate(branches)])
 
 
 class Branch(nn.Module):
@@ -177,6 +178,11 @@ class Branch(nn.Module):
         super().__init__()
         self.down, self.up = (nn.Parameter(factor.detach().clone().float()) for factor in (pair.down, pair.up))
         self.alpha = nn.Parameter(torch.tensor(pair.alpha / len(pair.down), device=pair.down.device))
+
+    def factors(self, learns: bool) -> tuple[Tensor, Tensor, Tensor]:
+        if learns:
+            return self.down, self.up, self.alpha
+        return self.down.detach(), self.up.detach(), self.alpha.detach()
 
 
 def check_fits(unet: UNet2DConditionModel, layered: Layered) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..adapters import layered, one_step
-from ..kernels.layers import compose, visible_masks, with_original_pixels
+from ..kernels.layers import recompose, visible_masks
 from .adapt import recipe_of, with_adapters
 from .bench import report
 from .evaluate import SEED, SIZE, Remove, decibels, error, once, sampled
@@ -24,6 +24,8 @@ from .scenes import CROWD, Scenes, draw_scenes
 
 SUBSETS = [frozenset(chosen) for count in range(1, CROWD + 1) for chosen in itertools.combinations(range(CROWD), count)]
 """Who may be removed: seven ways."""
+FEATHER = 4
+"""That of Compose Layers by default."""
 EraseAll = Callable[[Tensor, Tensor], dict[frozenset[int], Tensor]]
 """(pictures [B, 3, H, W], masks [B, N, H, W]) -> pictures without each of `SUBSETS`."""
 
@@ -168,11 +170,8 @@ def in_layers(
                 steps=steps,
                 seed=seed,
             )
-            layers = with_original_pixels(layers, image, objects)
-            # Where nobody stands the picture stays as it was.
-            background = torch.where(objects.amax(dim=0) > 0, background, image)
             for gone in SUBSETS:
-                found[gone][row] = compose(layers, objects, background, gone)
+                found[gone][row], _ = recompose(image, background, objects, objects, layers, gone, None, FEATHER)
         return found
 
     return run

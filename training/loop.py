@@ -60,9 +60,9 @@ def train(recipe: Recipe, build: Callable[[Base, Any], Objective]) -> None:
         check_output(recipe, settings)
         set_seed(recipe.seed)
         objective = build(load_base(recipe, accelerator), recipe)
-        # AdamW passes over parameters without a gradient, so that one serves several losses that take turns.
+        # AdamW passes over parameters without a gradient: of the other loss's turn, or of a branch that no row takes.
         optimizer = torch.optim.AdamW(objective.parameter_groups(), lr=recipe.learning_rate)
-        if len(objective.turns) > 1:
+        if len(objective.turns) > 1 or objective.people:
             unused = DistributedDataParallelKwargs(find_unused_parameters=True)
             accelerator.ddp_handler = unused  # pyright: ignore[reportAttributeAccessIssue]
         model, optimizer = accelerator.prepare(objective, optimizer)

@@ -189,7 +189,7 @@ class MILD(Objective):
     def tokens(self, batch: dict[str, Any], rows: list[Row], owner: Tensor) -> Tensor | None:
         """Morphology of each row, null tokens where something is not given: [R, T, width]."""
         module = self.network.morphology
-        if module is None:
+        if module is None or not any(row.branch == PERSON for row in rows):  # to a background tokens are null
             return None
         others = torch.stack([row.hidden for row in rows])
         pose, parsing = batch["pose"][owner], batch["parsing"][owner]

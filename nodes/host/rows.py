@@ -25,6 +25,8 @@ from .layered import LayeredModel, LayeredPatch, Rows
 
 SAMPLERS: list[str] = comfy.samplers.SAMPLER_NAMES
 SCHEDULERS: list[str] = comfy.samplers.SCHEDULER_NAMES
+NOT_BY_ROW = ("area", "mask", "start_percent", "end_percent", "control", "gligen", "hooks")
+"""What core applies to a whole batch, so that the prompt of one row would lend it to all of them."""
 
 
 class LayeredGuider(comfy.samplers.CFGGuider):
@@ -120,7 +122,8 @@ def stack_conditionings(rows: list[tuple[str, list]], negative: tuple[str, list]
     all of it.
 
     Raises:
-        ValueError: one of them has several parts, or they are of text encoders of different widths.
+        ValueError: one of them has several parts or an option that a row cannot have of its own, or they are of text
+            encoders of different widths.
     """
     named = dict([*rows, negative])
     for name, parts in named.items():
@@ -128,6 +131,11 @@ def stack_conditionings(rows: list[tuple[str, list]], negative: tuple[str, list]
             raise ValueError(
                 f"The conditioning {name} has {len(parts)} parts, expected one: leave out Conditioning (Combine), areas and "
                 "schedules."
+            )
+        if found := [option for option in NOT_BY_ROW if parts[0][1].get(option) is not None]:
+            raise ValueError(
+                f"The conditioning {name} comes with {' and '.join(found)}, which would hold for all layers: connect it "
+                "without the nodes that set an area, a mask, a timestep range, ControlNet, GLIGEN or hooks."
             )
     texts = {name: parts[0][0] for name, parts in named.items()}
     if len({text.shape[-1] for text in texts.values()}) != 1:

@@ -10,10 +10,9 @@ from unclutter.kernels.layers import (
     context_masks,
     depth_order,
     foreground_weight,
+    recompose,
     region_loss,
-    removed_area,
     visible_masks,
-    with_original_pixels,
 )
 
 
@@ -45,28 +44,19 @@ def test_the_one_in_front_hides_the_one_behind(scene):
     assert torch.equal(compose(layers, masks, background, [1])[:, both], layers[0][:, both])
 
 
-def test_soft_borders_reach_no_further_than_asked_and_never_between_kept_instances(scene):
+@pytest.mark.parametrize("pixels", [0, 2])
+def test_who_was_seen_keeps_their_pixels_and_who_was_hidden_comes_from_the_layer(scene, pixels):
     layers, masks, background = scene
-    hard, soft = (compose(layers, masks, background, [1], feather_pixels=pixels) for pixels in (0, 2))
-    changed = (hard != soft).any(dim=0)
-    hole = removed_area(masks, [1]) > 0
-    assert changed.any() and not changed[hole].any()
-    assert not changed[:3].any() and not changed[:, :3].any()
-    far, soft = (compose(layers, masks, background, [2], feather_pixels=pixels)[:, 1:8, 1:8] for pixels in (0, 2))
-    assert torch.equal(far, soft)
-    assert torch.equal(compose(layers, masks, background, [], feather_pixels=2), compose(layers, masks, background, []))
-
-
-def test_who_was_seen_keeps_their_pixels(scene):
-    layers, masks, _ = scene
     image = torch.rand(3, 12, 12)
-    kept = with_original_pixels(layers, image, masks)
-    hidden = (masks[0] * masks[1]) > 0
-    assert torch.equal(kept[0][:, hidden], layers[0][:, hidden])
-    assert torch.equal(kept[0][:, (masks[0] > 0) & ~hidden], image[:, (masks[0] > 0) & ~hidden])
-    assert torch.equal(kept[1][:, masks[1] > 0], image[:, masks[1] > 0])
-    everyone = compose(kept, masks, image, [])
-    assert torch.equal(everyone, image)
+    out, area = recompose(image, background, masks, masks, layers, [1], feather_pixels=pixels)
+    hidden, first, gone = masks[0] * masks[1] > 0, masks[0] > 0, masks[1] > 0
+    assert torch.equal(out[:, hidden], layers[0][:, hidden])
+    assert torch.equal(out[:, first & ~hidden], image[:, first & ~hidden])
+    assert torch.equal(out[:, gone & ~hidden], background[:, gone & ~hidden])
+    assert torch.equal(area > 0, gone)
+    around = (out != image).any(dim=0) & ~gone
+    assert around.any() == bool(pixels) and not around[:2].any() and not (around & first).any()
+    assert torch.equal(recompose(image, background, masks, masks, layers, [])[0], image)
 
 
 def test_context_is_everyone_else(scene):

@@ -388,6 +388,11 @@ def test_a_mask_of_another_size_is_brought_to_the_pictures(tiny, picture):
     ("masks", "changes", "message"),
     [
         (torch.zeros(0, 64, 64), {}, "No masks came"),
+        (
+            boxes(BOXES[0], size=128)[:, :32],
+            {},
+            "The batch of masks is 128x32 and the picture .* 64x64: expected the same",
+        ),
         (boxes(BOXES[0], (0, 0, 0, 0)), {}, "Mask 2 of 2 is empty"),
         (torch.zeros(1, 64, 64), {}, "blank 64×64"),
         (boxes(BOXES[0], BOXES[1], BOXES[0]), {}, "Masks 1 and 3 mark the same person"),
@@ -412,6 +417,39 @@ def test_several_pictures_and_conditionings_of_parts_are_refused(tiny, picture):
         sample(tiny, loaded, picture.repeat(2, 1, 1, 1), boxes(*BOXES))
     with pytest.raises(ValueError, match="conditioning background has 2 parts"):
         LayeredSampler.execute(loaded, picture, boxes(*BOXES), text, text * 2, text, tiny.vae(), **SETTINGS)
+
+
+@pytest.mark.parametrize("option", ["area", "mask", "start_percent", "end_percent", "control", "gligen", "hooks"])
+def test_what_one_prompt_would_lend_to_all_layers_is_refused_by_name(tiny, picture, option):
+    from unclutter.nodes.layers import LayeredSampler
+
+    model = tiny.sdxl(9)
+    loaded = load(model, adapter_for(model))
+    for index, name in enumerate(("person", "background", "negative")):
+        prompts = [tiny.conditioning(seed) for seed in range(3)]
+        prompts[index][0][1][option] = 0.5
+        with pytest.raises(ValueError, match=f"conditioning {name} comes with {option}, .*: connect it without"):
+            LayeredSampler.execute(loaded, picture, boxes(*BOXES), *prompts, tiny.vae(), **SETTINGS)
+
+
+@pytest.mark.parametrize(
+    ("number", "values"),
+    [
+        ("steps", (0, -3, 1001)),
+        ("cfg", (-1.0, float("nan"))),
+        ("person_cfg", (101.0, float("inf"))),
+        ("grow_percent", (float("nan"), -50.0, 1e6)),
+        ("context", (float("nan"), -1.0, 1e9)),
+        ("minimum", (0, 8193)),
+        ("maximum", (-8, 16385)),
+    ],
+)
+def test_numbers_that_come_through_links_are_checked(tiny, picture, number, values):
+    model = tiny.sdxl(9)
+    loaded = load(model, adapter_for(model))
+    for value in values:
+        with pytest.raises(ValueError, match=f"^{number} is .*: it must lie between"):
+            sample(tiny, loaded, picture, boxes(*BOXES), **{number: value})
 
 
 def test_an_eraser_for_another_model_is_counted_and_refused(tiny):
@@ -490,6 +528,9 @@ def test_guidance_of_other_masks_or_for_an_eraser_without_it_is_refused(tiny, pi
     other = morphology(boxes(*BOXES[:2]), pose=pose)
     with pytest.raises(ValueError, match="guidance is for 2 people and 3 masks came"):
         sample(tiny, load(model, adapter), picture, masks, guidance=other)
+    with pytest.raises(ValueError, match="has 7 labels and this eraser was trained on 20: set labels to 20"):
+        seven = morphology(parsing=torch.zeros(1, 64, 64, 3), labels=7)
+        sample(tiny, load(model, adapter), picture, masks, guidance=seven)
     with pytest.raises(ValueError, match="trained without Human Morphology Guidance"):
         bare = load(model, dataclasses.replace(adapter, morphology={}))
         sample(tiny, bare, picture, masks, guidance=morphology(pose=pose))
