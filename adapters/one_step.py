@@ -21,6 +21,8 @@ Backbone = Literal["unet", "flux"]
 
 PROMPT = "Remove the instance of object"
 """The one prompt that OSOR is trained and run with."""
+TIMESTEP = 400
+"""What OSOR is trained and run with, where a file does not say otherwise."""
 FLUX_GUIDANCE = 30.0
 """What FLUX's guidance embedding is given."""
 PREFIX: dict[Backbone, str] = {"unet": "unet.", "flux": "transformer.base_model.model."}
@@ -132,7 +134,7 @@ def save(path: Path, one_step: OneStep) -> None:
         "unclutter.condition_image": "full",
         "unclutter.mask_pooling": "max" if one_step.backbone == "unet" else "none",
         "unclutter.prompt": PROMPT,
-        "unclutter.timestep": "400",
+        "unclutter.timestep": str(TIMESTEP),
         **one_step.metadata,
         "unclutter.backbone": one_step.backbone,
         "unclutter.phase": str(one_step.phase),
@@ -179,6 +181,11 @@ def check_terminal(one_step: OneStep, path: Path) -> None:
         raise ValueError(
             f"{path.name} has {TERMINAL[one_step.backbone]} of {list(weight.shape)} with a bias of {list(bias.shape)}, "
             "expected one bias for each row: the file is damaged, get it again."
+        )
+    if not (weight.isfinite().all() and bias.isfinite().all()):
+        raise ValueError(
+            f"{path.name} has NaN or infinite values in {TERMINAL[one_step.backbone]}: its training failed or the file is "
+            "damaged, get it again or take an earlier checkpoint."
         )
     try:
         one_step.phase  # noqa: B018

@@ -46,11 +46,12 @@ class RemovalConditioning(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "mask_pooling",
-                    options=["max", "nearest"],
+                    options=["max", "nearest", "none"],
                     default="max",
                     tooltip="The mask that an inpainting model is shown: a latent pixel belongs to it if any of its pixels "
-                    "does (max), or if its first one does (nearest: as most inpainting models were trained). Free to "
-                    "change is always what max marks, so that nothing of the object is left over.",
+                    "does (max), or if its first one does (nearest: as most inpainting models were trained). none: every "
+                    "pixel as it is, which only FLUX Fill takes (OSOR). Free to change is always what max marks, so that "
+                    "nothing of the object is left over.",
                 ),
                 io.Boolean.Input(
                     "keep_background",
@@ -108,7 +109,7 @@ class RemovalConditioning(io.ComfyNode):
             cells = regions.latent_mask(mask, height // cell, width // cell, pooling).to(latent)
             return cells.repeat_interleave(cell, dim=2).repeat_interleave(cell, dim=3)
 
-        seen = in_cells(mask_pooling)
+        seen = mask[:, None].to(latent) if mask_pooling == "none" else in_cells(mask_pooling)
         samples = {"samples": latent, "noise_mask": in_cells("max")} if keep_background else {"samples": latent}
         return io.NodeOutput(
             host.set_condition_image(positive, shown, seen),

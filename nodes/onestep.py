@@ -22,11 +22,11 @@ SHORT_SIDE, LONG_SIDE = 512, 1024
 TIMESTEP = io.Int.Input(
     "timestep",
     default=400,
-    min=1,
+    min=0,
     max=999,
     step=1,
     tooltip="How much noise the picture gets before the one step, of 1000. 400 as OSOR is trained; its phase-1 file for "
-    "SDXL names 600 in its settings.",
+    "SDXL names 600 in its settings. 0: what the file says it was trained with, and 400 where it says nothing.",
 )
 ALPHA_STRENGTH = io.Float.Input(
     "alpha_strength",
@@ -152,7 +152,7 @@ class OneStepErase(io.ComfyNode):
         paste_back: bool,
         conditioning: list | None = None,
     ) -> io.NodeOutput:
-        host.check_number("timestep", timestep, 1, 999)
+        host.check_number("timestep", timestep, 0, 999)
         host.check_number("alpha_strength", alpha_strength, 0, 10)
         host.check_number("resolution", resolution, 0, 8192)
         eraser = host.eraser_of(model)
@@ -185,6 +185,7 @@ class OneStepErase(io.ComfyNode):
         results = []
         for clean, picture, weight in zip(erased, image, alpha, strict=True):
             result = resize(vae.decode(clean), (height, width))
+            check_decoded(result)
             if paste_back:
                 result = torch.lerp(picture[None].to(result), result, weight[None, ..., None].to(result))
             results.append(result)
@@ -200,8 +201,8 @@ class OneStepSampler(io.ComfyNode):
             display_name="One-Step Sampler (OSOR)",
             category="Unclutter/sampling",
             description=(
-                "One-Step Erase as a sampler for your own graph: Removal Conditioning (full, max), Basic Guider and "
-                "SamplerCustomAdvanced. The alpha blends the latent and cannot be taken out here."
+                "One-Step Erase as a sampler for your own graph: Removal Conditioning (full; max for SDXL, none for FLUX), "
+                "Basic Guider and SamplerCustomAdvanced. The alpha blends the latent and cannot be taken out here."
             ),
             search_aliases=["osor sampler"],
             inputs=[
@@ -222,7 +223,7 @@ class OneStepSampler(io.ComfyNode):
 
     @classmethod
     def execute(cls, model: Any, timestep: int, alpha_strength: float) -> io.NodeOutput:
-        host.check_number("timestep", timestep, 1, 999)
+        host.check_number("timestep", timestep, 0, 999)
         host.check_number("alpha_strength", alpha_strength, 0, 10)
         return io.NodeOutput(host.OneStepSampler(alpha_strength), host.eraser_of(model).sigmas(timestep))
 
@@ -260,12 +261,29 @@ def check_conditioning(conditioning: list | None, width: int) -> list:
             "The eraser has no prompt: connect the model's CLIP to Load One-Step Eraser, or the conditioning of "
             f"'{one_step.PROMPT}' to this node."
         )
-    if conditioning[0][0].shape[-1] != width:
-        raise ValueError(
-            f"The conditioning is {conditioning[0][0].shape[-1]} wide and the model takes {width}: encode the prompt with "
-            "the CLIP of this model."
-        )
+    for features, values in conditioning:
+        if features.shape[-1] != width:
+            raise ValueError(
+                f"The conditioning is {features.shape[-1]} wide and the model takes {width}: encode the prompt with the "
+                "CLIP of this model."
+            )
+        parts = [f"{article} {part}" for article, part in (("an", "area"), ("a", "mask")) if part in values]
+        if values.get("start_percent", 0) > 0 or values.get("end_percent", 1) < 1:
+            parts.append("a timestep range")
+        if parts:
+            raise ValueError(
+                f"The conditioning has {' and '.join(parts)}, and one call takes the whole picture: connect a plain "
+                "prompt."
+            )
     return conditioning
+
+
+def check_decoded(picture: torch.Tensor) -> None:
+    """Shown and saved, NaN is black."""
+    if not torch.stack(torch.aminmax(picture)).isfinite().all():
+        raise ValueError(
+            "The decoded picture has NaN or infinite pixels: a VAE in fp16 makes them, run it with --fp32-vae."
+        )
 
 
 def check_latent(latent: torch.Tensor, channels: int) -> None:

@@ -159,6 +159,9 @@ COMMANDS: dict[str, Command] = {
         function(".bench_layers", "bench_layers"),
         "a row per person beside a plain batch and beside separate calls (MILD)",
     ),
+    "bench onestep": Command(
+        function(".bench_onestep", "bench_onestep"), "erasing in one step beside its parts and beside 25 steps (OSOR)"
+    ),
     "bench train": Command(
         function(".bench_train", "bench_train"), "a training step beside that of diffusers' example"
     ),

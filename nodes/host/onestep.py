@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -42,7 +43,16 @@ class Eraser:
     context: int
 
     def sigmas(self, timestep: int) -> Tensor:
-        """The noise at the timestep, then none, as samplers take them."""
+        """The noise at the timestep, then none, as samplers take them; 0 is the timestep of the training."""
+        stated = self.metadata.get("unclutter.timestep")
+        trained = int(stated or one_step.TIMESTEP)
+        timestep = timestep or trained
+        if stated and timestep != trained:
+            logging.warning(
+                "The one-step eraser was trained with timestep %d and runs with %d: set 0 to take the file's.",
+                trained,
+                timestep,
+            )
         return torch.tensor([onestep.noise_level(timestep, PREDICTION[self.backbone]).sigma, 0.0])
 
 
@@ -105,10 +115,20 @@ class OneStepSampler(comfy.samplers.Sampler):
             )
         found: list[Tensor] = []
         options = extra_args["model_options"]
+        if ERASER not in options:
+            raise ValueError(
+                "The guider's model has no one-step eraser: connect the model of Load One-Step Eraser to it."
+            )
+        predicts_alpha = options[ERASER].phase > 1
         options = {**options, "transformer_options": {**options["transformer_options"], COLLECT: found.append}}
         noisy = model_wrap.inner_model.model_sampling.noise_scaling(sigmas[0], noise, latent_image)
         clean = model_wrap(noisy, sigmas[:1].expand(len(noisy)), model_options=options, seed=extra_args["seed"])
-        if found:
+        if predicts_alpha:
+            if not found or any(logits.shape[-2:] != latent_image.shape[-2:] for logits in found):
+                raise ValueError(
+                    "The guider's conditioning leaves out parts of the picture or this timestep: connect one without an "
+                    "area, a mask and a timestep range."
+                )
             logits = torch.stack(found).float().mean(dim=0)
             alpha = onestep.alpha_from_logits(logits, self.strength)
             if self.keep_alpha is not None:
@@ -116,6 +136,11 @@ class OneStepSampler(comfy.samplers.Sampler):
             clean = onestep.blend(clean, latent_image, alpha)
         if denoise_mask is not None:
             clean = onestep.blend(clean, latent_image, denoise_mask)
+        if not clean.isfinite().all():
+            raise ValueError(
+                "The network's result has NaN or infinite values: a VAE or a model in fp16 makes them, run with --fp32-vae "
+                "or --bf16-unet, and a damaged eraser does, get its file again."
+            )
         if callback is not None:
             callback(0, clean, noisy, 1)
         return clean

@@ -150,6 +150,10 @@ def without(tensors, end):
         (pickled({"unet.conv_out.weight": torch.ones(5, 6, 3, 3), "unet.conv_out.bias": torch.ones(5)}), "2 of 2"),
         (pickled(release("unet", 5) | {"unet.conv_out.bias": torch.ones(4)}), "bias of \\[4\\]"),
         (
+            pickled(release("unet", 5) | {"unet.conv_out.bias": torch.full((5,), float("nan"))}),
+            "NaN or infinite values in conv_out",
+        ),
+        (
             pickled(
                 release("unet", 5)
                 | {"unet.down_blocks.0.resnets.0.conv1.lora_B.default.weight": torch.ones(8, 3, 1, 1)}

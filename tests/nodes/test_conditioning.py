@@ -69,6 +69,13 @@ def test_how_the_mask_meets_the_latent(tiny, vae, pooling, rows, columns):
     assert torch.equal(latent["noise_mask"], free), "part of the object is held"
 
 
+def test_flux_fill_gets_every_pixel_of_the_mask(tiny, vae):
+    mask = tiny.square_mask(64, 104, (23, 40, 31, 48))
+    positive, _, latent = condition(tiny, vae, picture(), mask, mask_pooling="none")
+    assert torch.equal(shown(positive)[1], mask[:, None])
+    assert torch.equal(latent["noise_mask"], condition(tiny, vae, picture(), mask)[2]["noise_mask"])
+
+
 def test_the_inpainting_model_gets_these_cells_and_a_plain_one_ignores_them(tiny, vae):
     mask = tiny.square_mask(64, 104, (17, 39, 25, 47))
     positive, _, latent = condition(tiny, vae, picture(), mask, keep_background=False)

@@ -172,10 +172,12 @@ def test_the_sampler_in_a_graph_of_ones_own_agrees(tiny, backbone, phase):
 
     model, vae = base(tiny, backbone)
     eraser, prompt = with_eraser(model, eraser_file(model, backbone, phase)), tiny.conditioning(1)
-    # Whole cells: Removal Conditioning gives FLUX the mask of the cells.
-    image, mask = picture(), tiny.square_mask()
+    image, mask = picture(), tiny.square_mask(box=(17, 39, 25, 47))
     *_, expected = erase(eraser, vae, image, mask, prompt)
-    positive, _, latent = RemovalConditioning.execute(prompt, prompt, vae, image, mask, "full", "max", phase == 1).args
+    pooling = "max" if backbone == "unet" else "none"
+    positive, _, latent = RemovalConditioning.execute(
+        prompt, prompt, vae, image, mask, "full", pooling, phase == 1
+    ).args
     positive = node_helpers.conditioning_set_values(positive, {"guidance": 30.0})
     sampler, sigmas = OneStepSampler.execute(eraser, 400, 1.0).args
     assert sigmas.tolist() == pytest.approx([1.1643916 if backbone == "unet" else 0.4, 0.0])
@@ -435,9 +437,51 @@ def test_graphs_wired_across_families(tiny):
         erase(eraser, vae, picture(), mask, [[torch.zeros(1, 7, 4096), {}]])
     with pytest.raises(ValueError, match="4 channels and 3 are expected"):
         erase(eraser, vae, torch.zeros(1, 64, 64, 4), mask, tiny.conditioning(1))
-    for wrong in ({"timestep": 0}, {"timestep": 1000}, {"alpha_strength": -1.0}):
+    for wrong in ({"timestep": -1}, {"timestep": 1000}, {"alpha_strength": -1.0}):
         with pytest.raises(ValueError, match="must lie between"):
             erase(eraser, vae, picture(), mask, tiny.conditioning(1), **wrong)
+
+
+PARTS = [
+    ({"start_percent": 0.9, "end_percent": 1.0}, "a timestep range"),
+    ({"area": (4, 4, 0, 0)}, "an area"),
+    ({"mask": torch.ones(1, 64, 64), "area": (4, 4, 0, 0)}, "an area and a mask"),
+]
+
+
+@pytest.mark.parametrize(("part", "name"), PARTS)
+@torch.inference_mode()
+def test_a_prompt_for_a_part_of_the_picture_or_of_the_steps(tiny, part, name):
+    model, vae = base(tiny, "unet")
+    eraser = with_eraser(model, eraser_file(model, "unet", 2))
+    ((features, values),) = tiny.conditioning(1)
+    image, mask = picture(), tiny.square_mask()
+    with pytest.raises(ValueError, match=f"conditioning has {name}.*whole picture"):
+        erase(eraser, vae, image, mask, [*tiny.conditioning(1), [features, {**values, **part}]])
+    with pytest.raises(ValueError, match="guider's conditioning leaves out .* timestep range"):
+        sample(eraser, vae.encode(image), [[features, {**values, **part}]])
+
+
+@torch.inference_mode()
+def test_a_guider_without_the_eraser(tiny):
+    model, vae = base(tiny, "unet")
+    eraser = with_eraser(model, eraser_file(model, "unet", 1))
+    latent = vae.encode(picture())
+    with pytest.raises(ValueError, match="guider's model has no one-step eraser.*Load One-Step Eraser"):
+        sample(model, latent, tiny.conditioning(1))
+    assert sample(eraser, latent, tiny.conditioning(1)).isfinite().all()
+
+
+def sample(model, latent, conditioning):
+    """One-Step Sampler under a guider of this model and conditioning."""
+    import comfy.samplers
+
+    from unclutter.nodes import host
+
+    guider = comfy.samplers.CFGGuider(model)
+    guider.inner_set_conds({"positive": conditioning})
+    sigmas = torch.tensor([1.1643916, 0.0])
+    return guider.sample(torch.randn_like(latent), latent, host.OneStepSampler(1.0), sigmas, disable_pbar=True, seed=0)
 
 
 @torch.inference_mode()
@@ -451,6 +495,40 @@ def test_where_the_prompt_comes_from(tiny):
     expected = erase(cached, vae, image, mask, tiny.conditioning(1))[0]
     assert torch.equal(erase(cached, vae, image, mask, None)[0], expected)
     assert not torch.equal(erase(cached, vae, image, mask, tiny.conditioning(2))[0], expected)
+
+
+@torch.inference_mode()
+def test_the_timestep_of_the_training(tiny, caplog):
+    from unclutter.nodes.onestep import OneStepSampler
+
+    model, vae = base(tiny, "unet")
+    image, mask, prompt = picture(), tiny.square_mask(), tiny.conditioning(1)
+    eraser = with_eraser(model, eraser_file(model, "unet", 1, metadata={"unclutter.timestep": "600"}))
+    expected = erase(eraser, vae, image, mask, prompt, timestep=600)[0]
+    assert torch.equal(erase(eraser, vae, image, mask, prompt, timestep=0)[0], expected)
+    assert OneStepSampler.execute(eraser, 0, 1.0).args[1].tolist() == pytest.approx([2.2846408, 0.0])
+    silent = with_eraser(model, eraser_file(model, "unet", 1))
+    for timestep, sigma in ((0, 1.1643916), (400, 1.1643916), (600, 2.2846408)):
+        assert OneStepSampler.execute(silent, timestep, 1.0).args[1].tolist() == pytest.approx([sigma, 0.0])
+    assert "timestep" not in caplog.text
+    assert not torch.equal(erase(eraser, vae, image, mask, prompt, timestep=400)[0], expected)
+    assert "trained with timestep 600 and runs with 400: set 0" in caplog.text
+
+
+@torch.inference_mode()
+def test_numbers_that_are_none_are_no_black_picture(tiny):
+    model, vae = base(tiny, "unet")
+    image, mask, prompt = picture(), tiny.square_mask(), tiny.conditioning(1)
+    file = eraser_file(model, "unet", 1)
+    next(iter(file.lora.values())).up[0, 0] = float("nan")
+    with pytest.raises(ValueError, match="network's result has NaN.*get its file again"):
+        erase(with_eraser(model, file), vae, image, mask, prompt)
+    with pytest.raises(ValueError, match="network's result has NaN"):
+        sample(with_eraser(model, file), vae.encode(image), prompt)
+    for parameter in vae.first_stage_model.decoder.parameters():
+        parameter.fill_(float("inf"))
+    with pytest.raises(ValueError, match="decoded picture has NaN.*--fp32-vae"):
+        erase(with_eraser(model, eraser_file(model, "unet", 1)), vae, image, mask, prompt)
 
 
 def mini_file(phase=2):

@@ -1,9 +1,11 @@
 import math
+from collections import Counter
 from dataclasses import replace
 
 import pytest
 import torch
 
+import unclutter.training.bench_onestep as bench_onestep_module
 import unclutter.training.bench_train as bench_train_module
 from unclutter.training.bench import SETTINGS, bench_attention, bench_guider
 from unclutter.training.bench_layers import bench_layers, calls
@@ -66,3 +68,23 @@ def test_the_layered_network_of_the_bench_computes_what_the_plain_one_does():
     plain, layered = calls(base, fresh_adapter(base.unet, 2), 2, 64)
     for rows in (1, 3):
         torch.testing.assert_close(layered(rows), plain(rows), atol=1e-5, rtol=1e-5)
+
+
+def test_onestep_table_compares_the_whole_with_its_parts_and_with_sampling(capsys, monkeypatch):
+    calls_by_channels = Counter()
+
+    def load(*_):
+        base = load_mini()
+        base.unet.register_forward_hook(lambda _, inputs, output: calls_by_channels.update([output.sample.shape[1]]))
+        return base
+
+    monkeypatch.setattr(bench_onestep_module, "load", load)
+    (row,) = bench_onestep_module.bench_onestep(repeats=1, markdown=True)
+    assert list(row) == ["VAE encode", "one call", "VAE decode", "whole", "sampling faster"]
+    assert all(math.isfinite(value) and value > 0 for value in row.values())
+    # Each way runs twice: 25 steps of two calls without an alpha; the parts, one call, the whole and one step with it.
+    assert calls_by_channels == {12: 2 * 50, 13: 2 * 4}
+    assert "64×64 pixels" in capsys.readouterr().out
+    for wrong in ({"repeats": 0}, {"size": 65}):
+        with pytest.raises(ValueError, match="must be"):
+            bench_onestep_module.bench_onestep(**wrong)
