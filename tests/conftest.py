@@ -36,7 +36,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="append new nodes and inputs to tests/nodes/schema.json; entries that are there never change",
     )
-    parser.addoption("--full-size", action="store_true", help="run the graphs on networks of the real size, and only them")
+    parser.addoption(
+        "--full-size", action="store_true", help="run the graphs on networks of the real size, and only them"
+    )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
