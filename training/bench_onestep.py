@@ -11,12 +11,12 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ..adapters.one_step import PROMPT
+from ..adapters.one_step import PROMPT, TIMESTEP
 from ..kernels.regions import latent_mask
 from .backbones import UNET
 from .bench import machine, ratios, report
 from .bench_train import load
-from .onestep import TIMESTEP, run_once, with_rows
+from .onestep import run_once, with_rows
 from .sampling import Base, Plain, remove
 
 STEPS, GUIDANCE = 25, 7.0

@@ -6,6 +6,7 @@ called is the share of it that lies outside the mask (arXiv 2606.28094, Section 
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,10 +17,20 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from ..kernels.regions import latent_mask, occupancy
+from .weights import read_weights
 
 Guidance = Literal["occupancy", "gaussian", "hard"]
 MissingWeights = Literal["stop", "download", "random"]
 STAGES = 4
+OPEN_CLIP = {
+    "convnext_base_w": "convnext_base.clip_laion2b_augreg",
+    "convnext_base_w_320": "convnext_base.clip_laiona_augreg_320",
+    "convnext_large_d": "convnext_large_mlp.clip_laion2b_augreg",
+    "convnext_large_d_320": "convnext_large_mlp.clip_laion2b_ft_soup_320",
+    "convnext_xxlarge": "convnext_xxlarge.clip_laion2b_soup",
+}
+"""OpenCLIP's names of ConvNeXts, and timm's of the best of each one's weights; timm's own `convnext_xxlarge` is tuned on
+ImageNet."""
 
 
 class Discriminator(nn.Module):
@@ -93,21 +104,26 @@ class Trunk(nn.Module):
 
 
 def load_trunk(name: str, weights: Path | None, missing: MissingWeights, dtype: torch.dtype) -> Trunk:
-    """A network of timm as a trunk; OpenCLIP's ConvNeXts are there as `convnext_*.clip_*`.
+    """A network of timm as a trunk, or one of OpenCLIP's ConvNeXts.
 
     Args:
-        name: of architecture and weights, e.g. `convnext_xxlarge.clip_laion2b_soup`; they also set mean and deviation.
+        name: timm's, of architecture and weights, e.g. `convnext_xxlarge.clip_laion2b_soup`, or one of `OPEN_CLIP`; it
+            also sets mean and deviation.
         weights: a file of them, timm's or OpenCLIP's.
         missing: what to do where no file is given.
 
     Raises:
-        ValueError: timm knows no such network, or there are no weights.
+        ValueError: timm knows no such network, there are no weights, or the file's do not fit.
         FileNotFoundError: there is no such file.
     """
     import timm
 
+    name = OPEN_CLIP.get(name, name)
     if not timm.is_model(name):
-        raise ValueError(f"timm knows no network {name}: give one of timm.list_models(), such as convnext_xxlarge.")
+        raise ValueError(
+            f"timm knows no network {name}: give one of timm.list_models(pretrained=True), such as "
+            "convnext_xxlarge.clip_laion2b_soup."
+        )
     if weights is not None and not weights.is_file():
         raise FileNotFoundError(f"There is no file {weights}: give the weights of {name}.")
     if weights is None and missing == "stop":
@@ -115,12 +131,37 @@ def load_trunk(name: str, weights: Path | None, missing: MissingWeights, dtype: 
             f"The discriminator's {name} has no weights: give their file as trunk_weights, or set missing_weights to "
             "download (by timm) or random."
         )
-    pretrained = weights is not None or missing == "download"
-    file = {"file": str(weights)} if weights else None
-    network: Any = timm.create_model(name, pretrained=pretrained, pretrained_cfg_overlay=file, features_only=True)
+    network: Any = timm.create_model(name, pretrained=weights is None and missing == "download", features_only=True)
     if len(network.feature_info.channels()) < STAGES:
         raise ValueError(f"{name} has {len(network.feature_info.channels())} stages, expected at least {STAGES}.")
+    if weights is not None:
+        fill(network, name, weights)
     return Trunk(network.to(dtype))
+
+
+def fill(network: Any, name: str, weights: Path) -> None:
+    """Load all of a trunk from a file, which timm would do as far as the names fit."""
+    import timm
+
+    held = timm.models.clean_state_dict(read_weights(weights))
+    with torch.device("meta"):
+        whole = timm.create_model(name)
+    to_timm = getattr(sys.modules[type(whole).__module__], "checkpoint_filter_fn", lambda given, _: given)
+    try:
+        given = to_timm(dict(held), whole)
+    except (KeyError, RuntimeError):  # what it does to the names of another network
+        given = held
+    # Cut into its stages, a network has stem_0 for stem.0.
+    by_name = {key.replace(".", "_"): value for key, value in given.items()}
+    own = network.state_dict()
+    found = {key: by_name.get(key.replace(".", "_")) for key in own}
+    fitting = {key: value for key, value in found.items() if value is not None and value.shape == own[key].shape}
+    if len(fitting) < len(own):
+        raise ValueError(
+            f"{weights.name} holds {len(held)} tensors, and {len(fitting)} of the {len(own)} that {name} needs: give timm's "
+            "or OpenCLIP's weights of this very network, or its name as trunk."
+        )
+    network.load_state_dict(fitting)
 
 
 def head(channels: int, width: int) -> nn.Sequential:

@@ -114,6 +114,7 @@ def run(
         dilation=recipe.dilation,
         synthesis=recipe.synthesis,
         people=objective.people,
+        short_side=objective.short_side,
     )
     progress = tqdm(
         range(start, recipe.steps),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
@@ -11,14 +12,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..adapters.lora import LoraPair
-from ..adapters.one_step import PROMPT, TERMINAL, OneStep
+from ..adapters.one_step import PROMPT, TERMINAL, TIMESTEP, OneStep
 from ..kernels.onestep import add_noise, alpha_from_logits, blend, noise_level, predict_clean
 from ..kernels.regions import latent_mask
 from .backbones import backbone_of
 from .sampling import Base
 from .text import Prompt
-
-TIMESTEP = 400
 
 
 class Erased(NamedTuple):
@@ -56,6 +55,9 @@ def erase_once(
     Raises:
         ValueError: the adapter was made for another network.
     """
+    pooling: Any = adapter.metadata.get("unclutter.mask_pooling")
+    if pooling in ("max", "nearest"):
+        base = replace(base, mask_pooling=pooling)
     with applied(base.unet, adapter):
         chosen = timestep or int(adapter.metadata.get("unclutter.timestep", TIMESTEP))
         prompt = adapter.metadata.get("unclutter.prompt", PROMPT)
@@ -76,7 +78,7 @@ def run_once(
     """The same by a base whose network has an eraser in it already; whether it predicts an alpha, its output tells."""
     image, mask = image.to(base.unet.device), mask.to(base.unet.device)
     shot = base.encode(2 * image - 1)
-    hole = latent_mask(mask, *shot.shape[-2:], pooling="max").to(shot)
+    hole = latent_mask(mask, *shot.shape[-2:], pooling=base.mask_pooling).to(shot)
     noise = torch.randn(shot.shape, generator=torch.Generator().manual_seed(seed)).to(shot)
     text = base.texts.encode([prompt], (image.shape[-2], image.shape[-1]))
     clean, logits = denoise_once(base, shot, mask, hole, noise, timestep, text)
@@ -93,7 +95,7 @@ def denoise_once(
     Args:
         shot: z_shot, latent of the whole picture with the object, [B, C, h, w].
         mask: [B, H, W], at the size of the picture.
-        hole: the same, max-pooled, [B, 1, h, w].
+        hole: the same, pooled, [B, 1, h, w].
         text: the prompt, encoded once for all rows.
 
     Returns:

@@ -60,6 +60,7 @@ class OSOR(Objective):
                 f"backbone is {recipe.backbone} and the base has the shape of {self.backbone.title}: choose a preset of its kind, "
                 "or another base."
             )
+        self.short_side = self.backbone.name == "unet"
         if recipe.phase == 1:
             self.mask_key = "effect_mask"
         device = base.unet.device

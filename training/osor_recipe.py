@@ -8,9 +8,9 @@ from typing import Any, Literal
 
 import tyro
 
+from ..adapters.one_step import TIMESTEP
 from .corrupt import IncompleteMasks
 from .discriminator import Guidance, MissingWeights
-from .onestep import TIMESTEP
 from .perceptual import Classifier
 from .recipe import Recipe
 
@@ -31,7 +31,8 @@ class OSORRecipe(Recipe):
     """What to continue: the output folder of a training (phase 2: of phase 1; refinement: of phase 2), or a one-step
     eraser's file, OSOR's own too; the discriminator then starts anew."""
     size: int | None = 512
-    """Side of the training pictures in pixels. OSOR: short sides of 512 on SDXL, pictures as they are on FLUX."""
+    """Side of the training pictures in pixels: on SDXL the short one (OSOR: 512), on FLUX the square root of the area
+    (OSOR: pictures as they are)."""
     steps: int = 15_000
     """Updates of the generator, and as many of the discriminator. OSOR: 15,000 in phase 1, 5,000 in phase 2, 1,000 more
     on captured pairs."""
@@ -93,6 +94,10 @@ class OSORRecipe(Recipe):
             raise ValueError("backbone is flux and base is not given, expected a diffusers folder of FLUX.1-Fill-dev.")
         if self.phase == 2 and self.start is None:
             raise ValueError("phase is 2 and start is not given, expected the output folder of a phase 1.")
+        if self.backbone == "flux" and self.mask_pooling != "max":
+            raise ValueError(
+                f"mask_pooling is {self.mask_pooling} and FLUX is shown every pixel of the mask: leave it at max."
+            )
         if not 1 <= self.timestep <= 999:
             raise ValueError(f"timestep is {self.timestep}, expected 1 to 999.")
         for name in ("guidance_sigma", "discriminator_width", "discriminator_scale", "discriminator_learning_rate"):
@@ -110,11 +115,10 @@ def preset(phase: Literal[1, 2], **values: Any) -> OSORRecipe:
     return OSORRecipe(data=tyro.MISSING, output=tyro.MISSING, phase=phase, **start, **values)
 
 
-PAPER: dict[str, Any] = {"mixed_precision": "bf16", "gradient_checkpointing": True}
+PAPER: dict[str, Any] = {"base": tyro.MISSING, "mixed_precision": "bf16", "gradient_checkpointing": True}
 FLUX: dict[str, Any] = {
     **PAPER,
     "backbone": "flux",
-    "base": tyro.MISSING,
     "size": 1024,
     "lora_rank": 64,
     "reconstruction_weight": 0.5,

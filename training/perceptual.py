@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-import torch
 from torch import nn
 
 from .discriminator import MissingWeights
+from .weights import read_weights
 
 Classifier = Literal["vgg", "alex", "squeeze"]
 
@@ -21,7 +21,7 @@ def load_lpips(network: Classifier, weights: Path | None, missing: MissingWeight
         missing: what to do where no file is given. A random classifier is compared layer by layer, without LPIPS' own.
 
     Raises:
-        ValueError: there are no weights.
+        ValueError: there are no weights, or the file's do not fit.
         FileNotFoundError: there is no such file.
     """
     from lpips import LPIPS
@@ -36,10 +36,14 @@ def load_lpips(network: Classifier, weights: Path | None, missing: MissingWeight
     random = weights is None and missing == "random"
     made = LPIPS(net=network, pnet_rand=random or weights is not None, lpips=not random, verbose=False)
     if weights is not None:
-        held = torch.load(weights, map_location="cpu", weights_only=True)
+        held, own = read_weights(weights), made.net.state_dict()
         # LPIPS cuts torchvision's `features` into slices and keeps the numbers of their layers.
-        names = {name: f"features.{name.partition('.')[2]}" for name in made.net.state_dict()}
-        if not set(names.values()) <= held.keys():
-            raise ValueError(f"{weights.name} holds no {network} of torchvision: expected features.0.weight and so on.")
-        made.net.load_state_dict({name: held[stored] for name, stored in names.items()})
+        found = {name: held.get(f"features.{name.partition('.')[2]}") for name in own}
+        fitting = {name: value for name, value in found.items() if value is not None and value.shape == own[name].shape}
+        if len(fitting) < len(own):
+            raise ValueError(
+                f"{weights.name} holds {len(held)} tensors, and {len(fitting)} of the {len(own)} that {network} needs: give "
+                "torchvision's weights of it, features.0.weight and so on."
+            )
+        made.net.load_state_dict(fitting)
     return made.requires_grad_(False)

@@ -128,6 +128,8 @@ class Objective(nn.Module, ABC):
     """Which of a batch's masks the sample sheets erase with."""
     people = False
     """Whether batches hold instance masks, poses and parsings too."""
+    short_side = False
+    """Whether the recipe's size is the pictures' shorter side, or the square root of their area."""
     alphas_cumprod: Tensor
 
     def __init__(self, base: Base, recipe: Recipe) -> None:

@@ -7,6 +7,7 @@ import timm
 import torch
 
 from unclutter.training.discriminator import (
+    OPEN_CLIP,
     Discriminator,
     adversarial_loss,
     discriminator_loss,
@@ -139,3 +140,34 @@ def test_what_does_not_fit_is_one_sentence(discriminator, tmp_path):
         load_trunk(TINY, None, "stop", torch.float32)
     with pytest.raises(FileNotFoundError, match="There is no file"):
         load_trunk(TINY, tmp_path / "none.pt", "stop", torch.float32)
+
+
+@pytest.mark.parametrize(
+    ("held", "message"),
+    [
+        ({"a": torch.ones(2)}, r"holds 1 tensors, and 0 of the \d+ that test_convnext needs"),
+        ({"a.weight": torch.ones(2, 2)}, "holds 1 tensors, and 0 of the"),
+        (timm.create_model("test_convnext2").state_dict(), r"holds \d+ tensors, and \d+ of the"),
+        (timm.create_model("test_resnet").state_dict(), r"holds \d+ tensors, and 0 of the"),
+        ({"step": 3}, "other things than tensors"),
+        (pytest, "holds code, which is not run"),
+        (b"junk", "no whole file of tensors"),
+    ],
+    ids=["nothing", "unknown", "wider", "resnet", "numbers", "code", "junk"],
+)
+def test_a_file_that_is_not_the_trunks_is_one_sentence(tmp_path, held, message):
+    file = tmp_path / "trunk.pt"
+    if isinstance(held, bytes):
+        file.write_bytes(held)
+    else:
+        torch.save(pytest.approx if held is pytest else held, file)
+    with pytest.raises(ValueError, match=message):
+        load_trunk(TINY, file, "random", torch.float32)
+
+
+def test_a_trunk_is_named_as_in_open_clip():
+    assert all(timm.is_model_pretrained(name) for name in OPEN_CLIP.values())
+    with torch.device("meta"):
+        trunk = load_trunk("convnext_large_d", None, "random", torch.bfloat16)
+    assert trunk.channels == [192, 384, 768, 1536]
+    assert trunk.network.pretrained_cfg["mean"] == pytest.approx((0.48145466, 0.4578275, 0.40821073))

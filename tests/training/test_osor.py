@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from diffusers import UNet2DConditionModel
 from unclutter.adapters import one_step
 from unclutter.adapters.lora import LoraPair
 from unclutter.kernels.onestep import noise_level
+from unclutter.kernels.regions import latent_mask
 from unclutter.training.adapt import merge
 from unclutter.training.backbones import UNET
 from unclutter.training.checkpoints import load_checkpoint
@@ -29,7 +31,7 @@ from unclutter.training.osor import (
     reconstruction_loss,
 )
 from unclutter.training.osor_recipe import PRESETS, OSORRecipe, choose
-from unclutter.training.pictures import read_image, read_mask
+from unclutter.training.pictures import read_image, read_mask, write_image
 from unclutter.training.sampling import load_mini
 
 LN2 = math.log(2)
@@ -190,6 +192,24 @@ def test_other_guidance_and_random_lpips_are_settings(pairs, quick, guidance):
     assert plain["adversarial"] != other["adversarial"] and plain["reconstruction"] == other["reconstruction"]
 
 
+def test_the_size_is_the_shorter_side(pairs, quick, tmp_path):
+    """As One-Step Erase reads the resolution in the file; other recipes keep the area."""
+    for kind in ("source", "target", "mask", "effect_mask"):
+        (tmp_path / kind).mkdir()
+        for file in sorted((pairs / kind).iterdir()):
+            picture = read_image(file)
+            write_image(tmp_path / kind / file.name, torch.cat([picture, picture], dim=3))
+    shapes = []
+
+    class Watched(OSOR):
+        def forward(self, batch, generators):
+            shapes.append(tuple(batch["source"].shape[-2:]))
+            return super().forward(batch, generators)
+
+    train(replace(quick, data=tmp_path, steps=1, size=64), Watched)
+    assert set(shapes) == {(64, 128)}
+
+
 def test_lpips_takes_torchvisions_weights_from_a_file(quick, tmp_path, pairs):
     from torchvision.models import alexnet
 
@@ -200,6 +220,12 @@ def test_lpips_takes_torchvisions_weights_from_a_file(quick, tmp_path, pairs):
     a, b = torch.rand(2, 1, 3, 64, 64)
     assert perceptual(a, a).item() == 0 and perceptual(a, b).item() > 0
     assert perceptual.lin0.model[1].weight.min() >= 0  # LPIPS' own, which come with its package
+    torch.save({"features.0.weight": torch.ones(2)}, tmp_path / "alex.pth")
+    with pytest.raises(ValueError, match="alex.pth holds 1 tensors, and 0 of the 10 that alex needs"):
+        OSOR(load_mini(), recipe)
+    (tmp_path / "alex.pth").write_bytes(b"junk")
+    with pytest.raises(ValueError, match="alex.pth is no whole file of tensors"):
+        OSOR(load_mini(), recipe)
 
 
 def test_the_two_phases(first_phase, tmp_path):
@@ -267,6 +293,16 @@ def test_the_file_erases_as_the_training_did(first_phase, tmp_path, pairs):
     assert before.keys() == after.keys() and all(torch.equal(value, after[name]) for name, value in before.items())
     again = erase_once(base, one_step.load(recipe.output / "one_step.safetensors"), image, mask, seed=1)
     assert not torch.equal(made.picture, again.picture)
+
+
+@pytest.mark.parametrize("pooling", ["nearest", "max"])
+def test_training_and_file_pool_the_mask_alike(quick, pairs, pooling):
+    objective = OSOR(load_mini(), replace(quick, mask_pooling=pooling))
+    objective.save(quick.output, 1)
+    image, mask = scene(pairs)
+    made = erase_once(load_mini(), one_step.load(quick.output / "one_step.safetensors"), image, mask)
+    assert torch.equal(made.alpha, latent_mask(mask, 16, 16, pooling=pooling)[:, 0])
+    torch.testing.assert_close(made.picture, objective.erase(image, mask), atol=1e-4, rtol=0)
 
 
 def test_beside_the_weights_is_as_merged_into_them(pairs):
@@ -362,6 +398,10 @@ def test_a_loss_that_is_not_finite_stops(quick):
     [
         ({"phase": 2}, "phase is 2 and start is not given"),
         ({"timestep": 0}, "timestep is 0, expected 1 to 999"),
+        (
+            {"backbone": "flux", "base": Path("flux"), "mask_pooling": "nearest"},
+            "FLUX is shown every pixel of the mask",
+        ),
         ({"discriminator_scale": 0.0}, "discriminator_scale is 0.0, expected a positive number"),
     ],
 )
@@ -398,5 +438,12 @@ def test_presets_are_the_papers(tmp_path):
     sdxl = choose(["--phase", "2", "--base", "sdxl", "--start", "one", *folders], "osor")
     expected = OSORRecipe(tmp_path, tmp_path, phase=2, start=sdxl.start, steps=5000, base=sdxl.base)
     assert sdxl == replace(expected, mixed_precision="bf16", gradient_checkpointing=True)
-    assert choose(["sdxl-refinement", "--start", "two", *folders], "osor").steps == 1000
+    assert choose(["sdxl-refinement", "--base", "sdxl", "--start", "two", *folders], "osor").steps == 1000
     assert choose(folders, "osor").trunk == "convnext_atto"
+
+
+@pytest.mark.parametrize("chosen", [["--phase", "1", "--backbone", "sdxl"], ["sdxl-phase-1"]])
+def test_sdxl_is_not_trained_without_one(tmp_path, capsys, chosen):
+    with pytest.raises(SystemExit):
+        choose([*chosen, "--data", str(tmp_path), "--output", str(tmp_path)], "osor")
+    assert "--base" in capsys.readouterr().err

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -37,8 +39,9 @@ class GroundingDINO:
     def __init__(self, model: str, device: str) -> None:
         from transformers import AutoModelForZeroShotObjectDetection, AutoProcessor
 
-        self.processor = AutoProcessor.from_pretrained(model)
-        self.network = AutoModelForZeroShotObjectDetection.from_pretrained(model).to(device).eval()
+        with loading("detector", model):
+            self.processor = AutoProcessor.from_pretrained(model)
+            self.network = AutoModelForZeroShotObjectDetection.from_pretrained(model).to(device).eval()
 
     @torch.inference_mode()
     def boxes(self, name: str, picture: Tensor, phrase: str) -> list[tuple[Corners, float]]:
@@ -66,13 +69,19 @@ class SegmentAnything:
     def __init__(self, model: str, device: str) -> None:
         from transformers import AutoConfig, Sam2Model, Sam2Processor, SamModel, SamProcessor
 
-        kind = AutoConfig.from_pretrained(model).model_type
-        if not kind.startswith("sam"):
-            raise ValueError(f"{model} holds a model of the kind {kind}, expected SAM 2 or SAM.")
+        with loading("segmenter", model):
+            kind = AutoConfig.from_pretrained(model).model_type
         # The hub's SAM 2 models call themselves sam2_video; the part for single pictures loads from them.
-        network, processor = (Sam2Model, Sam2Processor) if kind.startswith("sam2") else (SamModel, SamProcessor)
-        self.processor = processor.from_pretrained(model)
-        self.network = network.from_pretrained(model).to(device).eval()
+        second = (Sam2Model, Sam2Processor)
+        kinds = {"sam": (SamModel, SamProcessor), "sam2": second, "sam2_video": second}
+        if kind not in kinds:
+            raise ValueError(
+                f"{model} holds a model of the kind {kind}, expected SAM 2 or SAM ({', '.join(kinds)}): give another segmenter."
+            )
+        network, processor = kinds[kind]
+        with loading("segmenter", model):
+            self.processor = processor.from_pretrained(model)
+            self.network = network.from_pretrained(model).to(device).eval()
 
     @torch.inference_mode()
     def masks(self, name: str, picture: Tensor, boxes: list[Corners]) -> np.ndarray:
@@ -132,6 +141,25 @@ class MasksFromFolder:
             window = slice(top, bottom), slice(left, right)
             inside[window] = mask[window]
         return masks
+
+
+@contextmanager
+def loading(what: str, model: str) -> Iterator[None]:
+    """Say in one sentence that a model's files are not to be had."""
+    from transformers.utils.hub import cached_file
+
+    try:
+        # One file first: without a network, each is tried several times.
+        if cached_file(model, "config.json") is None:
+            raise FileNotFoundError(f"{model} has no config.json")
+        yield
+    except OSError as error:
+        if Path(model).is_dir():
+            raise OSError(f"The {what}'s folder {model} lacks files of the model: download it again.") from error
+        raise OSError(
+            f"The {what} {model} is not in the cache, and the hub cannot be reached or does not have it: give a folder with "
+            "the model."
+        ) from error
 
 
 def _bytes(picture: Tensor) -> np.ndarray:

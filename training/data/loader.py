@@ -23,22 +23,25 @@ RATIOS = (0.5, 0.57, 0.67, 0.75, 0.8, 1.0, 1.25, 1.33, 1.5, 1.75, 2.0)
 Synthesis = Callable[[Tensor, Tensor, torch.Generator], tuple[Tensor, Tensor, Tensor]]
 
 
-def buckets(size: int) -> list[tuple[int, int]]:
-    """(height, width) of about size² pixels, one for each aspect ratio, sides multiples of 64 (of 8 below 256)."""
+def buckets(size: int, short_side: bool = False) -> list[tuple[int, int]]:
+    """(height, width) of about size² pixels, or with a short side of size; one for each aspect ratio, sides multiples of
+    64 (of 8 below 256)."""
     multiple = 64 if size >= 256 else 8
     sides = []
     for ratio in RATIOS:
+        stretch = math.sqrt(ratio)
+        scale = size * max(stretch, 1 / stretch) if short_side else size
         width, height = (
-            max(multiple, round(side / multiple) * multiple)
-            for side in (size * math.sqrt(ratio), size / math.sqrt(ratio))
+            max(multiple, round(side / multiple) * multiple) for side in (scale * stretch, scale / stretch)
         )
         sides.append((height, width))
     return sorted(set(sides))
 
 
-def bucket_of(height: int, width: int, size: int) -> tuple[int, int]:
+def bucket_of(height: int, width: int, size: int, short_side: bool = False) -> tuple[int, int]:
     """The bucket whose aspect ratio is nearest."""
-    return min(buckets(size), key=lambda sides: abs(math.log(sides[1] / sides[0]) - math.log(width / height)))
+    ratio = math.log(width / height)
+    return min(buckets(size, short_side), key=lambda sides: abs(math.log(sides[1] / sides[0]) - ratio))
 
 
 class RemovalDataset(Dataset):
@@ -48,7 +51,7 @@ class RemovalDataset(Dataset):
     comes out whichever process loads it.
 
     Args:
-        size: the square root of a bucket's area, in pixels.
+        size: the square root of a bucket's area, in pixels; with `short_side`, a bucket's shorter side.
         dilation: masks grow by a share of their object's size drawn from this range.
         flip: mirror half of the pairs.
         synthesis: makes the pair from the source and its mask instead (EraDiff's dynamic image synthesis).
@@ -66,12 +69,13 @@ class RemovalDataset(Dataset):
         seed: int = 0,
         synthesis: Synthesis | None = None,
         people: bool = False,
+        short_side: bool = False,
     ) -> None:
         if not samples:
             raise ValueError("The data set is empty, expected at least one pair: look at its manifest.")
         self.samples, self.size, self.dilation = samples, size, dilation
         self.flip, self.seed, self.synthesis, self.people = flip, seed, synthesis, people
-        self.bucket = [bucket_of(*picture_size(sample.source), size) for sample in samples]
+        self.bucket = [bucket_of(*picture_size(sample.source), size, short_side) for sample in samples]
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -175,6 +179,7 @@ def batches(
     flip: bool = True,
     synthesis: bool = False,
     people: bool = False,
+    short_side: bool = False,
 ) -> Iterator[dict[str, Any]]:
     """Endless batches of the pairs in a folder, from batch number `start` on: [B, 3, H, W], [B, H, W], lists of text.
 
@@ -191,6 +196,7 @@ def batches(
         seed=seed,
         synthesis=synthesize if synthesis else None,
         people=people,
+        short_side=short_side,
     )
     order = BucketBatches(dataset, batch, seed, start, rows)
     loader = DataLoader(dataset, batch_sampler=order, num_workers=workers, collate_fn=collate)

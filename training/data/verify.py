@@ -94,11 +94,13 @@ def verify_pairs(config: VerifyConfig) -> None:
         OSError: a folder or file is not there.
     """
     edits = list_edits(config.edits.absolute())
-    config.output.mkdir(parents=True, exist_ok=True)
-    note_settings(config)
     done = {entry["name"]: entry for entry in read_report(config.output / "report.jsonl")}
     done = {edit.name: done[edit.name] for edit in edits if is_done(config.output, done.get(edit.name))}
     todo = [edit for edit in edits if edit.name not in done]
+    if todo:
+        try_grounding(config)
+    config.output.mkdir(parents=True, exist_ok=True)
+    note_settings(config)
     write_report(config.output, done.values())
     run = run_ray if config.engine == "ray" else run_local
     start = time.monotonic()
@@ -177,6 +179,15 @@ def grounding(config: VerifyConfig) -> tuple[Detector | None, Segmenter | None]:
     if config.segmenter:
         segmenter = SegmentAnything(config.segmenter, config.device)
     return detector, segmenter
+
+
+def try_grounding(config: VerifyConfig) -> None:
+    """Load networks and files once, before anything is written; where other processes will use them, only to see."""
+    if config.engine == "local" and count_workers(config) == 1:
+        grounding(config)
+    else:
+        grounding(replace(config, device="cpu"))
+        grounding.cache_clear()
 
 
 def run_local(config: VerifyConfig, edits: list[Edit]) -> Iterator[dict]:

@@ -98,10 +98,20 @@ def test_sam_gives_a_mask_for_each_box(tmp_path):
     assert masks.shape == (2, 48, 80) and masks.dtype == bool
 
 
-def test_another_network_is_no_segmenter(tmp_path):
-    BertConfig().save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match="kind bert, expected SAM 2 or SAM"):
+@pytest.mark.parametrize("kind", ["bert", "sam_hq", "sam3"])
+def test_another_network_is_no_segmenter(tmp_path, kind):
+    (tmp_path / "config.json").write_text(f'{{"model_type": "{kind}"}}')
+    with pytest.raises(ValueError, match=f"kind {kind}, expected SAM 2 or SAM"):
         SegmentAnything(str(tmp_path), "cpu")
+
+
+@pytest.mark.parametrize(("kind", "what"), [(GroundingDINO, "detector"), (SegmentAnything, "segmenter")])
+def test_a_model_that_is_not_there_is_one_sentence(tmp_path, monkeypatch, kind, what):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(OSError, match=f"^The {what} nobody/none is not in the cache, and the hub cannot be reached"):
+        kind("nobody/none", "cpu")
+    with pytest.raises(OSError, match=f"^The {what}'s folder .* lacks files"):
+        kind(str(tmp_path), "cpu")
 
 
 def test_boxes_that_cannot_be_read_are_named(tmp_path):

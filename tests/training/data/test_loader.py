@@ -5,7 +5,7 @@ import torch
 from PIL import Image
 
 from unclutter.training.data.drawn import draw_pairs
-from unclutter.training.data.loader import BucketBatches, RemovalDataset, batches, bucket_of, window
+from unclutter.training.data.loader import BucketBatches, RemovalDataset, batches, bucket_of, buckets, window
 from unclutter.training.data.manifest import Sample, read_manifest
 
 
@@ -84,3 +84,10 @@ def test_a_batch_larger_than_the_set_shows_all_of_it(tmp_path):
 def test_an_empty_set_says_so():
     with pytest.raises(ValueError, match="data set is empty"):
         RemovalDataset([], 32)
+
+
+def test_buckets_of_one_short_side():
+    assert {min(sides) for sides in buckets(512, short_side=True)} == {512}
+    assert bucket_of(400, 600, 512, short_side=True) == (512, 768)
+    assert bucket_of(600, 400, 512, short_side=True) == (768, 512)
+    assert bucket_of(400, 600, 512) == (448, 640)

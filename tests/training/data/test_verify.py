@@ -132,6 +132,14 @@ def test_workers_and_a_stop_in_between_change_no_byte(config, capsys):
     assert "2 new in" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_without_its_networks_nothing_is_written(config, monkeypatch, workers):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(OSError, match="detector nobody/none is not in the cache"):
+        verify_pairs(replace(config, detector="nobody/none", workers=workers))
+    assert not config.output.exists()
+
+
 def test_ray_gives_the_same_bytes(config):
     ray = pytest.importorskip("ray")
     verify_pairs(config)
