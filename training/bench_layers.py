@@ -53,6 +53,7 @@ def bench_layers(
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     weights = getattr(torch, dtype or ("float32" if device == "cpu" else "bfloat16"))
     model = load(base, device, weights)
+    model.unet.to(weights)
     side = size or model.native_size
     full = fresh_adapter(model.unet, rank)
     # Biases of zero would cost nothing.
@@ -100,6 +101,7 @@ def calls(
     context = text.context.to(unet.device, unet.dtype)
     branches = torch.tensor([PERSON] * people + [BACKGROUND])
     masks = torch.zeros(count, *x.shape[-2:], device=unet.device)
+    timestep = torch.tensor(500, device=unet.device)
     masks[:, : x.shape[-2] // 2, : x.shape[-1] // 2] = 1
     tokens = None
     if network.morphology is not None:
@@ -110,13 +112,12 @@ def calls(
 
     def plain(number: int) -> Tensor:
         rows = slice(count - number, None)
-        return unet(x[rows], 500, context[rows], added_cond_kwargs=extra(rows) or None).sample
+        return unet(x[rows], timestep, context[rows], added_cond_kwargs=extra(rows) or None).sample
 
     def layered(number: int) -> Tensor:
         rows = slice(count - number, None)
         # The background alone has no tokens, as in `erase_layers`.
         given = None if number == 1 or tokens is None else tokens[rows]
-        timestep = torch.tensor(500, device=x.device)
         return network(x[rows], timestep, context[rows], branches[rows], masks[rows], given, extra(rows))
 
     return plain, layered

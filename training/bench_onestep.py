@@ -51,6 +51,7 @@ def bench_onestep(
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     weights = getattr(torch, dtype or ("float32" if device == "cpu" else "bfloat16"))
     plain = load(base, device, weights)
+    plain.unet.to(weights)
     side = size or plain.native_size
     if side % plain.multiple:
         raise ValueError(f"size is {side}: it must be a multiple of {plain.multiple}.")

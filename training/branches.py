@@ -86,7 +86,8 @@ class Call:
     """What the layers know of the call in hand. It stays after the call: gradient checkpointing runs the layers again."""
 
     def begin(self, rows: Tensor, masks: Tensor, tokens: int) -> None:
-        self.branches, self.selection = row_selection(rows)
+        self.branches, selection = row_selection(rows)
+        self.selection = None if selection is None else selection.to(masks.device)
         self.masks, self.tokens = masks, tokens
         self.objects = functools.cache(self.find_objects)
 

@@ -98,11 +98,12 @@ class OSORRecipe(Recipe):
             raise ValueError(
                 f"mask_pooling is {self.mask_pooling} and FLUX is shown every pixel of the mask: leave it at max."
             )
-        if not 1 <= self.timestep <= 999:
-            raise ValueError(f"timestep is {self.timestep}, expected 1 to 999.")
-        for name in ("guidance_sigma", "discriminator_width", "discriminator_scale", "discriminator_learning_rate"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} is {getattr(self, name)}, expected a positive number.")
+        if self.backbone == "flux" and self.mixed_precision == "fp16":
+            raise ValueError("mixed_precision is fp16, in which FLUX overflows: choose bf16.")
+        self.check("timestep", least=1, most=999)
+        self.check_positive(
+            "guidance_sigma", "discriminator_width", "discriminator_scale", "discriminator_learning_rate"
+        )
 
     @property
     def predicts_alpha(self) -> bool:

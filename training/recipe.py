@@ -149,8 +149,8 @@ class Objective(nn.Module, ABC):
         self.terms: dict[str, Tensor] = {}  # of the last pass's loss, for the log
         self.unet = base.unet
         if prediction == "epsilon":
-            kept = DDPMScheduler(**base.schedule).alphas_cumprod.to(base.unet.device, torch.float32)
-            self.register_buffer("alphas_cumprod", kept, persistent=False)
+            noising = DDPMScheduler(**base.schedule).alphas_cumprod.to(base.unet.device, torch.float32)
+            self.register_buffer("alphas_cumprod", noising, persistent=False)
 
     @abstractmethod
     def forward(self, batch: dict[str, Any], generators: list[torch.Generator]) -> Tensor:

@@ -129,10 +129,13 @@ def vae_calls(vae: AutoencoderKL) -> tuple[Callable[[Tensor], Tensor], Callable[
     scale = vae.config["scaling_factor"]
 
     def encode(picture: Tensor) -> Tensor:
-        return vae.encode(picture.to(vae.dtype)).latent_dist.mean.float() * scale
+        # A VAE that is kept in fp32 is so because it overflows in fp16.
+        with torch.autocast(picture.device.type, enabled=False):
+            return vae.encode(picture.to(vae.dtype)).latent_dist.mean.float() * scale
 
     def decode(latent: Tensor) -> Tensor:
-        return vae.decode((latent / scale).to(vae.dtype)).sample.float()
+        with torch.autocast(latent.device.type, enabled=False):
+            return vae.decode((latent / scale).to(vae.dtype)).sample.float()
 
     return encode, decode
 
