@@ -188,7 +188,9 @@ def optimizer_step(
             f"The loss is {loss} and the gradient's norm {norm} at step {step + 1}, on {', '.join(batch['name'])}: "
             f"{last_checkpoint(recipe, last_good)}; look at these files, or train anew with a lower learning_rate."
         )
-    optimizer.step()
+    # fp16's scaler knows no step in which nothing was learned.
+    if any(parameter.grad is not None for parameter in objective.trained().values()):
+        optimizer.step()
     optimizer.zero_grad()
     return loss, stop > 0
 
@@ -246,6 +248,8 @@ def check_output(recipe: Recipe, settings: dict[str, Any]) -> None:
     if not state.exists():
         raise ValueError(f"{recipe.output} holds no {STATE} to resume from: leave --resume out, or give its folder.")
     may_change = {"steps", "workers", "save_every", "sample_every", "micro_batch", "latent_cache"}
+    if recipe.values().get("phase") == 2:  # pictures of a micro-batch share what is missing from their masks
+        may_change -= {"micro_batch"}
     before = json.loads((recipe.output / SETTINGS).read_text())
     changed = [
         f"{key} {before.get(key)} -> {value}"
