@@ -15,6 +15,8 @@ from unclutter.training.comfyui import PACK
 from unclutter.training.layered import erase_layers, fresh_adapter
 from unclutter.training.sampling import load_mini
 
+OTHER_BATCH = 5e-4
+"""What the same row may differ by in calls of other sizes, after all steps, which scatters with where tensors lie."""
 BOXES = ((8, 30, 8, 30), (20, 50, 24, 44), (40, 60, 4, 16))
 """Persons 1 and 2 touch, person 3 stands alone."""
 SETTINGS = {
@@ -204,7 +206,7 @@ def test_an_eraser_that_has_learned_nothing_is_the_model_itself(mini, picture):
             LayeredSampler.execute(loaded, picture, masks, text, text, text, vae, **SETTINGS, guidance=given).args[0]
             for given in (None, guidance)
         ]
-    torch.testing.assert_close(ours[0].background, plain, atol=1e-4, rtol=0)
+    torch.testing.assert_close(ours[0].background, plain, atol=OTHER_BATCH, rtol=0)
     assert equal(*ours)
 
 
@@ -215,11 +217,11 @@ def test_every_row_is_what_it_is_alone(tiny, picture, family):
     both = sample(tiny, load(model, adapter), picture, masks)
     alone = sample(tiny, load(model, adapter), picture, masks, keep="none")
     assert (both.generated.keys(), alone.generated.keys()) == ({0, 1}, set())
-    torch.testing.assert_close(both.background, alone.background, atol=1e-4, rtol=0)
+    torch.testing.assert_close(both.background, alone.background, atol=OTHER_BATCH, rtol=0)
     # Each branch matters to its own rows only.
     other = dataclasses.replace(adapter, foreground=adapter.background)
     swapped = sample(tiny, load(model, other), picture, masks)
-    torch.testing.assert_close(both.background, swapped.background, atol=1e-4, rtol=0)
+    torch.testing.assert_close(both.background, swapped.background, atol=OTHER_BATCH, rtol=0)
     assert not torch.allclose(both.generated[0], swapped.generated[0], atol=1e-3)
 
 
@@ -256,8 +258,8 @@ def test_guidance_is_each_rows_own_and_masg_works_in_the_hole(tiny, picture):
         for changes in ({}, {"cfg": 4.0}, {"person_cfg": 4.0}, {"cfg": 4.0, "masg": "linear"})
     )
     assert not torch.allclose(background.background, plain.background, atol=1e-3)
-    torch.testing.assert_close(background.generated[0], plain.generated[0], atol=1e-4, rtol=0)
-    torch.testing.assert_close(person.background, plain.background, atol=1e-4, rtol=0)
+    torch.testing.assert_close(background.generated[0], plain.generated[0], atol=OTHER_BATCH, rtol=0)
+    torch.testing.assert_close(person.background, plain.background, atol=OTHER_BATCH, rtol=0)
     assert not torch.allclose(person.generated[0], plain.generated[0], atol=1e-3)
     assert not torch.allclose(masked.background, background.background, atol=1e-3)
 
@@ -268,7 +270,7 @@ def test_without_memory_rows_go_in_smaller_calls_with_the_same_result(tiny, pict
     whole = sample(tiny, load(model, adapter), picture, masks, cfg=3.0)
     with caplog.at_level(logging.WARNING):
         parts = sample(tiny, load(watch(model, calls, limit=3), adapter), picture, masks, cfg=3.0)
-    assert equal(whole, parts, 1e-4)
+    assert equal(whole, parts, OTHER_BATCH)
     assert max(calls) <= 3
     assert "memory does not hold all 3 rows at once" in caplog.text
 
@@ -309,7 +311,7 @@ def test_attention_of_another_pack_keeps_working(tiny, picture):
         return optimized_attention(q, k, v, extra["n_heads"], attn_precision=extra["attn_precision"])
 
     patched.set_model_attn2_replace(theirs, "middle", 0)
-    assert equal(sample(tiny, load(patched, adapter_for(model)), picture, masks), plain, 1e-4)
+    assert equal(sample(tiny, load(patched, adapter_for(model)), picture, masks), plain, OTHER_BATCH)
     assert lengths == {35}
 
 
