@@ -15,14 +15,14 @@ from torch import Tensor
 from ..adapters.layered import Layered
 from ..kernels.lowrank import BACKGROUND, PERSON
 from .bench import machine, ratios, report
-from .bench_train import load
+from .bench_train import load, machine_defaults
 from .branches import LayeredNetwork
 from .layered import fresh_adapter
 from .sampling import Base
 
 
 def bench_layers(
-    base: Path | Literal["mini", "random-sdxl"] = "mini",
+    base: Literal["mini", "random-sdxl"] | Path = "mini",
     people: int = 3,
     size: int | None = None,
     rank: int = 16,
@@ -50,10 +50,8 @@ def bench_layers(
     """
     if people < 1 or repeats < 1:
         raise ValueError(f"people is {people} and repeats is {repeats}: both must be at least 1.")
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    weights = getattr(torch, dtype or ("float32" if device == "cpu" else "bfloat16"))
+    device, weights = machine_defaults(device, dtype)
     model = load(base, device, weights)
-    model.unet.to(weights)
     side = size or model.native_size
     full = fresh_adapter(model.unet, rank)
     # Biases of zero would cost nothing.

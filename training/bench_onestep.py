@@ -15,7 +15,7 @@ from ..adapters.one_step import PROMPT, TIMESTEP
 from ..kernels.regions import latent_mask
 from .backbones import UNET
 from .bench import machine, ratios, report
-from .bench_train import load
+from .bench_train import load, machine_defaults
 from .onestep import run_once, with_rows
 from .sampling import Base, Plain, remove
 
@@ -24,7 +24,7 @@ STEPS, GUIDANCE = 25, 7.0
 
 
 def bench_onestep(
-    base: Path | Literal["mini", "random-sdxl"] = "mini",
+    base: Literal["mini", "random-sdxl"] | Path = "mini",
     size: int | None = None,
     dtype: Literal["float32", "float16", "bfloat16"] | None = None,
     repeats: int = 10,
@@ -48,10 +48,8 @@ def bench_onestep(
     """
     if repeats < 1:
         raise ValueError(f"repeats is {repeats}: it must be at least 1.")
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    weights = getattr(torch, dtype or ("float32" if device == "cpu" else "bfloat16"))
+    device, weights = machine_defaults(device, dtype)
     plain = load(base, device, weights)
-    plain.unet.to(weights)
     side = size or plain.native_size
     if side % plain.multiple:
         raise ValueError(f"size is {side}: it must be a multiple of {plain.multiple}.")

@@ -38,7 +38,7 @@ class Step:
 
 
 def bench_train(
-    base: Path | Literal["mini", "random-sdxl"] = "mini",
+    base: Literal["mini", "random-sdxl"] | Path = "mini",
     size: int | None = None,
     batch: int = 1,
     rank: int = 32,
@@ -66,8 +66,7 @@ def bench_train(
         device: "cpu", "cuda"; by default the GPU where there is one.
         markdown: print a Markdown table.
     """
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    weights = getattr(torch, dtype or ("float32" if device == "cpu" else "bfloat16"))
+    device, weights = machine_defaults(device, dtype)
     # The one picture here comes again at every step: kept, its encoding would cost nothing.
     settings: dict[str, Any] = {"batch": batch, "micro_batch": batch, "lora_rank": rank, "latent_cache": 0.0}
     ways: dict[str, Callable[[Base, Tensor, Tensor], Step]] = {
@@ -102,9 +101,18 @@ def bench_train(
     return rows
 
 
+def machine_defaults(device: str | None, dtype: str | None) -> tuple[str, torch.dtype]:
+    """A GPU where there is one, and bfloat16 there; float32 on a CPU."""
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    return device, getattr(torch, dtype or ("float32" if device == "cpu" else "bfloat16"))
+
+
 def load(base: Path | str, device: str, dtype: torch.dtype) -> Base:
+    """A base whose network is of this dtype."""
     if base == "mini":
-        return load_mini(device=device)
+        mini = load_mini(device=device)
+        mini.unet.to(dtype)
+        return mini
     if base == "random-sdxl":
         return random_sdxl(device, dtype)
     return load_checkpoint(Path(base), device, dtype)

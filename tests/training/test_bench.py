@@ -10,6 +10,7 @@ import unclutter.training.bench_train as bench_train_module
 from unclutter.training.bench import SETTINGS, bench_attention, bench_guider
 from unclutter.training.bench_layers import bench_layers, calls
 from unclutter.training.bench_train import bench_train
+from unclutter.training.cli import main
 from unclutter.training.layered import fresh_adapter
 from unclutter.training.sampling import load_mini
 
@@ -88,3 +89,9 @@ def test_onestep_table_compares_the_whole_with_its_parts_and_with_sampling(capsy
     for wrong in ({"repeats": 0}, {"size": 65}):
         with pytest.raises(ValueError, match="must be"):
             bench_onestep_module.bench_onestep(**wrong)
+
+
+@pytest.mark.parametrize("command", ["layers", "onestep", "train"])
+def test_the_base_of_a_bench_may_be_a_word(command, capsys):
+    assert main(["bench", command, "--base", "mini", "--size", "64", "--repeats", "1", "--device", "cpu"]) == 0
+    assert "mini" in capsys.readouterr().out
