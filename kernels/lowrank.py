@@ -79,7 +79,7 @@ def join(projections: Sequence[LowRank], branches: Sequence[int]) -> Joined:
 def row_selection(rows: Tensor) -> tuple[tuple[int, ...], Tensor | None]:
     """The branches that rows [B] (long) take, for `join`, and which of them is each row's, for `add_branches`: [B,
     branches] of 0 and 1, or None where all take the same. It waits for the device: once a call of the network."""
-    first, last = (int(end) for end in rows.aminmax())
+    first, last = torch.stack(rows.aminmax()).tolist()
     branches = tuple(range(first, last + 1))
     return branches, None if first == last else F.one_hot(rows - first, len(branches))
 

@@ -232,10 +232,10 @@ def _by_sample(function: Callable[[np.ndarray], np.ndarray], mask: Tensor, reach
     """`function` of each mask [H, W], which is 0 further than `reach` from what is marked: a large picture with a small
     mask costs little. None: of the whole of it."""
     out = torch.zeros_like(mask)
-    for row, sample in zip(out, mask >= 0.5, strict=True):
+    for row, sample in zip(out, (mask >= 0.5).cpu(), strict=True):
         if sample.any():
             here = ... if reach is None else around(sample, reach)
-            row[here] = torch.from_numpy(function(sample[here].cpu().numpy())).to(mask)
+            row[here] = torch.from_numpy(function(sample[here].numpy())).to(mask)
     return out
 
 

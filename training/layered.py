@@ -73,7 +73,7 @@ def erase_layers(
     free = latent_mask(holes, *size, pooling="max").to(latent)
     channel = latent_mask(holes, *size, pooling=pooling).to(latent)
     condition = torch.cat([channel, base.encode(2 * shown - 1)], dim=1)
-    rows = torch.tensor([PERSON] * len(chosen) + [BACKGROUND], device=device)
+    rows = torch.tensor([PERSON] * len(chosen) + [BACKGROUND])
 
     scheduler = EulerDiscreteScheduler.from_config(base.schedule, prediction_type="sample", timestep_spacing="trailing")
     scheduler.set_timesteps(steps, device=device)

@@ -140,7 +140,8 @@ class LayeredPatch:
         if rows.tokens is not None and bool((rows.branches == lowrank.PERSON).any()) and 0 in conds:
             tokens = torch.cat([rows.tokens if cond == 0 else torch.zeros_like(rows.tokens) for cond in conds])
             tokens, length = tokens.to(context), tokens.shape[1]
-        regions_of = functools.lru_cache(functools.partial(self.objects, len(conds), device))
+        objects = rows.objects.to(device).repeat(len(conds), 1, 1)
+        regions_of = functools.cache(functools.partial(regions.object_tokens, objects))
         seen: dict[str, tuple[Tensor, Tensor, Tensor]] = {}
 
         def note(attn: str, n: Tensor, context: Tensor, value: Tensor, extra: dict) -> tuple[Tensor, Tensor, Tensor]:
@@ -165,9 +166,9 @@ class LayeredPatch:
             if attn == "attn2":
                 out = morphology.morphology_attention(split(q), split(k), split(v), length, core)
             elif layer in self.model.sma:
-                objects = regions_of(*extra["activations_shape"][-2:])
-                check_tokens(q, k, objects)
-                out = attention.region_attention(split(q), split(k), split(v), objects, self.model.sma[layer], core)
+                region = regions_of(*extra["activations_shape"][-2:])
+                check_tokens(q, k, region)
+                out = attention.region_attention(split(q), split(k), split(v), region, self.model.sma[layer], core)
             else:
                 out = core(split(q), split(k), split(v))
             return rearrange(out, "b h n d -> b n (h d)")
@@ -183,9 +184,6 @@ class LayeredPatch:
         return executor(
             x, timestep, context, *rest[:-1], {**options, "patches": patches, "patches_replace": replace}, **more
         )
-
-    def objects(self, calls: int, device: torch.device, height: int, width: int) -> Tensor:
-        return regions.object_tokens(self.rows.objects, height, width).to(device).repeat(calls, 1)
 
     def add_branches(
         self,
