@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -324,14 +325,20 @@ def test_a_mask_without_a_batch_dimension(comfy):
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads the memory of a process as Linux shows it")
 def test_memory_follows_the_mask_and_not_the_picture(comfyui_path):
+    # Large blocks go back to the system when they are freed, so that what is measured is what the nodes hold.
+    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": str(2**20)}
     run = subprocess.run(
-        [sys.executable, "-c", MEMORY_SCRIPT, str(comfyui_path)], capture_output=True, text=True, check=False
+        [sys.executable, "-c", MEMORY_SCRIPT, str(comfyui_path)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment,
     )
     assert run.returncode == 0, run.stderr
     prepare_cost, crop_cost, whole_cost = json.loads(run.stdout.splitlines()[-1])
     picture, mask = 4000 * 6000 * 3 * 4 / 2**20, 4000 * 6000 * 4 / 2**20
     # The preview, the mask, and two copies of the mask on the way; a whole picture more would be too much.
-    assert prepare_cost < picture + 4 * mask, "preparing took more than the preview and the mask that come out"
+    assert prepare_cost < picture + 3 * mask, "preparing took more than the preview and the mask that come out"
     assert crop_cost < picture, "cropping a small part took as much memory as the picture"
     assert whole_cost < picture + 3 * mask, "pasting took more than the picture that comes out"
 
