@@ -99,9 +99,8 @@ def train_mini(arguments: list[str], prog: str) -> None:
         "cpu": ("64×64 scenes, an hour or two on two cores; crude", _get(".mini", "CPU")),
         "gpu": ("256×256 scenes with a trained VAE, ten to twenty minutes on one GPU", _get(".mini", "GPU")),
     }
-    if not arguments or arguments[0] not in (*presets, "-h", "--help"):
-        arguments = ["gpu" if torch.cuda.is_available() else "cpu", *arguments]
-    _get(".mini", "train_mini")(_tyro().extras.overridable_config_cli(presets, args=arguments, prog=prog))
+    default = "gpu" if torch.cuda.is_available() else "cpu"
+    _get(".mini", "train_mini")(_get(".recipe", "choose_preset")(presets, default, arguments, prog))
 
 
 def recipe(settings: str, module: str, objective: str) -> Run:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from ..kernels.regions import latent_mask, occupancy
-from .weights import read_weights
+from .weights import load_whole, read_weights
 
 Guidance = Literal["occupancy", "gaussian", "hard"]
 MissingWeights = Literal["stop", "download", "random"]
@@ -153,15 +153,9 @@ def fill(network: Any, name: str, weights: Path) -> None:
         given = held
     # Cut into its stages, a network has stem_0 for stem.0.
     by_name = {key.replace(".", "_"): value for key, value in given.items()}
-    own = network.state_dict()
-    found = {key: by_name.get(key.replace(".", "_")) for key in own}
-    fitting = {key: value for key, value in found.items() if value is not None and value.shape == own[key].shape}
-    if len(fitting) < len(own):
-        raise ValueError(
-            f"{weights.name} holds {len(held)} tensors, and {len(fitting)} of the {len(own)} that {name} needs: give timm's "
-            "or OpenCLIP's weights of this very network, or its name as trunk."
-        )
-    network.load_state_dict(fitting)
+    found = {key: by_name.get(key.replace(".", "_")) for key in network.state_dict()}
+    expected = f"{name}: give timm's or OpenCLIP's weights of this very network, or its name as trunk."
+    load_whole(network, found, weights, expected)
 
 
 def head(channels: int, width: int) -> nn.Sequential:

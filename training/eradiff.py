@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..adapters import lora
 from ..adapters.names import ldm_keys
-from .recipe import Objective, Recipe, integers, noise_like
+from .recipe import Objective, Recipe, choose_preset, integers, noise_like
 from .sampling import Base, Method, SelfRectifying
 
 
@@ -61,9 +61,7 @@ PRESETS = {
 def choose(arguments: list[str], prog: str) -> EraDiffRecipe:
     """`unclutter train eradiff [lora|paper|mini] --data FOLDER --output FOLDER [--field value ...]`; without a preset, the
     LoRA, and with `--full` the paper's."""
-    if not arguments or arguments[0] not in (*PRESETS, "-h", "--help"):
-        arguments = ["paper" if "--full" in arguments else "lora", *arguments]
-    return tyro.extras.overridable_config_cli(PRESETS, args=arguments, prog=prog)
+    return choose_preset(PRESETS, "paper" if "--full" in arguments else "lora", arguments, prog)
 
 
 class EraDiff(Objective):

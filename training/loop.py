@@ -1,7 +1,8 @@
 """The training loop of every recipe: batches in, adapters out, stoppable at any moment.
 
-All that is random in a picture's loss comes from (seed, step, row). So a resumed training ends with the very weights
-of an uninterrupted one, and several processes reach those of one.
+All that is random in a picture's loss comes from (seed, step, row), but for OSOR's phase 2, where a micro-batch shares
+its kind of mask. So a resumed training ends with the very weights of an uninterrupted one, and several processes reach
+those of one.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ import tyro
 from torch import Tensor, nn
 
 from ..adapters import prompt
-from .recipe import Objective, Recipe, integers, noise_like
+from .recipe import Objective, Recipe, choose_preset, integers, noise_like
 from .sampling import MASG, Base, Method
 from .text import ENHANCERS, Texts, initial_vectors, removal_prompt
 
@@ -62,9 +62,7 @@ PRESETS = {
 
 def choose(arguments: list[str], prog: str) -> LRNRRecipe:
     """`unclutter train lrnr [paper|mini] --data FOLDER --output FOLDER [--field value ...]`; without a preset, the paper's."""
-    if not arguments or arguments[0] not in (*PRESETS, "-h", "--help"):
-        arguments = ["paper", *arguments]
-    return tyro.extras.overridable_config_cli(PRESETS, args=arguments, prog=prog)
+    return choose_preset(PRESETS, "paper", arguments, prog)
 
 
 class LRNR(Objective):

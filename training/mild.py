@@ -18,7 +18,7 @@ from ..kernels.morphology import LIP, parsing_one_hot
 from ..kernels.regions import latent_mask
 from .branches import LayeredNetwork
 from .layered import BACKGROUND_PROMPT, PERSON_PROMPT, erase_layers, fresh_adapter
-from .recipe import Objective, Recipe, integers, noise_like
+from .recipe import Objective, Recipe, choose_preset, integers, noise_like
 from .sampling import Base, masked_grey
 
 
@@ -73,8 +73,10 @@ class MILDRecipe(Recipe):
                 f"ramp is {self.ramp} in {self.steps} steps, expected two of these steps, the earlier first: before the ramp "
                 "only the background learns."
             )
-        if self.instances < 1:
-            raise ValueError(f"instances is {self.instances}, expected at least 1.")
+        self.check("instances", "parsing_labels", least=1)
+        self.check("occlusion", "empty_prompt", "morphology_dropout", least=0, most=1)
+        self.check("foreground_weight", "boundary", "gradient", least=0)
+        self.check_positive("sma_learning_rate")
 
 
 PRESETS = {
@@ -91,9 +93,7 @@ PRESETS = {
 
 def choose(arguments: list[str], prog: str) -> MILDRecipe:
     """`unclutter train mild [recommended|paper] --data FOLDER --output FOLDER [--field value ...]`."""
-    if not arguments or arguments[0] not in (*PRESETS, "-h", "--help"):
-        arguments = ["recommended", *arguments]
-    return tyro.extras.overridable_config_cli(PRESETS, args=arguments, prog=prog)
+    return choose_preset(PRESETS, "recommended", arguments, prog)
 
 
 class MILD(Objective):
@@ -121,12 +121,12 @@ class MILD(Objective):
                 rows += self.instance_rows(batch, index, generator)
             if not (self.recipe.freeze_background and step >= end):
                 rows.append(self.background_row(batch, index, generator))
-        losses = clean.new_zeros(len(generators))
+        losses, self.terms = clean.new_zeros(len(generators)), {}
         if not rows:  # the background is frozen, and nobody is in these pictures
             return losses.requires_grad_()
         errors, owner, is_person = self.row_losses(batch, rows, clean, noise, timesteps)
         persons, background = (errors * is_person, errors * ~is_person)
-        self.terms = {"foreground": persons.detach().sum() / is_person.sum().clamp(min=1)}
+        self.terms["foreground"] = persons.detach().sum() / is_person.sum().clamp(min=1)
         self.terms["background"] = background.detach().sum() / (~is_person).sum().clamp(min=1)
         return losses.index_add(0, owner, weight * persons + background)
 
@@ -136,8 +136,8 @@ class MILD(Objective):
         """The loss of each row, the picture it belongs to, and whether it is an instance's: [R] each."""
         device = clean.device
         owner = torch.tensor([row.picture for row in rows], device=device)
-        branch = torch.tensor([row.branch for row in rows], device=device)
-        is_person = branch == PERSON
+        branch = torch.tensor([row.branch for row in rows])
+        is_person = (branch == PERSON).to(device)
         holes = torch.stack([row.hole for row in rows])
         shown = masked_grey(batch["source"][owner], torch.stack([row.hidden for row in rows]))
         size = clean.shape[-2:]

@@ -12,7 +12,7 @@ from ..adapters.one_step import TIMESTEP
 from .corrupt import IncompleteMasks
 from .discriminator import Guidance, MissingWeights
 from .perceptual import Classifier
-from .recipe import Recipe
+from .recipe import Recipe, choose_preset
 
 BACKBONES = {"sdxl": "unet", "flux": "flux"}
 """`backbone`, and what it is called in an eraser's file."""
@@ -101,6 +101,8 @@ class OSORRecipe(Recipe):
         if self.backbone == "flux" and self.mixed_precision == "fp16":
             raise ValueError("mixed_precision is fp16, in which FLUX overflows: choose bf16.")
         self.check("timestep", least=1, most=999)
+        weights = ("adversarial", "reconstruction", "lpips", "r1", "bce", "dice")
+        self.check(*(f"{name}_weight" for name in weights), least=0)
         self.check_positive(
             "guidance_sigma", "discriminator_width", "discriminator_scale", "discriminator_learning_rate"
         )
@@ -161,10 +163,8 @@ PRESETS: dict[str, tuple[str, OSORRecipe]] = {
 def choose(arguments: list[str], prog: str) -> OSORRecipe:
     """`unclutter train osor [PRESET] --field value ...`; without a preset, the one of `--phase`, on `--backbone`: SDXL where
     there is only a `--base`, and the mini model where there is none."""
-    if not arguments or arguments[0] not in (*PRESETS, "-h", "--help"):
-        words = [word for argument in arguments for word in argument.split("=", 1)]
-        given = dict(zip(words, words[1:], strict=False))
-        backbone = "flux" if given.get("--backbone") == "flux" else "sdxl"
-        base = backbone if {"--base", "--backbone"} & given.keys() else "mini"
-        arguments = [f"{base}-phase-{2 if given.get('--phase') == '2' else 1}", *arguments]
-    return tyro.extras.overridable_config_cli(PRESETS, args=arguments, prog=prog)
+    words = [word for argument in arguments for word in argument.split("=", 1)]
+    given = dict(zip(words, words[1:], strict=False))
+    backbone = "flux" if given.get("--backbone") == "flux" else "sdxl"
+    base = backbone if {"--base", "--backbone"} & given.keys() else "mini"
+    return choose_preset(PRESETS, f"{base}-phase-{2 if given.get('--phase') == '2' else 1}", arguments, prog)

@@ -8,7 +8,7 @@ from typing import Literal
 from torch import nn
 
 from .discriminator import MissingWeights
-from .weights import read_weights
+from .weights import load_whole, read_weights
 
 Classifier = Literal["vgg", "alex", "squeeze"]
 
@@ -36,14 +36,9 @@ def load_lpips(network: Classifier, weights: Path | None, missing: MissingWeight
     random = weights is None and missing == "random"
     made = LPIPS(net=network, pnet_rand=random or weights is not None, lpips=not random, verbose=False)
     if weights is not None:
-        held, own = read_weights(weights), made.net.state_dict()
+        held = read_weights(weights)
         # LPIPS cuts torchvision's `features` into slices and keeps the numbers of their layers.
-        found = {name: held.get(f"features.{name.partition('.')[2]}") for name in own}
-        fitting = {name: value for name, value in found.items() if value is not None and value.shape == own[name].shape}
-        if len(fitting) < len(own):
-            raise ValueError(
-                f"{weights.name} holds {len(held)} tensors, and {len(fitting)} of the {len(own)} that {network} needs: give "
-                "torchvision's weights of it, features.0.weight and so on."
-            )
-        made.net.load_state_dict(fitting)
+        found = {name: held.get(f"features.{name.partition('.')[2]}") for name in made.net.state_dict()}
+        expected = f"{network}: give torchvision's weights of it, features.0.weight and so on."
+        load_whole(made.net, found, weights, expected)
     return made.requires_grad_(False)

@@ -48,8 +48,9 @@ def remove_photo(
 ) -> None:
     """Remove what a mask marks from a photo.
 
-    Only the part around the mask is worked on, at its own scale; all pixels outside the mask and its soft border stay
-    as they were. One-step also takes shadow and reflection, and those pixels with them.
+    Only the part around the mask is worked on, at its own scale (one-step: at the size it was trained at); all pixels
+    outside the mask and its soft border stay as they were. One-step also takes shadow and reflection, and those pixels
+    with them.
 
     Args:
         image: the photo.

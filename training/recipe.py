@@ -7,9 +7,10 @@ import math
 from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
+import tyro
 from diffusers import DDPMScheduler
 from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
@@ -100,6 +101,17 @@ class Recipe:
         values = {key: value for key, value in asdict(self).items() if key not in ("data", "output", "resume")}
         values["base"] = self.base.name if self.base else "unclutter-mini"
         return json.loads(json.dumps(values, default=lambda path: path.name))
+
+
+Settings = TypeVar("Settings")
+
+
+def choose_preset(presets: dict[str, tuple[str, Settings]], default: str, arguments: list[str], prog: str) -> Settings:
+    """The settings of a command line `[PRESET] --field value ...`, of the preset `default` where it names none."""
+    if not arguments or arguments[0] not in (*presets, "-h", "--help"):
+        arguments = [default, *arguments]
+    description = f"Settings start from a preset; where none is named, from {default}."
+    return tyro.extras.overridable_config_cli(presets, args=arguments, prog=prog, description=description)
 
 
 @dataclass(frozen=True)

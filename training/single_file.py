@@ -24,15 +24,15 @@ from safetensors import safe_open
 from tokenizers.pre_tokenizers import ByteLevel
 
 from ..adapters import mini
+from ..adapters.names import LDM_UNET
 from .shapes import SDXL_INPAINTING, SDXL_VAE
 
 MERGES = Path(__file__).with_name("clip_merges.txt.gz")
 """The byte pairs of OpenAI's CLIP (MIT, Copyright (c) 2021 OpenAI), of which its vocabulary is made."""
 START, END = "<|startoftext|>", "<|endoftext|>"
 
-UNET = "model.diffusion_model."
-FIRST, MIDDLE = f"{UNET}input_blocks.0.0.weight", f"{UNET}middle_block.1.transformer_blocks.0.attn2.to_k.weight"
-LAST_NORM = f"{UNET}output_blocks.11.1.transformer_blocks.0.norm1.bias"
+FIRST, MIDDLE = f"{LDM_UNET}input_blocks.0.0.weight", f"{LDM_UNET}middle_block.1.transformer_blocks.0.attn2.to_k.weight"
+LAST_NORM = f"{LDM_UNET}output_blocks.11.1.transformer_blocks.0.norm1.bias"
 VAE = "first_stage_model."
 
 
@@ -139,7 +139,7 @@ def look_into(path: Path) -> tuple[Kind, int, str]:
         keys = set(file.keys())
         if not {FIRST, MIDDLE} <= keys:
             raise ValueError(
-                f"{path.name} holds no checkpoint of SD 1.5, SD 2 or SDXL: expected keys that start with {UNET} and such a "
+                f"{path.name} holds no checkpoint of SD 1.5, SD 2 or SDXL: expected keys that start with {LDM_UNET} and such a "
                 "network's layers behind that."
             )
         channels, width = (file.get_slice(key).get_shape()[1] for key in (FIRST, MIDDLE))

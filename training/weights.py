@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Mapping
 from pathlib import Path
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..adapters.lora import read_safetensors
 from ..adapters.one_step import unpickle
@@ -31,3 +32,19 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             f"{path.name} holds {type(held).__name__} of other things than tensors: give a file of weights."
         )
     return held
+
+
+def load_whole(network: nn.Module, found: Mapping[str, Tensor | None], path: Path, expected: str) -> None:
+    """Load what a file holds under the names of a network, where it is all that the network needs.
+
+    Args:
+        expected: the network's name, and what file to give.
+
+    Raises:
+        ValueError: a tensor is missing or has another shape.
+    """
+    own = network.state_dict()
+    fitting = {name: value for name in own if (value := found.get(name)) is not None and value.shape == own[name].shape}
+    if len(fitting) < len(own):
+        raise ValueError(f"{path.name} holds {len(fitting)} of the {len(own)} tensors of {expected}")
+    network.load_state_dict(fitting)

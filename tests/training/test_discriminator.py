@@ -145,10 +145,10 @@ def test_what_does_not_fit_is_one_sentence(discriminator, tmp_path):
 @pytest.mark.parametrize(
     ("held", "message"),
     [
-        ({"a": torch.ones(2)}, r"holds 1 tensors, and 0 of the \d+ that test_convnext needs"),
-        ({"a.weight": torch.ones(2, 2)}, "holds 1 tensors, and 0 of the"),
-        (timm.create_model("test_convnext2").state_dict(), r"holds \d+ tensors, and \d+ of the"),
-        (timm.create_model("test_resnet").state_dict(), r"holds \d+ tensors, and 0 of the"),
+        ({"a": torch.ones(2)}, r"holds 0 of the \d+ tensors of test_convnext"),
+        ({"a.weight": torch.ones(2, 2)}, "holds 0 of the"),
+        (timm.create_model("test_convnext2").state_dict(), r"holds \d+ of the \d+ tensors"),
+        (timm.create_model("test_resnet").state_dict(), r"holds 0 of the"),
         ({"step": 3}, "other things than tensors"),
         (pytest, "holds code, which is not run"),
         (b"junk", "no whole file of tensors"),
