@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-import io as bytes_io
-import os
 import re
-import zipfile
-from pathlib import Path
-from xml.etree import ElementTree
 
 import torch
 from comfy_api.latest import io
-from PIL import Image
 
 from ..kernels import layers as kernel
 from ..kernels import regions
 from . import host
+from .layered_files import save_openraster, save_psd
 from .schema import Schema
 
 LAYERS = io.Custom("UNCLUTTER_LAYERS")
+FORMATS = {"ora": save_openraster, "psd": save_psd}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -185,10 +181,10 @@ class SaveLayers(io.ComfyNode):
             display_name="Save Layers",
             category="Unclutter/layers",
             description=(
-                "Writes an OpenRaster file (.ora) with the background and one layer per person. GIMP, Krita and MyPaint "
-                "open it; Photoshop needs a plug-in."
+                "Writes a file with the background and one layer per person: OpenRaster (.ora) for GIMP, Krita and MyPaint, "
+                "or a Photoshop file (.psd), which GIMP and Krita open too."
             ),
-            search_aliases=["openraster", "ora", "psd", "export layers"],
+            search_aliases=["openraster", "ora", "photoshop", "psd", "gimp", "krita", "export layers"],
             inputs=[
                 LAYERS.Input(
                     "layers",
@@ -200,16 +196,24 @@ class SaveLayers(io.ComfyNode):
                     default="layers",
                     tooltip="The name in ComfyUI's output folder, with core's tokens such as %year%. A number follows.",
                 ),
+                io.Combo.Input(
+                    "format",
+                    options=list(FORMATS),
+                    default="ora",
+                    optional=True,
+                    tooltip="ora: OpenRaster, for GIMP, Krita and MyPaint. psd: for Photoshop, and what else reads its "
+                    "files; at most 30,000 pixels a side.",
+                ),
             ],
             outputs=[io.String.Output("FILE", display_name="file", tooltip="The path of the file.")],
             is_output_node=True,
         )
 
     @classmethod
-    def execute(cls, layers: Layers, filename_prefix: str) -> io.NodeOutput:
+    def execute(cls, layers: Layers, filename_prefix: str, format: str = "ora") -> io.NodeOutput:
         height, width = layers.image.shape[-2:]
-        path, subfolder = host.next_output_file(filename_prefix, ".ora", height, width)
-        save_openraster(path, layers)
+        path, subfolder = host.next_output_file(filename_prefix, f".{format}", height, width)
+        FORMATS[format](path, layers)
         saved = {"filename": path.name, "subfolder": subfolder, "type": "output"}
         return io.NodeOutput(str(path), ui={"files": [saved]})
 
@@ -257,55 +261,6 @@ def pointed_at(pointer: torch.Tensor, layers: Layers) -> list[int]:
             raise ValueError("A part of the pointer lies on nobody: paint on the people to remove.")
         found.add(int(touched.argmax()))
     return sorted(found)
-
-
-def save_openraster(path: Path, layers: Layers) -> None:
-    """The layers as OpenRaster 0.0.3 (openraster.org), all of the file or none of it."""
-    height, width = layers.image.shape[-2:]
-    sheets = [_picture(sheet) for sheet in layers.cut_out()]
-    top_down = [*(k + 1 for k in reversed(layers.back_to_front())), 0]
-    root = ElementTree.Element("image", version="0.0.3", w=str(width), h=str(height))
-    stack = ElementTree.SubElement(root, "stack")
-    merged = Image.new("RGBA", (width, height))
-    for index in reversed(top_down):
-        if index - 1 not in layers.removed:
-            merged.alpha_composite(sheets[index])
-    temporary = path.with_name(path.name + ".part")
-    with zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
-        archive.writestr("mimetype", "image/openraster")
-        for index in top_down:
-            source = f"data/{f'person{index}' if index else 'background'}.png"
-            # The file stays small: only the box a person fills. Somebody wholly hidden keeps one clear pixel.
-            box = sheets[index].getchannel("A").getbbox() or (0, 0, 1, 1)
-            archive.writestr(source, _png(sheets[index].crop(box)))
-            ElementTree.SubElement(
-                stack,
-                "layer",
-                {
-                    "name": f"Person {index}" if index else "Background",
-                    "src": source,
-                    "x": str(box[0]),
-                    "y": str(box[1]),
-                    "opacity": "1.0",
-                    "visibility": "hidden" if index - 1 in layers.removed else "visible",
-                    "composite-op": "svg:src-over",
-                },
-            )
-        archive.writestr("stack.xml", ElementTree.tostring(root, "UTF-8", xml_declaration=True))
-        archive.writestr("mergedimage.png", _png(merged))
-        merged.thumbnail((256, 256))
-        archive.writestr("Thumbnails/thumbnail.png", _png(merged))
-    os.replace(temporary, path)
-
-
-def _picture(sheet: torch.Tensor) -> Image.Image:
-    return Image.fromarray((sheet.clamp(0, 1) * 255).round().byte().movedim(0, -1).cpu().numpy(), "RGBA")
-
-
-def _png(picture: Image.Image) -> bytes:
-    data = bytes_io.BytesIO()
-    picture.save(data, "PNG")
-    return data.getvalue()
 
 
 NODES = [ComposeLayers, SaveLayers]
