@@ -68,7 +68,8 @@ def adapter_for(model, seed=0, strength=0.3, width=32):
     torch.manual_seed(seed)
     network = model.model.diffusion_model
     branches, biases = ({}, {}), {}
-    for module, path in comfy.utils.unet_to_diffusers(model.model.model_config.unet_config).items():
+    # In one order: ComfyUI goes through a set, whose order differs from process to process, and so would the weights.
+    for module, path in sorted(comfy.utils.unet_to_diffusers(model.model.model_config.unet_config).items()):
         module, path = module.removesuffix(".weight"), path.removesuffix(".weight")
         if not module.endswith(("to_q", "to_k", "to_v")):
             continue

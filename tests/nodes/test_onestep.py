@@ -56,7 +56,8 @@ def weight_keys(model, backbone):
     targets = SDXL_TARGETS if backbone == "unet" else FLUX_TARGETS
     names = (comfy.utils.unet_to_diffusers if backbone == "unet" else comfy.utils.flux_to_diffusers)(config)
     found = {}
-    for name, key in names.items():
+    # In one order, which the random weights follow: ComfyUI goes through a set.
+    for name, key in sorted(names.items()):
         path = name.removesuffix(".weight")
         if not f".{path}".endswith(tuple(f".{end}" for end in targets)):
             continue
