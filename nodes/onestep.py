@@ -172,7 +172,7 @@ class OneStepErase(io.ComfyNode):
         latent = torch.cat(latents)
         check_latent(latent, model.model.latent_format.latent_channels)
         pixels = regions.resize_mask(mask, *size).to(latent.device)
-        cells = regions.latent_mask(pixels, *latent.shape[-2:], pooling="max")
+        cells = regions.latent_mask(pixels, *latent.shape[-2:], pooling=trained_pooling(eraser.metadata))
         noise = torch.randn(latent.shape, generator=torch.Generator().manual_seed(seed)).to(latent)
         sigmas, erased, alphas = eraser.sigmas(timestep), [], []
         for row in zip(latent.split(1), pixels.split(1), cells.split(1), noise.split(1), strict=True):
@@ -245,6 +245,11 @@ def working_size(height: int, width: int, backbone: str, resolution: int) -> tup
 def trained_resolution(metadata: dict[str, str]) -> int:
     """What the file says it was trained at; 0 where it says nothing."""
     return int(metadata.get("unclutter.resolution", 0))
+
+
+def trained_pooling(metadata: dict[str, str]) -> str:
+    """How the file was trained to take the mask: OSOR's way, by max, where it says nothing; FLUX takes pixels."""
+    return "nearest" if metadata.get("unclutter.mask_pooling") == "nearest" else "max"
 
 
 def resize(image: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:

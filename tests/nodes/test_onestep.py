@@ -532,11 +532,11 @@ def test_numbers_that_are_none_are_no_black_picture(tiny):
         erase(with_eraser(model, eraser_file(model, "unet", 1)), vae, image, mask, prompt)
 
 
-def mini_file(phase=2):
+def mini_file(phase=2, **metadata):
     from unclutter.nodes import host
 
     model, *_ = host.load_mini(mini.load())
-    metadata = {"unclutter.phase": str(phase), "unclutter.prompt": "red disc"}
+    metadata = {"unclutter.phase": str(phase), "unclutter.prompt": "red disc", **metadata}
     return eraser_file(model, "unet", phase, metadata=metadata)
 
 
@@ -566,7 +566,8 @@ def test_both_hosts_make_the_same_picture(comfy):
     scene = draw_scenes(1, 64, generator)
     image, mask = scene.picture(), scene.effect_mask(scene.pick_object(generator))
     model, clip, vae = host.load_mini(mini.load())
-    for file in (mini_file(), mini_file(phase=1)):
+    nearest = mini_file(phase=1, **{"unclutter.mask_pooling": "nearest"})
+    for file in (mini_file(), mini_file(phase=1), nearest):
         made = erase_once(load_mini(), file, image, mask, seed=3)
         result, alpha, _ = erase(with_eraser(model, file, clip), vae, image.movedim(1, -1), mask, None)
         assert -10 * (result.movedim(-1, 1) - made.picture).square().mean().log10() >= 40
