@@ -41,11 +41,13 @@ def recompose(
     if not gone:
         return image.clone(), torch.zeros_like(masks[0])
     kept = [index for index in range(len(masks)) if index not in gone]
-    covering, hole = masks.clone(), holes[gone].amax(dim=0)
+    covering = masks.clone()
     covering[gone] = holes[gone]
     seen = visible_masks(covering, order)[kept].sum(dim=0)
-    out = compose(layers, masks, softly(image, background, hole, feather_pixels), gone, order)
-    return torch.where(seen > 0, image, out), hole * (1 - seen)
+    # Without what lies under those who stay: its border would come out behind them.
+    area = holes[gone].amax(dim=0) * (1 - seen)
+    out = compose(layers, masks, softly(image, background, area, feather_pixels), gone, order)
+    return torch.where(seen > 0, image, out), area
 
 
 def softly(image: Tensor, other: Tensor, mask: Tensor, pixels: int) -> Tensor:

@@ -78,7 +78,7 @@ def join(projections: Sequence[LowRank], branches: Sequence[int]) -> Joined:
 
 def row_selection(rows: Tensor) -> tuple[tuple[int, ...], Tensor | None]:
     """The branches that rows [B] (long) take, for `join`, and which of them is each row's, for `add_branches`: [B,
-    branches] of 0 and 1, or None where all take the same. It waits for the device: once a call of the network."""
+    branches] of 0 and 1, or None where all take the same. Give them on the CPU: reading them from a device waits for it."""
     first, last = torch.stack(rows.aminmax()).tolist()
     branches = tuple(range(first, last + 1))
     return branches, None if first == last else F.one_hot(rows - first, len(branches))

@@ -49,8 +49,8 @@ class HumanMorphology(nn.Module):
 
         Args:
             others: [N, H, W] in 0..1, for each instance the mask of all others (`layers.context_masks`).
-            pose: [N or 1, 3, H, W] in 0..1, a rendered pose; None where there is none.
-            parsing: [N or 1, labels, H, W] of 0 and 1 (`parsing_one_hot`); None where there is none.
+            pose: [N or 1, 3, H, W] in 0..1, a rendered pose; None or black where there is none.
+            parsing: [N or 1, labels, H, W] of 0 and 1 (`parsing_one_hot`); None or all label 0 where there is none.
 
         Returns:
             [N, count, width].
@@ -71,7 +71,9 @@ class HumanMorphology(nn.Module):
                     f"The {name} is {list(picture.shape)}, expected [1 or {len(others)}, {channels}, H, W]: give one for "
                     "the picture, or one for each instance."
                 )
-            parts.append(encoder(picture).expand(len(others), -1, -1))
+            # A detector that finds nobody gives a black picture, which is as good as none. Label 0 is nobody.
+            found = picture[:, name == "parsing" :].flatten(1).any(dim=1)
+            parts.append((encoder(picture) * found[:, None, None]).expand(len(others), -1, -1))
         return torch.cat([*parts, self.others(others[:, None])], dim=1)
 
 
@@ -125,7 +127,7 @@ def parsing_one_hot(parsing: Tensor, labels: int = LIP) -> Tensor:
             f"The parsing map holds labels {int(found.min())} to {int(found.max())}, expected 0 to {labels - 1}: give a map of "
             "label numbers, not of colours."
         )
-    return rearrange(F.one_hot(found, labels), "b h w c -> b c h w").float()
+    return (found[:, None] == torch.arange(labels, device=found.device)[:, None, None]).float()
 
 
 def morphology_attention(q: Tensor, k: Tensor, v: Tensor, tokens: int, attention: Attention) -> Tensor:

@@ -12,6 +12,7 @@ from ..kernels import layers as kernel
 from ..kernels import regions
 from . import host
 from .layered_files import save_openraster, save_psd
+from .morphology import check_proportions
 from .schema import Schema
 
 LAYERS = io.Custom("UNCLUTTER_LAYERS")
@@ -164,6 +165,7 @@ class ComposeLayers(io.ComfyNode):
                 )
             layers = dataclasses.replace(layers, order=tuple(sequence))
         elif depth is not None:
+            check_proportions("depth map", depth.shape[1:3], *size)
             nearness = torch.nn.functional.interpolate(depth[:1].mean(dim=-1)[None].to(layers.masks), size)[0, 0]
             layers = dataclasses.replace(layers, order=tuple(kernel.depth_order(layers.masks, nearness)))
         removed = parse_people(remove, count, "remove") if pointer is None else pointed_at(pointer, layers)
@@ -202,7 +204,7 @@ class SaveLayers(io.ComfyNode):
                     default="ora",
                     optional=True,
                     tooltip="ora: OpenRaster, for GIMP, Krita and MyPaint. psd: for Photoshop, and what else reads its "
-                    "files; at most 30,000 pixels a side.",
+                    "files; at most 30,000 pixels a side and 2 GB.",
                 ),
             ],
             outputs=[io.String.Output("FILE", display_name="file", tooltip="The path of the file.")],
@@ -240,7 +242,8 @@ def numbers(text: str, name: str) -> list[int]:
     found: list[int] = []
     for word in re.split(r"[\s,;]+", re.sub(r"\s*-\s*", "-", text.strip(" ,;"))):
         if not (match := re.fullmatch(r"(\d{1,4})(?:-(\d{1,4}))?", word)):
-            raise ValueError(f"{name} is {text!r}: write numbers such as 2, 3 or 1-3, or all, all but 1, or none.")
+            words = "" if name == "order" else ", or all, all but 1, or none"
+            raise ValueError(f"{name} is {text!r}: write numbers such as 2, 3 or 1-3{words}.")
         first, last = int(match[1]), int(match[2] or match[1])
         step = 1 if first <= last else -1
         found += range(first, last + step, step)

@@ -17,7 +17,7 @@ from PIL import Image, TiffImagePlugin
 if TYPE_CHECKING:
     from .compose import Layers
 
-PSD_LARGEST_SIDE = 30_000
+PSD_LARGEST_SIDE, PSD_LARGEST_FILE = 30_000, 2**31 - 2**10
 
 
 def save_openraster(path: Path, layers: Layers) -> None:
@@ -72,8 +72,10 @@ def save_psd(path: Path, layers: Layers) -> None:
         channels = [_packed(channel) for channel in (alpha, red, green, blue)]
         records.append(_record(sheet, [len(channel) for channel in channels]))
         pixels += channels
-    parts = [struct.pack(">h", len(sheets)), *records, *pixels]
+    parts, flat = [struct.pack(">h", len(sheets)), *records, *pixels], _packed(*merged(sheets).convert("RGB").split())
     length = sum(map(len, parts))
+    if length + len(flat) > PSD_LARGEST_FILE:
+        raise ValueError("The layers take more than the 2 GB that a PSD file holds: set format to ora.")
     padding = -length % 4
     temporary = path.with_name(path.name + ".part")
     with temporary.open("wb") as file:
@@ -82,7 +84,7 @@ def save_psd(path: Path, layers: Layers) -> None:
         file.write(struct.pack(">II", padding + length + 8, padding + length))
         file.writelines(parts)
         file.write(bytes(padding + 4))  # the last four: no mask that is all layers'
-        file.write(_packed(*merged(sheets).convert("RGB").split()))
+        file.write(flat)
     os.replace(temporary, path)
 
 

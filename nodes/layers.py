@@ -300,11 +300,8 @@ def chosen_layers(keep: str, masks: torch.Tensor, holes: torch.Tensor) -> tuple[
     everyone = set(range(len(masks)))
     undecided = keep.strip().lower() == "any"
     kept = everyone if undecided else set(parse_people(keep, len(masks), "keep"))
-    chosen = []
-    for k in sorted(kept):
-        gone = sorted(everyone - {k} if undecided else everyone - kept)
-        if gone and bool((masks[k] * holes[gone].amax(dim=0)).any()):
-            chosen.append(k)
+    gone = kernel.context_masks(holes) if undecided else holes[sorted(everyone - kept)].sum(dim=0).expand_as(holes)
+    chosen = [k for k in sorted(kept) if bool((masks[k] * gone[k]).any())]
     return set() if undecided else kept, chosen
 
 

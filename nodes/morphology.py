@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 
 import torch
@@ -117,7 +118,8 @@ def encode_morphology(
                 check_proportions(name, maps.shape[-2:], height, width)
                 whole = torch.nn.functional.interpolate(maps.to(others), (height, width), mode="nearest-exact")
                 inputs[index] = seams.extract(whole, seams.Crop(crop.boxes * len(whole), crop.size), "image")
-    tokens = module.to(others.device)(others, *inputs)
+    # A copy: the graph's own stays where it is.
+    tokens = copy.deepcopy(module).to(others.device)(others, *inputs)
     return torch.cat([tokens, torch.zeros_like(tokens[:1])])
 
 

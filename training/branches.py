@@ -58,7 +58,7 @@ class LayeredNetwork(nn.Module):
         Args:
             x: [B, C, h, w].
             context: [B, text, width].
-            rows: [B] long, PERSON or BACKGROUND.
+            rows: [B] long, PERSON or BACKGROUND, on the CPU.
             masks: [B, h, w] of 0 and 1, the object of each row: its instance, or all of them.
             tokens: [B, T, width], of the morphology.
         """

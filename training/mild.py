@@ -73,6 +73,8 @@ class MILDRecipe(Recipe):
                 f"ramp is {self.ramp} in {self.steps} steps, expected two of these steps, the earlier first: before the ramp "
                 "only the background learns."
             )
+        if self.lora_alpha is not None:
+            raise ValueError(f"lora_alpha is {self.lora_alpha}, and MILD learns the scale of its LoRAs: leave it out.")
         self.check("instances", "parsing_labels", least=1)
         self.check("occlusion", "empty_prompt", "morphology_dropout", least=0, most=1)
         self.check("foreground_weight", "boundary", "gradient", least=0)
@@ -192,13 +194,10 @@ class MILD(Objective):
         if module is None or not any(row.branch == PERSON for row in rows):  # to a background tokens are null
             return None
         others = torch.stack([row.hidden for row in rows])
-        pose, parsing = batch["pose"][owner], batch["parsing"][owner]
-        tokens = module(others, pose, parsing_one_hot(parsing, module.labels))
-        given = torch.tensor([row.given for row in rows], device=tokens.device)
-        # All black is how the loader gives a pose or parsing that a pair does not have.
-        there = torch.stack([pose.flatten(1).any(dim=1), parsing.flatten(1).any(dim=1), given[:, 2]], dim=1) & given
+        tokens = module(others, batch["pose"][owner], parsing_one_hot(batch["parsing"][owner], module.labels))
+        given = torch.tensor([row.given for row in rows])
         counts = torch.tensor([part.count for part in (module.pose, module.parsing, module.others)])
-        return tokens * there.repeat_interleave(counts.to(there.device), dim=1)[..., None]
+        return tokens * given.repeat_interleave(counts, dim=1)[..., None].to(tokens.device)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         named = self.trained()

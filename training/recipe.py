@@ -110,7 +110,7 @@ def choose_preset(presets: dict[str, tuple[str, Settings]], default: str, argume
     """The settings of a command line `[PRESET] --field value ...`, of the preset `default` where it names none."""
     if not arguments or arguments[0] not in (*presets, "-h", "--help"):
         arguments = [default, *arguments]
-    description = f"Settings start from a preset; where none is named, from {default}."
+    description = f"Settings start from a preset; where none is named, with these arguments from {default}."
     return tyro.extras.overridable_config_cli(presets, args=arguments, prog=prog, description=description)
 
 

@@ -44,9 +44,12 @@ class LayeredGuider(comfy.samplers.CFGGuider):
         scale = self.scale(*position(timestep, model_options["transformer_options"])).to(x)
         guided = bool((scale != 1).any()) or model_options.get("disable_cfg1_optimization", False)
         conds = [self.conds["positive"], self.conds["negative"] if guided else None]
-        predictions = self.predict_rows(conds, x, timestep, model_options)
         options = self.patched(model_options, self.rows)
         call = {"conds": conds, "input": x, "sigma": timestep, "model": self.inner_model, "model_options": options}
+        if "sampler_calc_cond_batch_function" in options:
+            predictions = options["sampler_calc_cond_batch_function"](call)
+        else:
+            predictions = self.predict_rows(conds, x, timestep, model_options)
         for hook in options.get("sampler_pre_cfg_function", []):
             predictions = hook({**call, "conds_out": predictions, "cond_scale": scale, "timestep": timestep})
         return comfy.samplers.cfg_function(
@@ -83,8 +86,8 @@ class LayeredGuider(comfy.samplers.CFGGuider):
                     for rows in torch.arange(len(x)).split(self.at_once)
                 ]
                 return [torch.cat(part) for part in zip(*parts, strict=True)]
-            except comfy.model_management.OOM_EXCEPTION:
-                if self.at_once == 1:
+            except Exception as error:
+                if self.at_once == 1 or not is_out_of_memory(error):
                     raise
             self.use_fewer(len(x))
             comfy.model_management.soft_empty_cache()
@@ -103,6 +106,12 @@ class LayeredGuider(comfy.samplers.CFGGuider):
             DIFFUSION_MODEL, "unclutter", patch, options, is_model_options=True
         )
         return options
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """As core sees it, whose newer versions know more kinds than one."""
+    is_oom = getattr(comfy.model_management, "is_oom", None)
+    return is_oom(error) if is_oom else isinstance(error, comfy.model_management.OOM_EXCEPTION)
 
 
 def take_rows(conds: list[dict], rows: Tensor, count: int) -> list[dict]:

@@ -14,6 +14,7 @@ from unclutter.kernels.layers import (
     region_loss,
     visible_masks,
 )
+from unclutter.kernels.regions import feather
 
 
 @pytest.fixture
@@ -57,6 +58,17 @@ def test_who_was_seen_keeps_their_pixels_and_who_was_hidden_comes_from_the_layer
     around = (out != image).any(dim=0) & ~gone
     assert around.any() == bool(pixels) and not around[:2].any() and not (around & first).any()
     assert torch.equal(recompose(image, background, masks, masks, layers, [])[0], image)
+
+
+def test_who_goes_from_under_another_leaves_no_border_on_the_far_side():
+    image, background = torch.rand(3, 32, 32), torch.rand(3, 32, 32)
+    masks = torch.zeros(2, 32, 32)
+    masks[0, 8:24, 4:24] = 1  # ends a pixel before the one in front does
+    masks[1, 4:28, 14:25] = 1
+    out, area = recompose(image, background, masks, masks, torch.rand(2, 3, 32, 32), [0], feather_pixels=4)
+    assert torch.equal(area, masks[0] * (1 - masks[1]))
+    far = feather(area[None], 4)[0] == 0
+    assert torch.equal(out[:, far], image[:, far]) and not torch.equal(out[:, :, :4], image[:, :, :4])
 
 
 def test_context_is_everyone_else(scene):

@@ -50,6 +50,15 @@ def test_what_is_absent_becomes_null_tokens_and_the_rest_stays(trained):
     assert torch.equal(both[0, :64], both[1, :64]) and not torch.equal(both[0, 128:], both[1, 128:])
 
 
+def test_a_detector_that_found_nobody_is_as_good_as_none(trained):
+    others, pose = torch.rand(2, 64, 64).round(), torch.rand(2, 3, 64, 64)
+    pose[1] = 0
+    nobody = parsing_one_hot(torch.zeros(2, 64, 64))
+    tokens = trained(others, pose, nobody)
+    assert torch.equal(tokens[1], trained(others)[1]) and torch.equal(tokens[0], trained(others, pose)[0])
+    assert tokens[0, :64].any()
+
+
 def test_tokens_see_where_something_is_at_any_size(trained):
     others = torch.zeros(2, 96, 96)
     others[0, :30, :30] = others[1, 60:, 60:] = 1

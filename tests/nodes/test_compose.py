@@ -104,6 +104,13 @@ def test_the_order_says_who_hides_whom(layers):
     assert ordered.order[-1] == 0
 
 
+def test_a_depth_map_of_another_shape_or_words_are_no_order(layers):
+    with pytest.raises(ValueError, match="The depth map is 60x12 and the picture or its masks"):
+        compose(layers, depth=torch.zeros(1, 12, 60, 3))
+    with pytest.raises(ValueError, match="order is 'front': write numbers such as 2, 3 or 1-3[.]$"):
+        compose(layers, order="front")
+
+
 def test_a_mask_points_at_people(layers):
     pointer = torch.zeros(1, SIZE, SIZE)
     pointer[:, 30:34, 20:24] = 1

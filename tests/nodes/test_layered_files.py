@@ -112,6 +112,14 @@ def test_a_side_no_psd_holds_is_refused(comfy):
     assert save(layers, "ora").is_file()
 
 
+def test_more_than_a_psd_holds_is_refused(layers, monkeypatch):
+    from unclutter.nodes import layered_files
+
+    monkeypatch.setattr(layered_files, "PSD_LARGEST_FILE", 10_000)
+    with pytest.raises(ValueError, match="more than the 2 GB that a PSD file holds: set format to ora"):
+        save(layers, "psd")
+
+
 def test_formats_are_counted_together_and_leave_nothing_half_written(layers):
     one, two = save(layers, "psd"), save(layers, "ora")
     assert (one.suffix, two.suffix) == (".psd", ".ora")

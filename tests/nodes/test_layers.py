@@ -121,7 +121,7 @@ def equal(one, other, tolerance=0.0):
     return all(torch.allclose(a, b, atol=tolerance, rtol=0) for a, b in pairs)
 
 
-def watch(model, calls, limit=None):
+def watch(model, calls, limit=None, fault=None):
     """A clone of the model that notes the rows of each call, and has no memory for more than `limit`."""
     import comfy.model_management
 
@@ -130,7 +130,7 @@ def watch(model, calls, limit=None):
     def call(apply_model, args):
         rows = len(args["input"])
         if limit and rows > limit:
-            raise comfy.model_management.OOM_EXCEPTION(f"no memory for {rows} rows")
+            raise fault or comfy.model_management.OOM_EXCEPTION(f"no memory for {rows} rows")
         calls.append(rows)
         return apply_model(args["input"], args["timestep"], **args["c"])
 
@@ -307,15 +307,45 @@ def test_guidance_is_each_rows_own_and_masg_works_in_the_hole(tiny, picture):
     assert not torch.allclose(masked.background, background.background, atol=1e-3)
 
 
-def test_without_memory_rows_go_in_smaller_calls_with_the_same_result(tiny, picture, caplog):
+@pytest.mark.parametrize("fault", [None, "CUDA error: out of memory"])
+def test_without_memory_rows_go_in_smaller_calls_with_the_same_result(tiny, picture, caplog, fault):
+    import comfy.model_management
+
+    if fault and not hasattr(comfy.model_management, "is_oom"):
+        pytest.skip("this ComfyUI knows one kind of such an error")
+    fault = fault and torch.AcceleratorError(fault)
     model, calls = tiny.sdxl(9), []
     adapter, masks = adapter_for(model), boxes(*BOXES)
     whole = sample(tiny, load(model, adapter), picture, masks, cfg=3.0)
     with caplog.at_level(logging.WARNING):
-        parts = sample(tiny, load(watch(model, calls, limit=3), adapter), picture, masks, cfg=3.0)
+        parts = sample(tiny, load(watch(model, calls, 3, fault), adapter), picture, masks, cfg=3.0)
     assert equal(whole, parts, OTHER_BATCH)
     assert max(calls) <= 3
     assert "memory does not hold all 3 rows at once" in caplog.text
+
+
+def test_another_fault_of_the_network_is_not_taken_for_one_of_memory(tiny, picture):
+    loaded = load(watch(tiny.sdxl(9), calls := [], 1, RuntimeError("shapes do not fit")), adapter_for(tiny.sdxl(9)))
+    with pytest.raises(RuntimeError, match="shapes do not fit"):
+        sample(tiny, loaded, picture, boxes(*BOXES))
+    assert not calls
+
+
+def test_batching_of_another_pack_is_kept(tiny, picture):
+    import comfy.samplers
+
+    model, seen = tiny.sdxl(9).clone(), []
+    plain = sample(tiny, load(model, adapter_for(model)), picture, boxes(*BOXES), cfg=3.0)
+
+    def batching(args):
+        seen.append(len(args["input"]))
+        return comfy.samplers.calc_cond_batch(
+            args["model"], args["conds"], args["input"], args["sigma"], args["model_options"]
+        )
+
+    model.model_options["sampler_calc_cond_batch_function"] = batching
+    out = sample(tiny, load(model, adapter_for(model)), picture, boxes(*BOXES), cfg=3.0)
+    assert equal(out, plain, OTHER_BATCH) and seen == [3, 3]
 
 
 def test_memory_for_no_row_at_all_is_an_error(tiny, picture):

@@ -121,7 +121,7 @@ def draw_group(config: PeopleConfig, pictures: Pictures, extras: Extras, index: 
 
 
 def annotate(group: list[Patch], layers: list[Patch], size: int) -> dict[str, Tensor]:
-    """mask, instance_masks, pose and parsing of people from back to front: values [8, h, w] each, as `read_person`."""
+    """mask, instance_masks, pose and parsing of people from back to front: values [7 + labels, h, w] each, as `read_person`."""
     mask, numbers, parsing = (torch.zeros(1, size, size) for _ in range(3))
     pose = torch.zeros(3, size, size)
     for number, (person, seen) in enumerate(zip(group, visible_parts(layers, size, size), strict=True), start=1):
