@@ -8,7 +8,7 @@ import dataclasses
 import torch
 from comfy_api.latest import io
 
-from ..kernels import morphology, seams
+from ..kernels import morphology, regions, seams
 from . import host
 from .schema import Schema, advanced
 
@@ -116,11 +116,21 @@ def encode_morphology(
         for index, (name, maps) in enumerate((("pose picture", pose), ("parsing map", given.parsing))):
             if maps is not None:
                 check_proportions(name, maps.shape[-2:], height, width)
-                whole = torch.nn.functional.interpolate(maps.to(others), (height, width), mode="nearest-exact")
-                inputs[index] = seams.extract(whole, seams.Crop(crop.boxes * len(whole), crop.size), "image")
+                boxes = tuple(at_scale(box, (height, width), (maps.shape[-2], maps.shape[-1])) for box in crop.boxes)
+                inputs[index] = seams.extract(maps.to(others), seams.Crop(boxes * len(maps), crop.size), "image")
     # A copy: the graph's own stays where it is.
     tokens = copy.deepcopy(module).to(others.device)(others, *inputs)
     return torch.cat([tokens, torch.zeros_like(tokens[:1])])
+
+
+def at_scale(box: regions.Box, before: tuple[int, int], after: tuple[int, int]) -> regions.Box:
+    """The pixels that a box of a picture touches where its height and width become those of `after`."""
+    top, left = (start * to // side for start, side, to in zip(box[:2], before, after, strict=True))
+    bottom, right = (
+        -(-(start + length) * to // side)
+        for start, length, side, to in zip(box[:2], box[2:], before, after, strict=True)
+    )
+    return regions.Box(top, left, bottom - top, right - left)
 
 
 def check_proportions(name: str, given: torch.Size, height: int, width: int) -> None:

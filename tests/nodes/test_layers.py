@@ -566,6 +566,15 @@ def test_pose_and_parsing_of_any_scale_reach_the_layers(tiny, picture):
         assert not torch.allclose(guided.generated[0], plain.generated[0], atol=1e-4)
 
 
+def test_a_box_at_another_scale_stays_in_the_picture_and_is_never_empty(comfy):
+    from unclutter.kernels.regions import Box
+    from unclutter.nodes.morphology import at_scale
+
+    assert at_scale(Box(10, 20, 30, 40), (100, 200), (100, 200)) == (10, 20, 30, 40)
+    assert at_scale(Box(10, 20, 30, 40), (100, 200), (50, 400)) == (5, 40, 15, 80)
+    assert at_scale(Box(99, 7, 1, 193), (100, 200), (3, 7)) == (2, 0, 1, 7)
+
+
 def test_parsing_maps_of_all_kinds_say_the_same(comfy):
     from unclutter.nodes.morphology import palette
 
