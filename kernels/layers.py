@@ -22,12 +22,13 @@ def recompose(
     feather_pixels: int = 0,
 ) -> tuple[Tensor, Tensor]:
     """A picture without some of its instances. What stays keeps its pixels wherever they are seen: no face is redrawn.
+    Seen is what its own mask claims and no mask in front hides; how far holes reach does not matter to it.
 
     Args:
         image: [3, H, W] in 0..1.
         background: [3, H, W] in 0..1, what is behind all of them.
         masks: [N, H, W] of 0 and 1, where each instance is.
-        holes: [N, H, W] of 0 and 1, what is filled when it goes.
+        holes: [N, H, W] of 0 and 1, what is filled when it goes, its mask or more than that.
         layers: [N, 3, H, W] or N times [3, H, W] in 0..1, each instance where another in front hides it.
         remove: indices in 0..N-1.
         order: all indices from back to front; by default the first mask lies furthest back.
@@ -41,9 +42,7 @@ def recompose(
     if not gone:
         return image.clone(), torch.zeros_like(masks[0])
     kept = [index for index in range(len(masks)) if index not in gone]
-    covering = masks.clone()
-    covering[gone] = holes[gone]
-    seen = visible_masks(covering, order)[kept].sum(dim=0)
+    seen = visible_masks(masks, order)[kept].sum(dim=0)
     # Without what lies under those who stay: its border would come out behind them.
     area = holes[gone].amax(dim=0) * (1 - seen)
     out = compose(layers, masks, softly(image, background, area, feather_pixels), gone, order)

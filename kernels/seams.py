@@ -41,7 +41,10 @@ def plan_crop(
             f"multiple is {multiple}, minimum {minimum}, context {context}: sides must be at least 1, context 0."
         )
     if maximum is not None and maximum < max(minimum, multiple):
-        raise ValueError(f"maximum is {maximum}: it must be at least minimum ({minimum}) and multiple ({multiple}).")
+        least = (
+            f"minimum {minimum}: lower minimum, or" if minimum >= multiple else f"sides are multiples of {multiple}:"
+        )
+        raise ValueError(f"maximum is {maximum} and {least} raise maximum to {max(minimum, multiple)} or more.")
     height, width = mask.shape[-2:]
     objects, wanted = bounding_boxes(mask), bounding_boxes(mask, context)
     scale = max(1.0, minimum / height, minimum / width)

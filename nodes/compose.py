@@ -12,11 +12,13 @@ from ..kernels import layers as kernel
 from ..kernels import regions
 from . import host
 from .layered_files import save_openraster, save_psd
-from .morphology import check_proportions
+from .morphology import check_proportions, counted
 from .schema import Schema
 
 LAYERS = io.Custom("UNCLUTTER_LAYERS")
 FORMATS = {"ora": save_openraster, "psd": save_psd}
+WORDS = {"order": "", "remove": ", or all, all but 1, or none", "keep": ", or any, all, all but 1, or none"}
+"""What an input takes beside numbers."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -27,7 +29,7 @@ class Layers:
         image: [3,H,W], the picture.
         background: [3,H,W], generated in every hole; elsewhere a VAE's idea of the picture.
         masks: [N,H,W] of 0 and 1, where each person is.
-        holes: [N,H,W] of 0 and 1, what has to be filled when a person goes: the mask, grown.
+        holes: [N,H,W] of 0 and 1, what is filled when a person goes, but for where others are seen: the mask, grown.
         generated: [3,H,W] by person, without the others, for those whose layer was asked for.
         removed: people who are gone, from 0.
         order: people from back to front.
@@ -52,30 +54,36 @@ class Layers:
             ValueError: somebody is kept whom a removed person hides in part, and has no layer.
         """
         gone = sorted(self.removed)
-        masks = self.masks.clone()
-        masks[gone] = self.holes[gone]
-        visible = kernel.visible_masks(masks, self.order)
-        masks[gone] = 0
-        revealed = (kernel.visible_masks(masks, self.order) > visible).flatten(1).any(dim=1)
-        if lacking := [k for k in range(len(masks)) if revealed[k] and k not in {*gone, *self.generated}]:
+        left = self.masks.clone()
+        left[gone] = 0
+        before, after = (kernel.visible_masks(masks, self.order) for masks in (self.masks, left))
+        revealed = (after > before).flatten(1).any(dim=1)
+        if lacking := [k for k in range(len(left)) if revealed[k] and k not in {*gone, *self.generated}]:
             raise ValueError(
                 f"A removed person hides a part of person {lacking[0] + 1}, who has no layer: "
                 "name whom you keep in the input keep of Layered Sampler (or write any), or list that person last in order."
             )
-        layers = [self.generated.get(k, self.image) for k in range(len(masks))]
+        layers = [self.generated.get(k, self.image) for k in range(len(left))]
         return kernel.recompose(
             self.image, self.background, self.masks, self.holes, layers, gone, self.order, self.feather
         )
 
     def cut_out(self) -> torch.Tensor:
-        """The background and then each person as RGBA, [N+1,4,H,W]; together they show the whole picture."""
-        visible, covered = kernel.visible_masks(self.masks, self.order), self.holes.sum(dim=0)
+        """The background and then each person as RGBA, [N+1,4,H,W]; together they show the whole picture.
+
+        The background is filled in every hole, so people bring along what the picture shows around them in theirs.
+        """
+        visible, covered = kernel.visible_masks(self.masks, self.order), self.holes.amax(dim=0)
         sheets = self.image.new_ones(len(self.masks) + 1, 4, *self.image.shape[1:])
-        sheets[0, :3] = kernel.softly(self.image, self.background, covered.clamp(max=1), self.feather)
-        for k, (mask, hole, sheet) in enumerate(zip(self.masks, self.holes, sheets[1:], strict=True)):
+        sheets[0, :3] = kernel.softly(self.image, self.background, covered, self.feather)
+        around = covered * (1 - self.masks.amax(dim=0))
+        # What lies around two of them goes with the one who is removed, or else with the one in front.
+        for k in sorted(reversed(self.back_to_front()), key=lambda k: k not in self.removed):
+            mask, sheet = self.masks[k], sheets[k + 1]
+            own = torch.maximum(mask, self.holes[k] * around)
+            around = around * (1 - own)
             # The soft border shows surroundings of the picture, and never another person.
-            others = (covered > hole).to(mask)
-            alpha = regions.feather(mask[None], self.feather)[0] * (1 - others * (1 - mask))
+            alpha = regions.feather(own[None], self.feather)[0] * (1 - covered * (1 - own))
             hidden = mask - visible[k]
             if k in self.generated:
                 sheet[:3] = torch.where(hidden > 0, self.generated[k], self.image)
@@ -158,10 +166,11 @@ class ComposeLayers(io.ComfyNode):
         host.check_number("feather", feather, 0, 512)
         count, size = len(layers.masks), layers.masks.shape[-2:]
         if order.strip():
-            sequence = [number - 1 for number in numbers(order, "order")]
+            sequence = [number - 1 for number in numbers(order, "order", order)]
             if sorted(sequence) != list(range(count)):
+                wanted = f"give each of 1 to {count} once, back to front" if count > 1 else "leave it empty"
                 raise ValueError(
-                    f"order is {order!r} and there are {count} people: give each of 1 to {count} once, back to front."
+                    f"order is {order!r} and the masks mark {counted(count, 'person', 'people')}: {wanted}."
                 )
             layers = dataclasses.replace(layers, order=tuple(sequence))
         elif depth is not None:
@@ -225,25 +234,24 @@ def parse_people(text: str, count: int, name: str) -> list[int]:
     words = text.strip().lower()
     if words in ("", "none"):
         return []
-    everyone = re.match(r"all\b(\s+but\b)?", words)
-    rest = words[everyone.end() :] if everyone else words
-    if everyone and not everyone[1] and not rest.strip():
+    if words == "all":
         return list(range(count))
-    if everyone and not everyone[1]:
-        raise ValueError(f"{name} is {text!r}: write numbers such as 2, 3 or 1-3, or all, all but 1, or none.")
-    found = {number - 1 for number in numbers(rest, name)}
+    but = re.match(r"all\s+but\b", words)
+    found = {number - 1 for number in numbers(words[but.end() :] if but else words, name, text)}
     if wrong := [index + 1 for index in sorted(found) if not 0 <= index < count]:
-        raise ValueError(f"{name} names person {wrong[0]} and there are {count}: give numbers from 1 to {count}.")
-    return [index for index in range(count) if (index in found) != bool(everyone)]
+        wanted = f"numbers from 1 to {count}" if count > 1 else "1"
+        raise ValueError(
+            f"{name} names person {wrong[0]} and the masks mark {counted(count, 'person', 'people')}: give {wanted}."
+        )
+    return [index for index in range(count) if (index in found) != bool(but)]
 
 
-def numbers(text: str, name: str) -> list[int]:
-    """The whole numbers of "2, 3", "1-3" or "3-1", in their order."""
+def numbers(text: str, name: str, typed: str) -> list[int]:
+    """The whole numbers of "2, 3", "1-3" or "3-1", in their order; `typed` is what it is a part of."""
     found: list[int] = []
     for word in re.split(r"[\s,;]+", re.sub(r"\s*-\s*", "-", text.strip(" ,;"))):
         if not (match := re.fullmatch(r"(\d{1,4})(?:-(\d{1,4}))?", word)):
-            words = "" if name == "order" else ", or all, all but 1, or none"
-            raise ValueError(f"{name} is {text!r}: write numbers such as 2, 3 or 1-3{words}.")
+            raise ValueError(f"{name} is {typed!r}: write numbers such as 2, 3 or 1-3{WORDS[name]}.")
         first, last = int(match[1]), int(match[2] or match[1])
         step = 1 if first <= last else -1
         found += range(first, last + step, step)

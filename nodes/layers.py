@@ -18,6 +18,8 @@ from .morphology import MORPHOLOGY, Morphology, check_proportions, encode_morpho
 from .schema import Schema, advanced
 
 LAYERED_MODEL = io.Custom("UNCLUTTER_LAYERED_MODEL")
+GREY = 0.5
+"""What a row sees in place of what is hidden from it."""
 SAME = 0.95
 """Two masks with this share of their area in common are of one person."""
 
@@ -82,9 +84,9 @@ class LayeredSampler(io.ComfyNode):
                 io.String.Input(
                     "keep",
                     default="any",
-                    tooltip="Whom you may want to keep, which is what costs time. any: the layer of everyone who touches "
-                    "another, so that Compose Layers can show every subset. 2, 3 or all but 1: of those who touch a "
-                    "removed person. none: all go, and the background alone is computed.",
+                    tooltip="Whom you may want to keep, which is what costs time. any or all: the layer of everyone whose "
+                    "mask overlaps another, so that Compose Layers can show every subset. 2, 3 or all but 1: of those who "
+                    "overlap somebody not named. none or empty: all go, and the background alone is computed.",
                 ),
                 io.Int.Input(
                     "seed",
@@ -147,7 +149,7 @@ class LayeredSampler(io.ComfyNode):
                     max=8192,
                     step=8,
                     tooltip="No side of the part worked on is shorter; a smaller picture is enlarged. 512 as MILD is "
-                    "trained, 64 for the mini model.",
+                    "trained. The mini model wants 64: with 512 it takes minutes a step on a CPU.",
                 ),
                 io.Int.Input(
                     "maximum",
@@ -155,8 +157,8 @@ class LayeredSampler(io.ComfyNode):
                     min=0,
                     max=16384,
                     step=8,
-                    tooltip="No side of it is longer: a larger part is worked on at a smaller scale. 0: no limit. What "
-                    "is not generated keeps the picture's own pixels at full size.",
+                    tooltip="No side of it is longer: a larger part is worked on at a smaller scale. 0: no limit. The "
+                    "mini model wants 128. What is not generated keeps the picture's own pixels at full size.",
                 ),
                 advanced(
                     io.Boolean.Input(
@@ -202,18 +204,16 @@ class LayeredSampler(io.ComfyNode):
         host.check_number("minimum", minimum, 8, 8192)
         host.check_number("maximum", maximum, 0, 16384)
         picture, masks, holes = check_people(image, masks, grow_percent)
-        kept, chosen = chosen_layers(keep, masks, holes)
+        kept, chosen = chosen_layers(keep, masks)
         union = holes.amax(dim=0, keepdim=True)
         cell = vae.spacial_compression_encode()
         # Networks halve the latent up to three times: a multiple of eight cells is a whole number at every level.
         crop = seams.plan_crop(union, context, multiple=8 * cell, minimum=minimum, maximum=maximum or None)
         height, width = (side // cell for side in crop.size)
 
-        others = cut(kernel.context_masks(holes)[chosen], crop, "mask")
-        changed = torch.cat([masks[chosen], union])
-        hidden = torch.cat([others, cut(union, crop, "mask")])
-        part = cut(picture[None], crop, "image")
-        shown = torch.where(hidden[:, None] > 0, 0.5, part)
+        hidden, changed = torch.cat([kernel.context_masks(holes)[chosen], union]), torch.cat([masks[chosen], union])
+        part, others = cut(picture[None], crop, "image"), cut(hidden, crop, "mask")
+        shown = torch.where(others[:, None] > 0, GREY, part)
         latent, shown = (vae.encode(pictures.movedim(1, -1)) for pictures in (part, shown))
         areas = cut(changed, crop, "mask")
         # Every cell that a mask touches is free; what the network is told follows its training.
@@ -223,7 +223,7 @@ class LayeredSampler(io.ComfyNode):
             branches=torch.tensor([lowrank.PERSON] * len(chosen) + [lowrank.BACKGROUND]),
             objects=free[:, 0],
             free=free,
-            tokens=encode_morphology(layered_model.morphology, guidance, others, chosen, masks.shape, crop),
+            tokens=encode_morphology(layered_model.morphology, guidance, others[:-1], chosen, masks.shape, crop),
         )
         rows_of = [("person", person)] * len(chosen) + [("background", background)]
         positive, negative = host.stack_conditionings(rows_of, ("negative", negative))
@@ -231,8 +231,10 @@ class LayeredSampler(io.ComfyNode):
         pixels = channel.repeat_interleave(cell, dim=2).repeat_interleave(cell, dim=3)
         cells = regions.latent_mask(cut(masks, crop, "mask"), height, width, "max")[:, 0]
 
-        def preview(x0: torch.Tensor, original: torch.Tensor) -> torch.Tensor:
-            layers = original.repeat(len(masks), 1, 1, 1)
+        original = layered_model.patcher.model.process_latent_in(latent)[0]
+
+        def preview(x0: torch.Tensor) -> torch.Tensor:
+            layers = original.to(x0).repeat(len(masks), 1, 1, 1)
             layers[chosen] = x0[:-1]
             return kernel.compose(layers, cells.to(x0), x0[-1], set(range(len(masks))) - kept)
 
@@ -241,7 +243,7 @@ class LayeredSampler(io.ComfyNode):
             host.set_condition_image(positive, shown, pixels),
             host.set_condition_image(negative, shown, pixels),
             rows,
-            latent,
+            shown,
             [person_cfg] * len(chosen) + [cfg],
             masg,
             seed,
@@ -250,9 +252,10 @@ class LayeredSampler(io.ComfyNode):
             scheduler,
             preview,
         )
+        decoded = vae.decode(samples).movedim(-1, 1)
         results = [
-            into_picture(picture, result, crop, area if match_color else None)
-            for result, area in zip(vae.decode(samples).movedim(-1, 1), changed, strict=True)
+            into_picture(picture, result, crop, row if match_color else None)
+            for result, *row in zip(decoded, changed, hidden, strict=True)
         ]
         generated = dict(zip(chosen, results[:-1], strict=True))
         return io.NodeOutput(Layers(picture, results[-1], masks, holes, generated))
@@ -274,7 +277,12 @@ def check_people(
     picture = image[0].movedim(-1, 0)
     count = 1 if masks.ndim == 2 else len(masks)
     given, (height, width) = masks.shape[-2:], picture.shape[-2:]
-    masks = regions.normalize_mask(masks.to(image.device), count, height, width)
+    masks = regions.normalize_mask(masks.to(image.device), count, height, width, allow_full=True)
+    if full := masks.flatten(1).all(dim=1).nonzero().flatten().tolist():
+        raise ValueError(
+            f"{f'Mask {full[0] + 1} of {count}' if count > 1 else 'The mask'} covers the whole picture and leaves nothing to "
+            "fill it from: mark only the person, or invert it if white marks what to keep."
+        )
     check_proportions("batch of masks", given, height, width)
     flat = masks.flatten(1)
     common = flat @ flat.T
@@ -295,12 +303,17 @@ def check_people(
     return picture, masks, holes
 
 
-def chosen_layers(keep: str, masks: torch.Tensor, holes: torch.Tensor) -> tuple[set[int], list[int]]:
-    """Whom the preview keeps, and the people whose layer is needed: those who touch somebody that may go."""
+def chosen_layers(keep: str, masks: torch.Tensor) -> tuple[set[int], list[int]]:
+    """Whom the preview keeps, and the people whose layer is needed: those of whom somebody that may go can hide a part.
+
+    Who lies in front is not known yet, so whose masks overlap counts. Where everyone is named, anyone may go.
+    """
     everyone = set(range(len(masks)))
     undecided = keep.strip().lower() == "any"
     kept = everyone if undecided else set(parse_people(keep, len(masks), "keep"))
-    gone = kernel.context_masks(holes) if undecided else holes[sorted(everyone - kept)].sum(dim=0).expand_as(holes)
+    gone = masks[sorted(everyone - kept)].sum(dim=0).expand_as(masks)
+    if kept == everyone:
+        gone = kernel.context_masks(masks)
     chosen = [k for k in sorted(kept) if bool((masks[k] * gone[k]).any())]
     return set() if undecided else kept, chosen
 
@@ -316,16 +329,19 @@ def cut(pictures: torch.Tensor, crop: seams.Crop, mode: str) -> torch.Tensor:
 
 
 def into_picture(
-    picture: torch.Tensor, result: torch.Tensor, crop: seams.Crop, area: torch.Tensor | None
+    picture: torch.Tensor, result: torch.Tensor, crop: seams.Crop, row: list[torch.Tensor] | None
 ) -> torch.Tensor:
-    """A result [3,h,w] of the crop in the picture [3,H,W]; with an area [H,W], in the colours that lie around it."""
+    """A result [3,h,w] of the crop in the picture [3,H,W]; with what of it was generated and what was greyed out, both
+    [H,W], in the colours that lie around it."""
     (box,) = crop.boxes
     window = (..., slice(box.top, box.top + box.height), slice(box.left, box.left + box.width))
     inside = torch.zeros_like(picture[:1])
     inside[window] = 1
     whole = seams.paste_back(picture[None], result[None].to(picture), crop, inside, 0, match_colors=False)[0]
-    if area is not None:
-        whole[window] = seams.match_color(whole[None][window], picture[None][window], area[None][window])[0]
+    if row is not None:
+        area, hidden = (mask[window][None] for mask in row)
+        shown = torch.where(hidden > 0, GREY, picture[window])
+        whole[window] = seams.match_color(whole[window][None], shown[None], area)[0]
     return whole.clamp(0, 1)
 
 

@@ -78,7 +78,9 @@ class HumanMorphology(io.ComfyNode):
         if pose is not None:
             check_proportions("pose picture", pose.shape[1:3], height, width)
             if len(pose) not in (1, people):
-                raise ValueError(f"{len(pose)} pose pictures came for {people} people: give one, or one for each.")
+                raise ValueError(
+                    f"{len(pose)} pose pictures came for {counted(people, 'person', 'people')}: give one, or one for each."
+                )
             pose = pose[..., :3].movedim(-1, 1)
         if parsing is not None:
             check_proportions("parsing map", parsing.shape[1:3], height, width)
@@ -98,8 +100,8 @@ def encode_morphology(
     people, height, width = shape
     if given is not None and given.people != people:
         raise ValueError(
-            f"The guidance is for {given.people} people and {people} masks came: give Human Morphology Guidance the masks "
-            "of Layered Sampler."
+            f"The guidance is for {counted(given.people, 'person', 'people')} and {counted(people, 'mask', 'masks')} came: "
+            "give Human Morphology Guidance the masks of Layered Sampler."
         )
     if given is not None and module is None:
         raise ValueError("This eraser was trained without Human Morphology Guidance: disconnect guidance.")
@@ -140,6 +142,10 @@ def check_proportions(name: str, given: torch.Size, height: int, width: int) -> 
             f"The {name} is {given[1]}x{given[0]} and the picture or its masks {width}x{height}: expected the same "
             "proportions, so make it from the same picture, uncropped."
         )
+
+
+def counted(number: int, one: str, several: str) -> str:
+    return f"{number} {one if number == 1 else several}"
 
 
 def one_hot(parsing: torch.Tensor, labels: int) -> torch.Tensor:

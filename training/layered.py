@@ -41,7 +41,8 @@ def erase_layers(
     """Generate the background and the layers of instances, one network call a step for all of them.
 
     Every row starts from the same noise. An instance is shown the picture with the others greyed out, the background
-    the picture with all of them greyed out; the negative prompt goes without morphology.
+    the picture with all of them greyed out, and around its mask each row stays what it was shown; the negative prompt goes
+    without morphology.
 
     Args:
         image: [3, H, W] in 0..1; H and W multiples of `base.multiple`.
@@ -54,7 +55,7 @@ def erase_layers(
 
     Returns:
         Layers [N, 3, H, W] and background [3, H, W] in 0..1, for `kernels.layers`. A layer that was not wanted is the
-        picture. What lies outside of a row's mask has been through the VAE.
+        picture. Outside of a row's mask lies what it was shown, through the VAE.
 
     Raises:
         ValueError: the adapter was made for another network, or an input does not fit.
@@ -68,17 +69,18 @@ def erase_layers(
     union, others = masks.amax(dim=0, keepdim=True), context_masks(masks)[chosen]
     holes = torch.cat([masks[chosen], union])
     shown = masked_grey(image.expand(len(holes), -1, -1, -1), torch.cat([others, union]))
-    latent = base.encode(2 * image[None] - 1)
+    # Of each row what it is shown, in which nobody's colours are that have gone from it.
+    latent = base.encode(2 * shown - 1)
     size = latent.shape[-2:]
     free = latent_mask(holes, *size, pooling="max").to(latent)
     channel = latent_mask(holes, *size, pooling=pooling).to(latent)
-    condition = torch.cat([channel, base.encode(2 * shown - 1)], dim=1)
+    condition = torch.cat([channel, latent], dim=1)
     rows = torch.tensor([PERSON] * len(chosen) + [BACKGROUND])
 
     scheduler = EulerDiscreteScheduler.from_config(base.schedule, prediction_type="sample", timestep_spacing="trailing")
     scheduler.set_timesteps(steps, device=device)
-    noise = torch.randn(latent.shape, generator=torch.Generator().manual_seed(seed)).to(latent)
-    x = (latent + noise * (1 + scheduler.sigmas[0] ** 2) ** 0.5).expand(len(rows), -1, -1, -1)
+    noise = torch.randn(latent[:1].shape, generator=torch.Generator().manual_seed(seed)).to(latent)
+    x = latent + noise * (1 + scheduler.sigmas[0] ** 2) ** 0.5
     texts = [prompts[0]] * len(chosen) + [prompts[1]]
     side = (image.shape[-2], image.shape[-1])
     encoded = {"positive": base.texts.encode(texts, side), "negative": base.texts.encode([negative] * len(rows), side)}

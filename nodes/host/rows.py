@@ -175,29 +175,29 @@ def sample_layers(
     steps: int,
     sampler_name: str,
     scheduler: str,
-    preview: Callable[[Tensor, Tensor], Tensor],
+    preview: Callable[[Tensor], Tensor],
 ) -> Tensor:
     """The latents [R,C,h,w] of all rows, from the same noise each.
 
     Args:
-        latent: [1,C,h,w] of the picture.
+        latent: [R,C,h,w] of what each row is shown, in which nobody's colours are that have gone from it: where it begins,
+            and what it stays around its mask.
         cfg: the guidance of each row.
         masg: one of `guidance.SCHEDULES`, with the guidance of a row in its free part and 1 around it; or "off".
-        preview: (predictions of the rows, the picture's latent) -> the latent [C,h,w] to show.
+        preview: predictions of the rows -> the latent [C,h,w] to show.
     """
     guider = LayeredGuider(model, positive, negative, rows, cfg, masg)
     show = latent_preview.prepare_callback(model.patcher, steps)
-    picture = model.patcher.model.process_latent_in(latent)[0]
 
     def callback(step: int, x0: Tensor, x: Tensor, total: int) -> None:
-        show(step, preview(x0, picture.to(x0))[None], x, total)
+        show(step, preview(x0)[None], x, total)
 
-    noise = comfy.sample.prepare_noise(latent, seed).expand(len(cfg), -1, -1, -1)
+    noise = comfy.sample.prepare_noise(latent[:1], seed).expand(len(cfg), -1, -1, -1)
     device = model.patcher.load_device
     schedule = comfy.samplers.KSampler(model.patcher, steps, device, sampler_name, scheduler, denoise=1.0).sigmas
     return guider.sample(
         noise.clone(),
-        latent.repeat(len(cfg), 1, 1, 1),
+        latent,
         comfy.samplers.sampler_object(sampler_name),
         schedule,
         denoise_mask=rows.free,

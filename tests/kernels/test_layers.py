@@ -60,6 +60,21 @@ def test_who_was_seen_keeps_their_pixels_and_who_was_hidden_comes_from_the_layer
     assert torch.equal(recompose(image, background, masks, masks, layers, [])[0], image)
 
 
+@pytest.mark.parametrize("order", [[0, 1, 2], [1, 0, 2]])
+def test_a_hole_wider_than_the_mask_takes_nothing_of_those_who_stay(scene, order):
+    layers, masks, background = scene
+    holes, image = masks.clone(), torch.rand(3, 12, 12)
+    holes[1, 2:11, 2:11] = 1
+    out, area = recompose(image, background, masks, holes, layers, [1], order, feather_pixels=2)
+    seen = visible_masks(masks, order)[[0, 2]].sum(dim=0)
+    assert (seen * holes[1]).any() and torch.equal(area, holes[1] * (1 - seen))
+    assert torch.equal(out[:, seen > 0], image[:, seen > 0])
+    ground = (area > 0) & (masks[0] == 0)
+    assert torch.equal(out[:, ground], background[:, ground])
+    far = feather(area[None], 2)[0] == 0
+    assert torch.equal(out[:, far], image[:, far])
+
+
 def test_who_goes_from_under_another_leaves_no_border_on_the_far_side():
     image, background = torch.rand(3, 32, 32), torch.rand(3, 32, 32)
     masks = torch.zeros(2, 32, 32)

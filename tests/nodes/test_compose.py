@@ -91,6 +91,26 @@ def test_a_range_may_be_written_from_either_end(layers, words, gone):
     assert compose(layers, order="3-1")[3].order == (2, 1, 0)
 
 
+def widen(layers, pixels=3):
+    from unclutter.kernels.regions import grow
+
+    layers.holes[:] = grow(layers.masks, pixels)
+    return layers
+
+
+@pytest.mark.parametrize("feather", [0, 4])
+def test_who_is_only_near_stays_as_they_are_and_needs_no_layer(layers, feather):
+    layers.masks[1, :, :20] = 0  # beside person 0 now, in front of nobody
+    layers.masks[1, :20] = 0
+    layers.generated.clear()
+    (image,), (area,), *_ = compose(widen(layers), "2", feather=feather)
+    picture, stay = layers.image.movedim(0, -1), layers.masks[0] > 0
+    assert (layers.holes[1] * layers.masks[0]).any()
+    assert torch.equal(image[stay], picture[stay]) and not area[stay].any()
+    filled = (layers.holes[1] > 0) & ~stay
+    assert area[filled].all() and torch.equal(image[filled], layers.background.movedim(0, -1)[filled])
+
+
 def test_the_order_says_who_hides_whom(layers):
     corner = (16, 17)
     front = compose(layers, "3")[0][0][corner]
@@ -127,10 +147,12 @@ def test_a_mask_points_at_people(layers):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ({"remove": "4"}, "remove names person 4 and there are 3"),
-        ({"remove": "0"}, "remove names person 0 and there are 3"),
+        ({"remove": "4"}, "remove names person 4 and the masks mark 3 people: give numbers from 1 to 3"),
+        ({"remove": "0"}, "remove names person 0 and the masks mark 3 people"),
         ({"remove": "the tall one"}, "write numbers such as 2, 3 or 1-3"),
-        ({"remove": "all 2"}, "write numbers such as"),
+        ({"remove": "all 2"}, "remove is 'all 2': write numbers such as 2, 3 or 1-3, or all, all but 1, or none"),
+        ({"remove": "all but"}, "remove is 'all but': write"),
+        ({"remove": "all but me"}, "remove is 'all but me': write"),
         ({"order": "1, 2"}, "give each of 1 to 3 once"),
         ({"order": "1, 1, 2"}, "give each of 1 to 3 once"),
     ],
@@ -138,6 +160,20 @@ def test_a_mask_points_at_people(layers):
 def test_people_who_do_not_exist_are_named(layers, words, message):
     with pytest.raises(ValueError, match=message):
         compose(layers, **words)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ({"remove": "2"}, "^remove names person 2 and the masks mark 1 person: give 1[.]$"),
+        ({"order": "2"}, "^order is '2' and the masks mark 1 person: leave it empty[.]$"),
+    ],
+)
+def test_one_person_is_no_range(layers, words, message):
+    alone = dataclasses.replace(layers, masks=layers.masks[:1], holes=layers.holes[:1])
+    assert compose(alone, "1", order="1")[3].removed == {0}
+    with pytest.raises(ValueError, match=message):
+        compose(alone, **words)
 
 
 def test_a_layer_that_was_not_computed_is_asked_for(layers):
@@ -217,22 +253,34 @@ def test_the_saved_file_is_openraster(layers):
     assert [entry.get("visibility") for entry in entries] == ["visible", "hidden", "visible", "visible"]
 
 
+@pytest.mark.parametrize("wider", [0, 3])
 @pytest.mark.parametrize("feather", [0, 1, 4])
 @pytest.mark.parametrize("remove", ["none", "1", "2", "3", "1, 3", "2, 3"])
-def test_an_editor_shows_those_who_stay_as_compose_layers_does(layers, remove, feather):
-    (image,), _, _, composed = compose(layers, remove, feather=feather)
+def test_an_editor_shows_those_who_stay_as_compose_layers_does(layers, remove, feather, wider):
+    (image,), _, _, composed = compose(widen(layers, wider), remove, feather=feather)
     with zipfile.ZipFile(save(composed)) as archive:
         merged = torch.from_numpy(numpy.asarray(opened(archive, "mergedimage.png"))[..., :3].copy())
     inside = layers.masks[[k for k in range(3) if k not in composed.removed]].amax(dim=0) > 0
     assert torch.equal(merged[inside], (image[inside] * 255).round().byte())
 
 
+def flattened(layers):
+    with zipfile.ZipFile(save(layers)) as archive:
+        return torch.from_numpy(numpy.asarray(opened(archive, "mergedimage.png"))[..., :3] / 255)
+
+
 def test_everyone_visible_is_the_picture_again(layers):
-    path = save(layers)
-    with zipfile.ZipFile(path) as archive:
-        merged = torch.from_numpy(numpy.asarray(opened(archive, "mergedimage.png"))[..., :3] / 255)
     inside = layers.masks.amax(dim=0) > 0
-    assert (merged - layers.image.movedim(0, -1))[inside].abs().max() < 1 / 255
+    assert (flattened(layers) - layers.image.movedim(0, -1))[inside].abs().max() < 1 / 255
+
+
+@pytest.mark.parametrize("order", ["", "3, 2, 1"])
+@pytest.mark.parametrize("remove", ["none", "1", "2", "3", "1, 3", "2, 3", "all"])
+def test_with_no_soft_border_an_editor_shows_all_that_compose_layers_does(layers, remove, order):
+    """What a hole is wider than its mask belongs to whoever is removed, and is the picture's around those who are not."""
+    (image,), *_, composed = compose(widen(layers, 5), remove, order)
+    assert (layers.holes.sum(dim=0) > 1).any()
+    assert (flattened(composed) - image).abs().max() <= 0.5 / 255 + 1e-6
 
 
 def test_files_are_counted_on_and_leave_nothing_half_written(layers):
@@ -244,6 +292,7 @@ def test_files_are_counted_on_and_leave_nothing_half_written(layers):
 def test_a_person_wholly_hidden_can_be_saved(layers):
     layers.masks[0] = 0
     layers.masks[0, 20:24, 18:22] = 1
+    layers.holes[0] = layers.masks[0]
     layers.generated.clear()
     with zipfile.ZipFile(save(layers, "hidden")) as archive:
         assert opened(archive, "data/person1.png").size == (1, 1)

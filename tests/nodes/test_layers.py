@@ -203,7 +203,9 @@ def test_an_eraser_that_has_learned_nothing_is_the_model_itself(mini, picture):
     masks = boxes(*BOXES)
     text = clip.encode_from_tokens_scheduled(clip.tokenize("blue background"))
     union = masks.amax(dim=0, keepdim=True)
-    positive, _, latent = RemovalConditioning.execute(text, text, vae, picture, union, "masked grey", "max", True).args
+    # What the hole begins with is grey, as what the network is shown.
+    grey = torch.where(union[..., None] > 0, 0.5, picture)
+    positive, _, latent = RemovalConditioning.execute(text, text, vae, grey, union, "masked grey", "max", True).args
     guider = comfy.samplers.CFGGuider(model)
     guider.set_conds(positive, positive)
     schedule = comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), "simple", 2)
@@ -268,6 +270,19 @@ def test_every_row_is_what_it_is_alone(tiny, picture, family):
     assert not torch.allclose(both.generated[0], swapped.generated[0], atol=1e-3)
 
 
+@pytest.mark.parametrize("match_color", [False, True])
+def test_nobodys_colours_reach_the_layers_of_others_or_the_background(tiny, picture, match_color):
+    model = tiny.sdxl(9)
+    loaded, masks = load(model, adapter_for(model)), boxes(*BOXES)
+    masks[0, 20:30, 24:40] = 1  # under the second
+    other = torch.where((masks[1] > 0)[None, ..., None], 1 - picture, picture)
+    settings = {"grow_percent": 10.0, "match_color": match_color}
+    before, after = (sample(tiny, loaded, one, masks, **settings) for one in (picture, other))
+    assert torch.equal(before.background, after.background)
+    assert torch.equal(before.generated[0], after.generated[0])
+    assert not torch.allclose(before.generated[1], after.generated[1], atol=0.01)
+
+
 @pytest.mark.parametrize(
     ("keep", "chosen"),
     [
@@ -277,7 +292,9 @@ def test_every_row_is_what_it_is_alone(tiny, picture, family):
         ("1, 3", {0}),
         ("all but 1", {1}),
         ("all but 3", set()),
-        ("all", set()),
+        ("all", {0, 1}),
+        ("1-3", {0, 1}),
+        ("", set()),
     ],
 )
 def test_only_what_is_asked_for_is_computed(tiny, picture, keep, chosen):
@@ -285,6 +302,17 @@ def test_only_what_is_asked_for_is_computed(tiny, picture, keep, chosen):
     out = sample(tiny, load(watch(model, calls), adapter_for(model)), picture, boxes(*BOXES), keep=keep, steps=1)
     assert out.generated.keys() == chosen
     assert calls == [len(chosen) + 1]
+
+
+def test_people_who_touch_without_overlapping_need_no_layer(tiny, picture):
+    from unclutter.nodes.compose import ComposeLayers
+
+    model, calls, masks = tiny.sdxl(9), [], boxes((8, 30, 8, 30), (8, 30, 30, 50))
+    loaded = load(watch(model, calls), adapter_for(model))
+    out = sample(tiny, loaded, picture, masks, grow_percent=20.0, steps=1)
+    assert calls == [1] and (out.holes[1] * masks[0]).any()
+    (image,), *_ = ComposeLayers.execute(out, "2", "", 4).args
+    assert torch.equal(image[masks[0] > 0], picture[0][masks[0] > 0])
 
 
 def test_all_rows_and_both_prompts_go_through_one_call(tiny, picture):
@@ -471,10 +499,14 @@ def test_a_mask_of_another_size_is_brought_to_the_pictures(tiny, picture):
         (boxes(BOXES[0], (0, 0, 0, 0)), {}, "Mask 2 of 2 is empty"),
         (torch.zeros(1, 64, 64), {}, "blank 64×64"),
         (boxes(BOXES[0], BOXES[1], BOXES[0]), {}, "Masks 1 and 3 mark the same person"),
-        (boxes((0, 64, 0, 40), (0, 64, 30, 64)), {}, "cover the whole picture"),
-        (boxes(*BOXES), {"keep": "4"}, "keep names person 4 and there are 3"),
+        (boxes((0, 64, 0, 40), (0, 64, 30, 64)), {}, "Together the masks cover the whole picture"),
+        (boxes(BOXES[0], (0, 64, 0, 64)), {}, "^Mask 2 of 2 covers the whole picture"),
+        (boxes((0, 64, 0, 64)), {}, "^The mask covers the whole picture"),
+        (boxes(*BOXES), {"keep": "foo"}, "keep is 'foo': write numbers .*, or any, all, all but 1, or none[.]$"),
+        (boxes(*BOXES), {"keep": "4"}, "keep names person 4 and the masks mark 3 people"),
         (boxes(*BOXES), {"cfg": float("nan")}, "cfg is nan"),
-        (boxes(*BOXES), {"minimum": 128, "maximum": 64}, "maximum"),
+        (boxes(*BOXES), {"minimum": 128, "maximum": 64}, "^maximum is 64 and minimum 128: lower minimum, or raise max"),
+        (boxes(*BOXES), {"minimum": 8, "maximum": 32}, "^maximum is 32 and sides are multiples of 64: raise max"),
     ],
 )
 def test_what_cannot_be_sampled_is_said(tiny, picture, masks, changes, message):
