@@ -37,6 +37,8 @@ class CrowdResult:
     Attributes:
         psnr: dB against the truth where an object has gone, mean over scenes and subsets.
         completed: the same where a kept object was hidden by a removed one.
+        unlike: the same in scenes whose objects are no look-alikes, so that to redraw who went completes nobody; NaN where
+            there are none.
         leakage: mean change of a kept object where it was seen all along, 0..1.
         time: for all subsets of a picture, by that of the first way.
     """
@@ -44,6 +46,7 @@ class CrowdResult:
     name: str
     psnr: float
     completed: float
+    unlike: float
     leakage: float
     time: float
 
@@ -82,12 +85,13 @@ def evaluate_crowds(
         fills = erase_all(picture, masks)
         spent = time.perf_counter() - start
         first = first or spent
-        results.append(measure(name, fills, truth, picture, masks, spent / first))
+        results.append(measure(name, fills, truth, picture, masks, drawn.look_alikes(), spent / first))
     table: list[dict[str, float | str]] = [
         {
             "method": result.name,
             "hole PSNR, dB": result.psnr,
             "completed PSNR, dB": result.completed,
+            "of unlike objects": result.unlike,
             "leakage": f"{result.leakage:.4f}",
             "time": result.time,
         }
@@ -183,9 +187,10 @@ def measure(
     truth: dict[frozenset[int], Tensor],
     picture: Tensor,
     masks: Tensor,
+    alike: Tensor,
     ratio: float,
 ) -> CrowdResult:
-    psnr, completed, leakage = [], [], []
+    psnr, completed, unlike, leakage = [], [], [], []
     visible = torch.stack([visible_masks(objects) for objects in masks])
     for gone, fill in fills.items():
         kept = [index for index in range(CROWD) if index not in gone]
@@ -197,12 +202,13 @@ def measure(
         if not kept:
             continue
         revealed = (standing - visible)[:, kept].clamp(min=0).amax(dim=1)
-        there = revealed.sum(dim=(1, 2)) > 0
-        completed.append(decibels(error(fill, truth[gone], revealed))[there])
+        there, found = revealed.sum(dim=(1, 2)) > 0, decibels(error(fill, truth[gone], revealed))
+        completed.append(found[there])
+        unlike.append(found[there & ~alike])
         seen = visible[:, kept].amax(dim=1)[:, None]
         leakage.append(((fill - picture).abs() * seen).sum() / (3 * seen.sum()))
-    means = torch.cat(psnr).mean().item(), torch.cat(completed).mean().item(), torch.stack(leakage).mean().item()
-    return CrowdResult(name, *means, ratio)
+    hole, hidden, of_unlike = (torch.cat(found).mean().item() for found in (psnr, completed, unlike))
+    return CrowdResult(name, hole, hidden, of_unlike, torch.stack(leakage).mean().item(), ratio)
 
 
 def kept_of(drawn: Scenes, gone: frozenset[int]) -> Tensor:

@@ -135,11 +135,14 @@ class Scenes:
         """What an annotator would write under the whole scene `row`."""
         count = int(self.present[row].sum())
         first = int(self.present[row].float().argmax())
-        same = (self.kind[row] == self.kind[row, first]) & (self.colour[row] == self.colour[row, first])
-        alike = bool((same | ~self.present[row]).all())
-        return (
-            f"{COUNTS[count]} {self.object_caption(row, first) if alike else 'objects'} on {self.ground_caption(row)}"
-        )
+        what = self.object_caption(row, first) if self.look_alikes()[row] else "objects"
+        return f"{COUNTS[count]} {what} on {self.ground_caption(row)}"
+
+    def look_alikes(self) -> Tensor:
+        """Which scenes have objects of one kind and colour only: [B] bool."""
+        first = self.present.float().argmax(dim=1, keepdim=True)
+        same = (self.kind == self.kind.gather(1, first)) & (self.colour == self.colour.gather(1, first))
+        return (same | ~self.present).all(dim=1)
 
     def object_caption(self, row: int, slot: int) -> str:
         return f"{COLOURS[int(self.colour[row, slot])]} {KINDS[int(self.kind[row, slot])]}"

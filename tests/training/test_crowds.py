@@ -25,11 +25,15 @@ def test_crowds_overlap_and_hide_nobody():
 def test_the_measure_knows_truth_redrawing_and_a_smeared_neighbour():
     drawn, picture, masks = crowd()
     truth = {gone: drawn.picture(kept_of(drawn, gone)) for gone in SUBSETS}
-    perfect = measure("truth", truth, truth, picture, masks, 1.0)
-    nothing = measure("nothing", dict.fromkeys(SUBSETS, picture), truth, picture, masks, 1.0)
-    grey = measure("grey", dict.fromkeys(SUBSETS, picture * 0 + 0.5), truth, picture, masks, 1.0)
+    alike = torch.tensor([True, False])
+    perfect = measure("truth", truth, truth, picture, masks, alike, 1.0)
+    nothing = measure("nothing", dict.fromkeys(SUBSETS, picture), truth, picture, masks, alike, 1.0)
+    grey = measure("grey", dict.fromkeys(SUBSETS, picture * 0 + 0.5), truth, picture, masks, alike, 1.0)
     assert perfect.psnr > 60 and perfect.completed > 60 and nothing.psnr < 20
     # A removed object's shadow leaves the kept ones: a change, but a small one.
+    second = (picture[1:], masks[1:], alike[1:], 1.0)
+    alone = measure("grey", dict.fromkeys(SUBSETS, second[0] * 0 + 0.5), {k: v[1:] for k, v in truth.items()}, *second)
+    assert grey.unlike == pytest.approx(alone.completed) and grey.unlike != grey.completed
     assert nothing.leakage == 0 and perfect.leakage < 0.1 < grey.leakage
 
 
