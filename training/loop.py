@@ -27,7 +27,7 @@ from tqdm import tqdm
 
 from .checkpoints import load_checkpoint
 from .data.loader import batches
-from .data.manifest import read_manifest
+from .data.manifest import Sample, read_manifest
 from .pictures import contact_sheet, read_image
 from .recipe import Objective, Recipe, Turn
 from .sampling import Base, load_mini
@@ -55,12 +55,15 @@ def train(recipe: Recipe, build: Callable[[Base, Any], Objective]) -> None:
         raise FileNotFoundError(
             f"There is no checkpoint at {recipe.base}: give a diffusers folder or a .safetensors file."
         )
-    settings = {"data": fingerprint(recipe), **recipe.values()}
+    samples = read_manifest(recipe.data, targets=not recipe.synthesis)
+    settings = {"data": fingerprint(samples), **recipe.values()}
     recipe.output.mkdir(parents=True, exist_ok=True)
     with only_training_in(recipe.output) if accelerator.is_main_process else nullcontext():
         check_output(recipe, settings)
         set_seed(recipe.seed)
         objective = build(load_base(recipe, accelerator), recipe)
+        for note in notes_on_people(samples, recipe) if objective.people else ():
+            accelerator.print(note)
         # AdamW passes over parameters without a gradient: of the other loss's turn, or of a branch that no row takes.
         optimizer = torch.optim.AdamW(objective.parameter_groups(), lr=recipe.learning_rate)
         if len(objective.turns) > 1 or objective.people:
@@ -234,10 +237,25 @@ def only_training_in(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def fingerprint(recipe: Recipe) -> str:
+def fingerprint(samples: list[Sample]) -> str:
     """Which pairs a training learns from, wherever the folder lies."""
-    names = [sample.name for sample in read_manifest(recipe.data, targets=not recipe.synthesis)]
+    names = [sample.name for sample in samples]
     return f"{len(names)} pairs, {hashlib.sha256(json.dumps(names).encode()).hexdigest()[:12]}"
+
+
+def notes_on_people(samples: list[Sample], recipe: Recipe) -> list[str]:
+    """What a training of people does without, a sentence each: it may be meant so."""
+    notes = []
+    if whole := sum(sample.instance_masks is None for sample in samples):
+        notes.append(
+            f"{whole} of {len(samples)} pairs in {recipe.data} have no instance_masks: the mask of each is taken as one person."
+        )
+    if recipe.values().get("morphology") and not any(sample.pose or sample.parsing for sample in samples):
+        notes.append(
+            f"No pair in {recipe.data} has a pose or a parsing, and of the body encoders only that of the other people's masks "
+            "learns: --no-morphology leaves all of them out."
+        )
+    return notes
 
 
 def check_output(recipe: Recipe, settings: dict[str, Any]) -> None:

@@ -39,7 +39,8 @@ class MILDRecipe(Recipe):
     sma_learning_rate: float = 1e-3
     """Of the biases of spatially modulated attention, which are logits."""
     ramp: tuple[int, int] = (8_000, 12_000)
-    """The steps between which the instances' loss comes in, t0 and t1 of Eq. 4. MILD: t0 = 8,000."""
+    """The step at which the instances' loss comes in, and the one at which it has its full weight: t0 and t1 of Eq. 4.
+    MILD: t0 = 8,000."""
     foreground_weight: float = 1.0
     """λ, the weight of the instances' loss after the ramp."""
     freeze_background: bool = False
@@ -58,9 +59,9 @@ class MILDRecipe(Recipe):
     """Chance of a pose, and of a parsing map, to be withheld, so that the eraser works without them."""
     instances: int = 4
     """Most instances of a picture that a step trains, drawn at random: each costs memory."""
-    occlusion: float = 0.5
+    occlusion: float = 1.0
     """Chance of an instance to be covered in part, in what it is shown, by the shape of another: so it learns to complete
-    people. 0: they only ever learn what is seen of them, as the paper."""
+    people, and nothing else is ever shown of its layer. 0: they only learn what is seen of them, as the paper."""
     empty_prompt: float = 0.1
     """Share of rows trained on the empty prompt and without morphology, for classifier-free guidance."""
     person_prompt: str = PERSON_PROMPT
@@ -70,8 +71,8 @@ class MILDRecipe(Recipe):
         super().__post_init__()
         if not 0 <= self.ramp[0] <= self.ramp[1] or self.ramp[0] >= self.steps:
             raise ValueError(
-                f"ramp is {self.ramp} in {self.steps} steps, expected two of these steps, the earlier first: before the ramp "
-                "only the background learns."
+                f"ramp is {self.ramp} in {self.steps} steps: give the step at which the people's loss comes in, below "
+                f"{self.steps}, and the one at which it has its full weight, no earlier."
             )
         if self.lora_alpha is not None:
             raise ValueError(f"lora_alpha is {self.lora_alpha}, and MILD learns the scale of its LoRAs: leave it out.")
@@ -90,12 +91,28 @@ PRESETS = {
         "as the paper says, where it does: learning rate 1e-6, no occlusion",
         MILDRecipe(tyro.MISSING, tyro.MISSING, learning_rate=1e-6, sma_learning_rate=1e-6, occlusion=0.0),
     ),
+    "mini": (
+        "for the mini model: 1,200 steps at 64 pixels, LoRAs at 1e-3, max pooling",
+        MILDRecipe(
+            tyro.MISSING,
+            tyro.MISSING,
+            size=64,
+            steps=1_200,
+            micro_batch=4,
+            learning_rate=1e-3,
+            sma_learning_rate=1e-2,
+            ramp=(150, 300),
+            mask_pooling="max",
+        ),
+    ),
 }
 
 
 def choose(arguments: list[str], prog: str) -> MILDRecipe:
-    """`unclutter train mild [recommended|paper] --data FOLDER --output FOLDER [--field value ...]`."""
-    return choose_preset(PRESETS, "recommended", arguments, prog)
+    """`unclutter train mild [recommended|paper|mini] --data FOLDER --output FOLDER [--field value ...]`; without a preset, as
+    recommended where there is a `--base`, and for the mini model where there is none."""
+    based = any(argument.split("=", 1)[0] == "--base" for argument in arguments)
+    return choose_preset(PRESETS, "recommended" if based else "mini", arguments, prog)
 
 
 class MILD(Objective):
@@ -143,15 +160,16 @@ class MILD(Objective):
         holes = torch.stack([row.hole for row in rows])
         shown = masked_grey(batch["source"][owner], torch.stack([row.hidden for row in rows]))
         size = clean.shape[-2:]
-        condition = torch.cat(
-            [latent_mask(holes, *size, pooling=self.recipe.mask_pooling), self.encode_once(shown)], dim=1
-        )
-        target = torch.where(is_person[:, None, None, None], self.encode(batch["source"])[owner], clean[owner])
+        seen = self.encode_once(shown)
+        condition = torch.cat([latent_mask(holes, *size, pooling=self.recipe.mask_pooling), seen], dim=1)
+        regions = latent_mask(holes, *size, pooling="max")[:, 0]
+        # Around an instance lies what it is shown, as in sampling: the truth there would give the others away.
+        itself = torch.where(regions[:, None] > 0, self.encode(batch["source"])[owner], seen)
+        target = torch.where(is_person[:, None, None, None], itself, clean[owner])
         alpha = self.alphas_cumprod[timesteps[owner], None, None, None]
         noisy = alpha.sqrt() * target + (1 - alpha).sqrt() * noise[owner]
         text = self.base.texts.encode([row.prompt for row in rows], tuple(batch["source"].shape[-2:]))
         x = torch.cat([noisy, condition], dim=1)
-        regions = latent_mask(holes, *size, pooling="max")[:, 0]
         tokens = self.tokens(batch, rows, owner)
         prediction = self.network(
             x, timesteps[owner], text.context.to(x.dtype), branch, regions, tokens, text.extra

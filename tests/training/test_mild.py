@@ -1,6 +1,7 @@
 """Layers with the mini model: rows against their LoRAs merged, training from a folder, and what a row is shown."""
 
 import functools
+import re
 from dataclasses import replace
 
 import pytest
@@ -18,7 +19,7 @@ from unclutter.training.data.drawn import draw_pairs
 from unclutter.training.data.loader import batches
 from unclutter.training.layered import erase_layers, fresh_adapter
 from unclutter.training.mild import MILD, MILDRecipe, choose, occluder
-from unclutter.training.sampling import Plain, load_mini, remove
+from unclutter.training.sampling import Plain, load_mini, masked_grey, remove
 
 
 @pytest.fixture
@@ -115,7 +116,9 @@ def test_a_fresh_adapter_is_the_base_and_leaves_it_as_it_was(base, scene):
     settings = {"prompts": ("a person", ""), "guidance": (1.0, 1.0), "steps": 2}
     _, background = erase_layers(base, fresh_adapter(base.unet), image, masks, pose=torch.rand(3, 64, 64), **settings)
     assert base.unet.attn_processors == before
-    plain = remove(base, image[None], masks.amax(dim=0)[None], Plain(), steps=2)[0]
+    union = masks.amax(dim=0)
+    # What the hole begins with is grey, as what the network is shown.
+    plain = remove(base, masked_grey(image[None], union[None]), union[None], Plain(), steps=2)[0]
     torch.testing.assert_close(background, plain, atol=1e-5, rtol=0)
 
 
@@ -136,12 +139,11 @@ def test_an_instance_is_shown_itself_and_not_the_others(base, learned, scene):
     masks[1] *= 1 - masks[0]
     layers, background = erase_layers(base, learned, image, masks, steps=1)
     other = torch.where(masks[1] > 0, 1 - image, image)
-    # Whoever is replaced changes only its own layer: inside their masks, the others were shown none of it.
+    # Whoever is replaced changes only its own layer: nobody else, nor the background, learns of it.
     changed, behind = erase_layers(base, learned, other, masks, steps=1)
-    moved = [((layers[k] - changed[k]).abs() * masks[k]).sum() / masks[k].sum() for k in range(3)]
-    assert moved[1] > 0.5 and max(moved[0], moved[2]) < 0.05
-    blind = erase_layers(base, learned, image, masks, steps=1, seed=1)[1]
-    assert ((background - behind) * masks.amax(dim=0)).abs().max() < (background - blind).abs().max()
+    assert ((layers[1] - changed[1]).abs() * masks[1]).sum() / masks[1].sum() > 0.5
+    assert torch.equal(layers[0], changed[0]) and torch.equal(layers[2], changed[2])
+    assert torch.equal(background, behind)
 
 
 def test_pose_and_parsing_reach_the_people_and_not_the_background(base, learned, scene):
@@ -346,7 +348,7 @@ def test_an_occluder_covers_a_part_and_wraps_around_no_edge():
 def test_presets_and_bad_values(recipe, tmp_path, capsys):
     with pytest.raises(ValueError, match=r"ramp is \(6, 4\) in 10 steps"):
         replace(recipe, ramp=(6, 4))
-    with pytest.raises(ValueError, match="in 2000 steps, expected two of these steps"):
+    with pytest.raises(ValueError, match="in 2000 steps: give the step .* below 2000, and the one"):
         MILDRecipe(tmp_path, tmp_path, steps=2000)
     with pytest.raises(ValueError, match="lora_alpha is 64.0, and MILD learns the scale of its LoRAs"):
         replace(recipe, lora_alpha=64.0)
@@ -357,3 +359,29 @@ def test_presets_and_bad_values(recipe, tmp_path, capsys):
     assert "1e-06" in capsys.readouterr().out
     assert main(["train", "mild", "paper", "--data", str(tmp_path / "none"), "--output", str(tmp_path / "o")]) == 1
     assert "none" in capsys.readouterr().err
+
+
+def test_without_a_base_the_settings_are_the_minis():
+    folders = ["--data", "pairs", "--output", "out"]
+    for arguments in ([], ["mini"]):
+        found = choose([*arguments, *folders], "")
+        assert (found.size, found.steps, found.batch, found.micro_batch, found.ramp) == (64, 1200, 4, 4, (150, 300))
+        assert (found.learning_rate, found.sma_learning_rate) == (1e-3, 1e-2)
+        assert (found.mask_pooling, found.occlusion) == ("max", 1.0)
+    for arguments in (["--base", "sdxl"], ["--base=sdxl"], ["recommended"]):
+        assert (found := choose([*arguments, *folders], "")).size == 512
+    assert choose([*folders, "--steps", "500"], "").steps == 500
+
+
+def test_a_training_tells_what_its_pairs_lack(recipe, tmp_path, capsys):
+    quick = replace(recipe, steps=1, ramp=(0, 0), batch=1, workers=0, sample_every=0)
+    person, body = "4 of 4 pairs in .* have no instance_masks: the mask of each", "--no-morphology leaves"
+    loop.train(quick, MILD)
+    assert re.search(person, told := capsys.readouterr().out) and body in told
+    loop.train(replace(quick, output=tmp_path / "plain", morphology=False), MILD)
+    assert re.search(person, told := capsys.readouterr().out) and body not in told
+    draw_pairs(tmp_path / "crowd", count=2, crowd=True)
+    capsys.readouterr()
+    loop.train(replace(quick, data=tmp_path / "crowd", output=tmp_path / "bodies"), MILD)
+    told = capsys.readouterr().out
+    assert "instance_masks" not in told and body not in told and "Wrote layered.safetensors" in told

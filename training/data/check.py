@@ -10,9 +10,11 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from ..pictures import contact_sheet, read_image, read_mask
+from ..pictures import contact_sheet, read_image, read_labels, read_mask
 from .manifest import MANIFEST, OPTIONAL, REQUIRED, SUFFIXES, Sample, scan_manifest
 
+READ = {"mask": read_mask, "effect_mask": read_mask, "instance_masks": read_labels, "parsing": read_labels}
+"""What is no colour picture, as a training reads it."""
 CHANGE = 8 / 255
 """A pixel whose colour differs by more between source and target has changed, in pictures without noise."""
 NOISE = 3
@@ -85,7 +87,7 @@ def read_layers(sample: Sample) -> tuple[dict[str, Tensor], list[str]]:
         if (path := getattr(sample, kind)) is None:
             continue
         try:
-            layers[kind] = (read_mask if kind in ("mask", "effect_mask") else read_image)(path)
+            layers[kind] = READ.get(kind, read_image)(path)
         except (ValueError, OSError, DecompressionBombError) as error:
             problems.append(f"{kind}: {error}")
     return layers, problems
@@ -106,6 +108,8 @@ def faults_of(layers: dict[str, Tensor]) -> list[str]:
         return ["the mask is empty, expected white where the object is"]
     if mask.all():
         return ["the mask is full, expected black around the object"]
+    if "instance_masks" in layers and not layers["instance_masks"].any():
+        return ["instance_masks is black, expected the numbers 1, 2, ... where the persons are: number them"]
     change = (layers["source"] - layers["target"]).abs().amax(dim=1)[0]
     if not (change > CHANGE).any():
         return ["source and target are the same picture, expected the object to be gone in the target"]
@@ -120,5 +124,5 @@ def faults_of(layers: dict[str, Tensor]) -> list[str]:
 
 
 def thumbnail(layer: Tensor) -> Tensor:
-    picture = layer if layer.ndim == 4 else layer[:, None].repeat(1, 3, 1, 1)
+    picture = layer if layer.ndim == 4 else (layer / layer.amax().clamp(min=1))[:, None].repeat(1, 3, 1, 1)
     return F.interpolate(picture, (SIDE, SIDE), mode="bicubic", antialias=True).clamp(0, 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -199,11 +200,20 @@ def batches(
         short_side=short_side,
     )
     order = BucketBatches(dataset, batch, seed, start, rows)
-    loader = DataLoader(dataset, batch_sampler=order, num_workers=workers, collate_fn=collate)
+    loader = DataLoader(
+        dataset, batch_sampler=order, num_workers=workers, collate_fn=collate, worker_init_fn=ignore_stops
+    )
     for number, items in enumerate(loader, start):
         if isinstance(items, Exception):
             raise items
         yield {**items, "number": torch.full((len(items["name"]),), number)}
+
+
+def ignore_stops(_worker: int) -> None:
+    """In a worker: Ctrl-C and `timeout` tell the whole process group, of which the training alone is to stop, once the step
+    in hand is saved. A worker ends when its training does, however that ends."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def collate(items: list[dict[str, Any]] | Exception) -> dict[str, Any] | Exception:

@@ -75,6 +75,32 @@ def test_a_mask_of_another_object_is_found_though_the_effect_mask_is_right(tmp_p
     assert code == 1 and "it misses the object" in output
 
 
+def test_instance_masks_with_nobody_are_found(tmp_path, check):
+    draw_pairs(tmp_path, count=2, size=64, crowd=True)
+    code, output = check(tmp_path, "--sheet", str(tmp_path / "sheet.png"))
+    assert code == 0, output
+    Image.new("L", (64, 64)).save(tmp_path / "instance_masks" / "000001.png")
+    code, output = check(tmp_path)
+    assert code == 1 and "1 of 2 samples" in output and "000001: instance_masks is black" in output
+
+
+def test_numbers_are_taken_as_a_training_takes_them(tmp_path, check):
+    """In a palette the number counts, whatever its colour."""
+    draw_pairs(tmp_path, count=1, size=64, crowd=True)
+    file = tmp_path / "instance_masks" / "000000.png"
+    numbers = Image.open(file).convert("L")
+    painted = Image.frombytes("P", numbers.size, numbers.tobytes())
+    painted.putpalette([0, 0, 0] * 256)
+    painted.save(file)
+    code, output = check(tmp_path)
+    assert code == 0, output
+    painted.putpalette([255, 255, 255] * 256)
+    painted.paste(0, (0, 0, *painted.size))
+    painted.save(file)
+    code, output = check(tmp_path)
+    assert code == 1 and "instance_masks is black" in output
+
+
 def test_a_target_that_still_has_the_object_is_found(tmp_path, photographs, check):
     write_pair(tmp_path, photographs[0], photographs[0], box(88, 88, 24, 24))
     code, output = check(tmp_path)
