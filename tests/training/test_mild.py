@@ -365,7 +365,7 @@ def test_without_a_base_the_settings_are_the_minis():
     folders = ["--data", "pairs", "--output", "out"]
     for arguments in ([], ["mini"]):
         found = choose([*arguments, *folders], "")
-        assert (found.size, found.steps, found.batch, found.micro_batch, found.ramp) == (64, 1200, 4, 4, (150, 300))
+        assert (found.size, found.steps, found.batch, found.micro_batch, found.ramp) == (64, 1400, 4, 4, (200, 400))
         assert (found.learning_rate, found.sma_learning_rate) == (1e-3, 1e-2)
         assert (found.mask_pooling, found.occlusion) == ("max", 1.0)
     for arguments in (["--base", "sdxl"], ["--base=sdxl"], ["recommended"]):
