@@ -230,7 +230,6 @@ class LayeredSampler(io.ComfyNode):
         # One value a cell at the size of the picture, as Removal Conditioning does it.
         pixels = channel.repeat_interleave(cell, dim=2).repeat_interleave(cell, dim=3)
         cells = regions.latent_mask(cut(masks, crop, "mask"), height, width, "max")[:, 0]
-
         original = layered_model.patcher.model.process_latent_in(latent)[0]
 
         def preview(x0: torch.Tensor) -> torch.Tensor:
@@ -311,10 +310,10 @@ def chosen_layers(keep: str, masks: torch.Tensor) -> tuple[set[int], list[int]]:
     everyone = set(range(len(masks)))
     undecided = keep.strip().lower() == "any"
     kept = everyone if undecided else set(parse_people(keep, len(masks), "keep"))
-    gone = masks[sorted(everyone - kept)].sum(dim=0).expand_as(masks)
-    if kept == everyone:
-        gone = kernel.context_masks(masks)
-    chosen = [k for k in sorted(kept) if bool((masks[k] * gone[k]).any())]
+    others = (
+        kernel.context_masks(masks) if kept == everyone else masks[sorted(everyone - kept)].sum(dim=0).expand_as(masks)
+    )
+    chosen = [k for k in sorted(kept) if bool((masks[k] * others[k]).any())]
     return set() if undecided else kept, chosen
 
 

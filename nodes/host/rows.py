@@ -41,8 +41,9 @@ class LayeredGuider(comfy.samplers.CFGGuider):
         self.factors: dict = {}
 
     def predict_noise(self, x: Tensor, timestep: Tensor, model_options: dict, seed: int | None = None) -> Tensor:
-        scale = self.scale(*position(timestep, model_options["transformer_options"])).to(x)
+        scale = self.scale(*position(timestep, model_options["transformer_options"]))
         guided = bool((scale != 1).any()) or model_options.get("disable_cfg1_optimization", False)
+        scale = scale.to(x)  # after it was looked at: reading it from a device waits
         conds = [self.conds["positive"], self.conds["negative"] if guided else None]
         options = self.patched(model_options, self.rows)
         call = {"conds": conds, "input": x, "sigma": timestep, "model": self.inner_model, "model_options": options}

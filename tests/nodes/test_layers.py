@@ -18,7 +18,7 @@ from unclutter.training.layered import erase_layers, fresh_adapter
 from unclutter.training.sampling import load_mini
 
 OTHER_BATCH = 1e-4
-"""What the same row may differ by in calls of other sizes, after all steps, which scatters with where tensors lie."""
+"""What the same row may differ by in calls of other sizes, after all steps."""
 BOXES = ((8, 30, 8, 30), (20, 50, 24, 44), (40, 60, 4, 16))
 """Persons 1 and 2 touch, person 3 stands alone."""
 SETTINGS = {
