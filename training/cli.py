@@ -151,6 +151,9 @@ COMMANDS: dict[str, Command] = {
     "evaluate crowds": Command(
         function(".evaluate_crowds", "evaluate_crowds"), "the same for subsets of objects that overlap"
     ),
+    "evaluate starts": Command(
+        function(".evaluate_starts", "evaluate_starts"), "noise, the picture or a draft as the beginning of each method"
+    ),
     "convert": Command(function(".convert", "convert"), "a LoRA file in kohya's keys, or in diffusers'"),
     "bench attention": Command(function(".bench", "bench_attention"), "region attention beside plain attention"),
     "bench guider": Command(function(".bench", "bench_guider"), "MASG and SARG beside ComfyUI's own guidance"),

@@ -20,7 +20,7 @@ from ..kernels.regions import feather, grow
 from .adapt import with_mini_lrnr
 from .comfyui import PACK, ComfyServer
 from .pictures import check_writable, contact_sheet, write_image
-from .sampling import MASG, AttentiveEraser, Base, Method, Plain, SelfRectifying, load_mini, remove
+from .sampling import MASG, AttentiveEraser, Base, Method, Plain, SelfRectifying, Start, load_mini, remove
 from .scenes import draw_scenes
 
 METHODS: dict[str, Method] = {
@@ -114,14 +114,34 @@ def demo(
 
 
 def erase(
-    base: Base, picture: Tensor, mask: Tensor, method: Method, steps: int, seed: int, positive: str, name: str = ""
+    base: Base,
+    picture: Tensor,
+    mask: Tensor,
+    method: Method,
+    steps: int,
+    seed: int,
+    positive: str,
+    name: str = "",
+    start: Start = "picture",
+    denoise: float = 1.0,
 ) -> Tensor:
     """The removal as an artist would have it: sampled, then pasted back over the untouched picture."""
 
     def progress(timesteps: Iterable) -> Iterable:
         return tqdm(timesteps, desc=name, disable=not name)
 
-    result = remove(base, picture, mask, method, positive=positive, steps=steps, seed=seed, progress=progress)
+    result = remove(
+        base,
+        picture,
+        mask,
+        method,
+        positive=positive,
+        start=start,
+        denoise=denoise,
+        steps=steps,
+        seed=seed,
+        progress=progress,
+    )
     height, width = picture.shape[-2:]
     whole = seams.Crop((seams.Box(0, 0, height, width),) * len(picture), (height, width))
     return seams.paste_back(picture, result, whole, mask, feather_pixels=FEATHER)

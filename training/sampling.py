@@ -64,6 +64,9 @@ class SelfRectifying:
 
 
 Method = Plain | MASG | AttentiveEraser | SelfRectifying
+Start = Tensor | Literal["picture", "noise"]
+"""The content of the hole that is noised when sampling begins: the picture with the object, nothing at all, or a picture
+[B, 3, H, W] in 0..1 of its own, such as a draft."""
 
 
 @dataclass(frozen=True)
@@ -149,7 +152,7 @@ def remove(
     *,
     positive: str = "",
     negative: str = "",
-    start: Tensor | Literal["picture", "noise"] = "picture",
+    start: Start = "picture",
     denoise: float = 1.0,
     steps: int = 20,
     seed: int = 0,
@@ -160,8 +163,7 @@ def remove(
     Args:
         image: [B, 3, H, W] in 0..1; H and W multiples of `base.multiple`.
         mask: [B, H, W] in {0, 1}, 1 = remove.
-        start: what lies in the hole, noised, when sampling begins: the picture itself with the object, nothing but noise,
-            or another picture [B, 3, H, W] in 0..1, such as a draft.
+        start: what is noised in the hole when sampling begins.
         denoise: how far up the noise schedule sampling begins, above 0 to 1 (pure noise), as in ComfyUI's KSampler. The
             number of steps stays the same.
         progress: wraps the steps, e.g. `tqdm`.
@@ -200,7 +202,7 @@ def euler(base: Base, steps: int, denoise: float = 1.0) -> EulerDiscreteSchedule
     return scheduler
 
 
-def starting_latent(base: Base, latent: Tensor, start: Tensor | Literal["picture", "noise"], hole: Tensor) -> Tensor:
+def starting_latent(base: Base, latent: Tensor, start: Start, hole: Tensor) -> Tensor:
     """The latent that is noised at the beginning: the picture's own around the hole [B, 1, h, w], `start` in it."""
     if isinstance(start, Tensor):
         return torch.where(hole > 0, base.encode(2 * start.to(latent) - 1), latent)
