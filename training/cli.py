@@ -120,7 +120,11 @@ def _tyro() -> Any:
 
 COMMANDS: dict[str, Command] = {
     "demo": Command(function(".demo", "demo"), "every method on drawn scenes: a contact sheet and a table", "demo"),
-    "remove": Command(function(".photo", "remove_photo"), "take what a mask marks out of a photo", "demo"),
+    "remove": Command(
+        configured(".photo", "RemoveConfig", "remove_photo"),
+        "take what a mask marks out of a photo, or of a folder of them",
+        "demo",
+    ),
     "data store": Command(
         configured(".data.store", "StoreConfig", "store"),
         "cluttered scenes with and without one object, from backgrounds and cut-outs (LRNR)",

@@ -194,8 +194,7 @@ def euler(base: Base, steps: int, denoise: float = 1.0) -> EulerDiscreteSchedule
 
     Below a `denoise` of 1 they are the last `steps` of a schedule of `steps` / `denoise`, as in KSampler.
     """
-    plain = {f"use_{kind}_sigmas": False for kind in ("karras", "exponential", "beta")}
-    scheduler = EulerDiscreteScheduler.from_config(base.schedule, prediction_type="sample", **plain)
+    scheduler = EulerDiscreteScheduler.from_config(base.schedule, prediction_type="sample")
     whole, trained = int(steps / denoise), scheduler.config["num_train_timesteps"]
     timesteps = [trained - 1 - int(index * (trained / whole)) for index in range(whole)]
     scheduler.set_timesteps(timesteps=timesteps[-steps:], device=base.unet.device)
