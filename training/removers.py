@@ -16,7 +16,7 @@ from ..kernels import seams
 from ..kernels.exemplar import exemplar_fill
 from .adapt import load_eraser, with_adapters
 from .checkpoints import load_checkpoint
-from .onestep import erase_once
+from .onestep import erase_once, taken_by
 from .sampling import MASG, AttentiveEraser, Base, Method, Plain, SelfRectifying, Start, load_mini, remove
 
 Name = Literal["draft", "masg", "attentive-eraser", "sra", "plain", "one-step"]
@@ -198,8 +198,8 @@ def erase_region(
     image, mask = seams.extract(picture, crop, "image"), seams.extract(hole[:, None], crop, "mask")[:, 0]
     erased = erase_once(base, eraser, image, mask, strength=strength, seed=seed)
     top, left, height, width = crop.boxes[0]
-    alpha = F.interpolate(erased.alpha[:, None].float(), (height, width), mode="bilinear")[:, 0]
-    taken = F.pad((alpha > 0.5).to(hole), (left, hole.shape[2] - left - width, top, hole.shape[1] - top - height))
+    taken = taken_by(erased.alpha, height, width).to(hole)
+    taken = F.pad(taken, (left, hole.shape[2] - left - width, top, hole.shape[1] - top - height))
     return seams.paste_back(picture, erased.picture.cpu(), crop, hole.maximum(taken), feather_pixels=feather)
 
 

@@ -9,8 +9,9 @@ from PIL import ExifTags, Image, ImageCms
 from unclutter.adapters import mini
 from unclutter.kernels import regions
 from unclutter.training.cli import COMMANDS, main
-from unclutter.training.demo import METHODS, demo, score
-from unclutter.training.pictures import read_image, read_mask, read_metadata, write_image
+from unclutter.training.comfyui import PACK
+from unclutter.training.demo import METHODS, PHOTOGRAPHS, demo, photographs, score
+from unclutter.training.pictures import read_image, read_mask, read_metadata, write_image, write_page
 from unclutter.training.scenes import draw_scenes
 
 
@@ -255,9 +256,29 @@ def test_adapters_and_a_method_that_do_not_go_together_say_so(photo, capsys, mor
 
 
 def test_demo_measures_every_method(tmp_path):
-    scores = demo(tmp_path / "sheet.png", scenes=2, steps=2)
-    assert set(scores) == set(METHODS) and (tmp_path / "sheet.png").stat().st_size > 10_000
+    scores = demo(tmp_path / "page.png", scenes=2, steps=2)
+    assert set(scores) == {*METHODS, "one-step"} and (tmp_path / "page.png").stat().st_size > 10_000
     assert all(score.outside == 0 and 0 <= score.redrawn <= 1 for score in scores.values())
+
+
+def test_the_demos_photographs_ship_with_a_mask_a_licence_and_a_use():
+    rows = photographs()
+    licences = (PACK / "photographs" / "README.md").read_text()
+    for name, row in zip(PHOTOGRAPHS, rows, strict=True):
+        (_, picture), (_, mask), (caption, draft) = row
+        assert f"`{name}.jpg`" in licences and PHOTOGRAPHS[name] in caption
+        assert (PACK / "photographs" / f"{name}.jpg").stat().st_size < 200_000
+        inside = mask > 0.5
+        assert torch.equal(draft[~inside], picture[~inside]) and 0.01 < inside.float().mean() < 0.3
+        assert (draft - picture)[inside].abs().mean() > 0.1
+
+
+def test_a_page_keeps_the_shape_of_its_pictures(tmp_path):
+    wide, square = torch.zeros(1, 3, 20, 40), torch.zeros(1, 3, 10, 10)
+    write_page(tmp_path / "page.png", [("two", [[("a", wide), ("b", wide)]]), ("one", [[("c", square)]])], 216)
+    dark = read_image(tmp_path / "page.png").amax(dim=(0, 1)) == 0
+    runs = (dark[:, 8:104].all(dim=1).sum(), dark[:, 8:208].all(dim=1).sum())
+    assert runs == (48 + 200, 200)  # two of 96×48 beside each other, one of 200×200
 
 
 def test_score_tells_a_redrawn_object_from_a_removal():
