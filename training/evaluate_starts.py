@@ -57,7 +57,8 @@ def evaluate_starts(
     methods: tuple[Name, ...] = ("attentive-eraser", "sra", "masg", "lrnr"),
     scenes: int = 96,
     denoise: tuple[float, ...] = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9),
-    steps: int = 20,
+    steps: int = 8,
+    shown: bool = True,
     seed: int = 0,
     sheet: Path | None = None,
     rows: Path | None = None,
@@ -70,6 +71,7 @@ def evaluate_starts(
         scenes: how many drawn scenes, the same for all.
         denoise: how far up the noise schedule the draft is noised, above 0 to 1; the picture is as far as by the authors.
         steps: sampling steps; they stay as many at every `denoise`.
+        shown: also with a model that is shown the draft, in place of the picture with a grey hole or (LRNR) the picture.
         seed: of the scenes and of the noise.
         sheet: write a contact sheet of the first six scenes.
         rows: write the numbers as one JSON object a line.
@@ -82,22 +84,23 @@ def evaluate_starts(
     generator = torch.Generator().manual_seed(SEED + seed)
     cases = [draw(min(BATCH, scenes - first), generator) for first in range(0, scenes, BATCH)]
     drafts = [exemplar_fill(case.picture, case.place, seed=seed) for case in tqdm(cases, desc="draft")]
-    table, shown = [], {"input": cases[0].picture, "draft": drafts[0]}
+    kinds = ("draft", "draft, shown too") if shown else ("draft",)
+    table, columns = [], {"input": cases[0].picture, "draft": drafts[0]}
     for method in methods:
         base, text = with_mini_lrnr() if method == "lrnr" else (load_mini(), BACKGROUND if method == "masg" else "")
         ways = dict.fromkeys([("picture", AUTHORS[method]), ("noise", 1.0)])
-        ways |= dict.fromkeys((kind, value) for kind in ("draft", "draft, shown too") for value in denoise)
+        ways |= dict.fromkeys((kind, value) for kind in kinds for value in denoise)
         fills = {way: filled(base, method, text, way, cases, drafts, steps, seed) for way in ways}
         table += [row(method, way, fills[way], fills["picture", AUTHORS[method]], cases) for way in fills]
         table.append(row(method, ("draft alone", 0.0), drafts, fills["picture", AUTHORS[method]], cases))
         best = max(ways, key=lambda way: hole_decibels(fills[way], cases).mean().item())
-        shown[f"{method}, authors'"] = fills["picture", AUTHORS[method]][0]
-        shown[f"{method}, {best[0]} {best[1]:g}"] = fills[best][0]
+        columns[f"{method}, authors'"] = fills["picture", AUTHORS[method]][0]
+        columns[f"{method}, {best[0]} {best[1]:g}"] = fills[best][0]
     show(table, f"{scenes} scenes, {steps} steps, seed {seed}, mini model", markdown)
     if rows:
         rows.write_text("".join(json.dumps(asdict(each)) + "\n" for each in table))
     if sheet:
-        pictures = {**shown, "truth": cases[0].truth}
+        pictures = {**columns, "truth": cases[0].truth}
         count = min(6, len(cases[0].truth))
         contact_sheet(sheet, [[(name, x[at : at + 1]) for name, x in pictures.items()] for at in range(count)], 128)
     return table
