@@ -21,7 +21,7 @@ from unclutter.training.data.drawn import draw_pairs
 from unclutter.training.eradiff import EraDiff, EraDiffRecipe
 from unclutter.training.loop import train
 from unclutter.training.lrnr import LRNR, LRNRRecipe
-from unclutter.training.photo import remove_region
+from unclutter.training.removers import remove_region
 from unclutter.training.sampling import MASG, AttentiveEraser, SelfRectifying
 
 BLOCKS = ("CrossAttnDownBlock2D", "DownBlock2D"), ("UpBlock2D", "CrossAttnUpBlock2D")
