@@ -47,6 +47,9 @@ def main(arguments: list[str] | None = None) -> int:
         install = f'pip install -e ".[{command.extra}]"'
         print(f"unclutter {name} needs {error.name}: run `{install}` in the pack's folder.", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print(f"unclutter {name}: stopped.", file=sys.stderr)
+        return 130
     return 0
 
 

@@ -174,18 +174,29 @@ def open_log(out: Path, settings: dict[str, Any], jobs: list[Job]) -> dict[str, 
         if foreign := [job.out.name for job in jobs if job.out.exists()]:
             raise ValueError(f"{out} holds {foreign[0]}, and no {LOG} that tells of it: give another folder.")
         path.touch()
-    whole = path.read_bytes()
-    if torn := len(whole) - (whole.rfind(b"\n") + 1):
-        os.truncate(path, len(whole) - torn)
-    lines = [json.loads(line) for line in whole[: len(whole) - torn].splitlines()]
+    lines = read_log(path)
     for line in lines:
-        if line["error"] is None and (out / line["out"]).exists() and line["settings"] != settings:
-            changed = [key for key in settings if line["settings"].get(key) != settings[key]]
-            told = ", ".join(f"{key} was {line['settings'].get(key)}, and is {settings[key]}" for key in changed)
+        if line["error"] is None and (out / line["out"]).exists() and (before := line["settings"]) != settings:
+            changed = [key for key in before | settings if before.get(key) != settings.get(key)]
+            told = ", ".join(f"{key} was {before.get(key)}, and is {settings.get(key)}" for key in changed)
             raise ValueError(f"{out} holds results of other settings ({told}): give another folder.")
     for part in out.glob(".*.part.*"):
         part.unlink()
     return {line["file"]: line for line in lines}
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """The whole lines; what a stop left of one more is cut off."""
+    text = path.read_bytes()
+    whole = text[: text.rfind(b"\n") + 1]
+    os.truncate(path, len(whole))
+    try:
+        lines = [json.loads(line) for line in whole.splitlines()]
+        return [{key: line[key] for key in ("file", "out", "content", "settings", "error")} for line in lines]
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(
+            f"{path} is no log of this command ({error!r}): give another folder for the results."
+        ) from None
 
 
 def is_finished(job: Job, log: dict[str, dict[str, Any]]) -> bool:

@@ -98,6 +98,20 @@ def test_a_run_that_was_killed_goes_on_to_the_same_files(folders, tmp_path, more
     assert sorted(line["out"] for line in log(out)) == sorted(results(out))
 
 
+def test_control_c_stops_with_one_line(folders):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "unclutter.training", *command(folders, "--base", "mini", "--steps", "20")],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while process.poll() is None and not (folders[2] / "a.png").exists():
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=120)
+    assert process.returncode == 130 and "Traceback" not in error
+    assert error.splitlines()[-1] == "unclutter remove: stopped."
+
+
 def test_what_a_stop_left_half_written_is_made_again(folders):
     photos, masks, out = folders
     assert main(command(folders)) == 0
@@ -151,7 +165,12 @@ def test_other_settings_want_another_folder(folders, capsys):
     before = results(out)
     assert main(command(folders, "--seed", "1")) == 1
     assert "holds results of other settings (seed was 0, and is 1): give another folder" in capsys.readouterr().err
+    assert main(command(folders, "--base", "mini", "--method", "plain", "--steps", "1")) == 1
+    assert "method was draft, and is plain" in capsys.readouterr().err
     assert results(out) == before
+    (out / "log.jsonl").write_text("{}\n")
+    assert main(command(folders)) == 1
+    assert "is no log of this command" in capsys.readouterr().err
 
 
 def test_nothing_of_the_user_is_written_over(folders, capsys):
