@@ -85,7 +85,7 @@ def evaluate_starts(
     cases = [draw(min(BATCH, scenes - first), generator) for first in range(0, scenes, BATCH)]
     drafts = [exemplar_fill(case.picture, case.place, seed=seed) for case in tqdm(cases, desc="draft")]
     kinds = ("draft", "draft, shown too") if shown else ("draft",)
-    table, columns = [], {"input": cases[0].picture, "draft": drafts[0]}
+    table, columns = [], [("input", cases[0].picture), ("draft", drafts[0])]
     for method in methods:
         base, text = with_mini_lrnr() if method == "lrnr" else (load_mini(), BACKGROUND if method == "masg" else "")
         ways = dict.fromkeys([("picture", AUTHORS[method]), ("noise", 1.0)])
@@ -94,15 +94,15 @@ def evaluate_starts(
         table += [row(method, way, fills[way], fills["picture", AUTHORS[method]], cases) for way in fills]
         table.append(row(method, ("draft alone", 0.0), drafts, fills["picture", AUTHORS[method]], cases))
         best = max(ways, key=lambda way: hole_decibels(fills[way], cases).mean().item())
-        columns[f"{method}, authors'"] = fills["picture", AUTHORS[method]][0]
-        columns[f"{method}, {best[0]} {best[1]:g}"] = fills[best][0]
+        columns.append((method, fills["picture", AUTHORS[method]][0]))
+        columns.append((f"from {best[0]} {best[1]:g}", fills[best][0]))
     show(table, f"{scenes} scenes, {steps} steps, seed {seed}, mini model", markdown)
     if rows:
         rows.write_text("".join(json.dumps(asdict(each)) + "\n" for each in table))
     if sheet:
-        pictures = {**columns, "truth": cases[0].truth}
+        columns.append(("truth", cases[0].truth))
         count = min(6, len(cases[0].truth))
-        contact_sheet(sheet, [[(name, x[at : at + 1]) for name, x in pictures.items()] for at in range(count)], 128)
+        contact_sheet(sheet, [[(name, x[at : at + 1]) for name, x in columns] for at in range(count)], 128)
     return table
 
 
