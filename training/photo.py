@@ -80,6 +80,9 @@ class RemoveConfig:
             more where the draft is wrong.
         avoid: White where a draft may copy nothing from, such as other objects of the same kind: a picture, or a folder
             of them, matched to the photos as the masks are.
+        show_draft: Show an inpainting model the draft too, in place of a grey hole (SDXL inpainting) or of the photo (LRNR).
+            On drawn scenes it beats the picture by 6.0 dB [5.2, 6.9] (sra) and 3.0 dB [2.3, 3.8] (LRNR); untried on
+            photographs.
     """
 
     image: tyro.conf.Positional[Path]
@@ -100,6 +103,7 @@ class RemoveConfig:
     start: StartName | None = None
     denoise: float | None = None
     avoid: Path | None = None
+    show_draft: bool = False
 
 
 def remove_photo(config: RemoveConfig) -> None:
@@ -151,6 +155,8 @@ def checked(config: RemoveConfig) -> Name:
         raise ValueError(
             f"denoise is {denoise}, and noise holds nothing to keep: leave it out, or give another --start."
         )
+    if config.show_draft and (name not in STARTS or start != "draft"):
+        raise ValueError("show-draft is for methods that sample from a draft: leave it out, or give --start draft.")
     if config.avoid and (name == "one-step" or start != "draft"):
         raise ValueError("avoid is for drafts: leave it out, or give --method draft or --start draft.")
     return name
@@ -204,7 +210,7 @@ def settings(config: RemoveConfig, name: Name) -> dict[str, object]:
         names += ["strength", "context", "feather"]
     if name in STARTS:
         kept |= dict(zip(("start", "denoise"), start_of(config, name), strict=True))
-        names += ["prompt", "negative", "steps"]
+        names += ["prompt", "negative", "steps", "show_draft"]
     return {"method": name, **kept, **{key: getattr(config, key) for key in names}}
 
 
@@ -262,6 +268,7 @@ def load(config: RemoveConfig, name: Name, console: Console) -> Remover:
         with_strength(name, config.strength),
         start=start,
         denoise=denoise,
+        show_draft=config.show_draft,
         context=around,
         feather=config.feather,
         positive=config.prompt,

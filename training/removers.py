@@ -49,6 +49,7 @@ def sampling(
     *,
     start: StartName,
     denoise: float,
+    show_draft: bool,
     context: float,
     feather: int,
     positive: str,
@@ -56,8 +57,17 @@ def sampling(
     steps: int,
     seed: int,
 ) -> Remover:
-    """A diffusion model, on the part of the picture around the hole."""
+    """A diffusion model, on the part of the picture around the hole.
+
+    Args:
+        show_draft: show an inpainting model the draft, where it would see a grey hole or the object.
+
+    Raises:
+        ValueError: the base is no inpainting model and cannot be shown anything, or nothing is there to guide.
+    """
     network = load_base(base, device)
+    if show_draft and not network.inpaints:
+        raise ValueError("The base is no inpainting model and is shown nothing: leave --show-draft out.")
     maximum = 2 * network.native_size if base == MINI else None
     if adapters is not None:
         network, learned = with_adapters(network, adapters)
@@ -71,12 +81,11 @@ def sampling(
         )
 
     def run(picture: Tensor, hole: Tensor, avoid: Tensor | None, keeps_bar: bool) -> Tensor:
-        begun: Start = "noise" if start == "noise" else "picture"
-        if start == "draft":
-            begun = exemplar_fill(picture, hole, avoid, seed, bar("draft", False))
+        draft = exemplar_fill(picture, hole, avoid, seed, bar("draft", False)) if start == "draft" else picture
+        begun: Start = "noise" if start == "noise" else draft
         return remove_region(
-            network,
-            picture,
+            replace(network, condition_image="full") if show_draft else network,
+            draft if show_draft else picture,
             hole,
             method,
             maximum=maximum,

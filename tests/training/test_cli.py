@@ -69,6 +69,7 @@ def test_remove_changes_the_mask_and_nothing_else(photo, method, capsys):
             ["photo.png", "mask.png", "--base", "mini", "--start", "picture", "--avoid", "mask.png"],
             "avoid is for drafts",
         ),
+        (["photo.png", "mask.png", "--show-draft"], "show-draft is for methods that sample from a draft"),
         (["photo.png", "."], "mask is the folder . for the one photo photo.png"),
     ],
 )
@@ -106,7 +107,7 @@ def test_a_draft_copies_nothing_from_what_is_to_be_avoided(photo):
 
 def test_a_start_and_how_much_of_it_is_kept_change_the_picture(photo):
     made = {}
-    for start in ("noise", "picture", "draft", "draft --denoise 0.9"):
+    for start in ("noise", "picture", "draft", "draft --denoise 0.9", "draft --show-draft"):
         files = [str(photo / name) for name in ("photo.png", "mask.png", "out.png")]
         command = ["remove", *files[:2], "-o", files[2], "--base", "mini", "--method", "sra", "--steps", "2"]
         assert main([*command, "--start", *start.split()]) == 0
