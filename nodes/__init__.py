@@ -1,8 +1,9 @@
 """ComfyUI nodes: thin V3 classes over `kernels`. `host/` alone touches ComfyUI's internals."""
 
-from . import attention, compose, conditioning, guidance, layers, masks, mini, morphology, onestep, prompt
+from . import attention, compose, conditioning, draft, guidance, layers, masks, mini, morphology, onestep, prompt
 
 NODES = [
+    *draft.NODES,
     *masks.NODES,
     *conditioning.NODES,
     *guidance.NODES,

@@ -4,11 +4,11 @@ Masks here have been through `normalize_mask`: float [masks, H, W] of 0 and 1, w
 """
 
 from .attention import RegionPatch, with_region_attention, with_removal_guidance
-from .common import check_number, normalize_mask, set_condition_image, sigma_range
+from .common import Progress, check_number, normalize_mask, set_condition_image, sigma_range, tracked
 from .guider import MASGGuider
 from .layered import Rows, load_layered
 from .mini import load_mini
-from .onestep import OneStepSampler, Progress, adapter_files, adapter_path, erase_latent, eraser_of, with_one_step
+from .onestep import OneStepSampler, adapter_files, adapter_path, erase_latent, eraser_of, with_one_step
 from .prompt import embedding_files, embedding_path, encode_with_vectors
 from .rows import SAMPLERS, SCHEDULERS, lora_files, next_output_file, sample_layers, stack_conditionings
 
@@ -37,6 +37,7 @@ __all__ = [
     "set_condition_image",
     "sigma_range",
     "stack_conditionings",
+    "tracked",
     "with_one_step",
     "with_region_attention",
     "with_removal_guidance",
