@@ -1,6 +1,19 @@
 """ComfyUI nodes: thin V3 classes over `kernels`. `host/` alone touches ComfyUI's internals."""
 
-from . import attention, compose, conditioning, draft, guidance, layers, masks, mini, morphology, onestep, prompt
+from . import (
+    attention,
+    compose,
+    conditioning,
+    draft,
+    guidance,
+    layers,
+    masks,
+    mini,
+    morphology,
+    onestep,
+    photos,
+    prompt,
+)
 
 NODES = [
     *draft.NODES,
@@ -9,6 +22,7 @@ NODES = [
     *guidance.NODES,
     *attention.NODES,
     *mini.NODES,
+    *photos.NODES,
     *prompt.NODES,
     *onestep.NODES,
     *layers.NODES,

@@ -1,0 +1,39 @@
+"""The photographs that come with the pack, each with a mask of what to remove: `photos/README.md` says whose they are."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy
+import torch
+from PIL import Image
+from torch import Tensor
+
+FOLDER = Path(__file__).resolve().parent.parent / "photos"
+NAMES = ("rocket", "coffee", "coins")
+
+
+@dataclasses.dataclass(frozen=True)
+class Photo:
+    """`image` [1,3,H,W] in 0..1; `mask` [1,H,W], 1 where something is to be removed; `others` [1,H,W], 1 on what must not
+    be copied in its place."""
+
+    image: Tensor
+    mask: Tensor
+    others: Tensor
+
+
+def load(name: str) -> Photo:
+    """One of `NAMES`."""
+    if name not in NAMES:
+        raise ValueError(f"There is no example photograph {name!r}: choose {', '.join(NAMES)}.")
+    image = _pixels(FOLDER / f"{name}.jpg", "RGB").movedim(-1, 0)[None]
+    mask = _pixels(FOLDER / f"{name}_mask.png", "L")[None]
+    others = FOLDER / f"{name}_others.png"
+    return Photo(image, mask, _pixels(others, "L")[None] if others.exists() else torch.zeros_like(mask))
+
+
+def _pixels(path: Path, mode: str) -> Tensor:
+    with Image.open(path) as picture:
+        return torch.from_numpy(numpy.array(picture.convert(mode))).float() / 255
