@@ -49,6 +49,7 @@ class DraftFill(io.ComfyNode):
                     min=0,
                     max=0xFFFFFFFFFFFFFFFF,
                     optional=True,
+                    extra_dict={"control_after_generate": "fixed"},
                     tooltip="Another number gives another fill. The same number always gives the same one.",
                 ),
             ],
