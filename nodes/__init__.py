@@ -11,7 +11,6 @@ from . import (
     mini,
     morphology,
     onestep,
-    photos,
     prompt,
 )
 
@@ -22,7 +21,6 @@ NODES = [
     *guidance.NODES,
     *attention.NODES,
     *mini.NODES,
-    *photos.NODES,
     *prompt.NODES,
     *onestep.NODES,
     *layers.NODES,
