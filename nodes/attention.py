@@ -55,7 +55,7 @@ class AttentiveEraser(io.ComfyNode):
                 "Removes objects without training: the self-attention no longer sees the object, and every step is "
                 "pushed away from the picture that has it. Works with any sampler; best with an empty prompt and cfg 1."
             ),
-            search_aliases=["object removal", "aas", "sarg", "attention redirection"],
+            search_aliases=["object removal", "aas", "sarg", "attention redirection", "移除物体", "消除"],
             inputs=[
                 io.Model.Input("model", tooltip="SD 1.5, SD 2, SDXL or FLUX.1, base or inpainting."),
                 io.Mask.Input("mask", tooltip=MASK_TOOLTIP),

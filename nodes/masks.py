@@ -57,7 +57,7 @@ class PrepareMask(io.ComfyNode):
                     min=-512,
                     max=512,
                     step=1,
-                    tooltip="Grow by this many pixels on top of grow_percent. Negative shrinks.",
+                    tooltip="Grow by this many pixels on top of the share of its size. Negative shrinks.",
                 ),
                 io.Boolean.Input(
                     "fill_holes",

@@ -92,7 +92,7 @@ class OneStepErase(io.ComfyNode):
                 "Removes what the mask marks, with its shadow and reflection, in one call of the network. The alpha shows "
                 "what it took; it forgives masks that are too small, too large or have holes."
             ),
-            search_aliases=["remove object", "object removal", "osor", "erase shadow", "inpaint"],
+            search_aliases=["remove object", "object removal", "osor", "erase shadow", "inpaint", "移除物体", "消除"],
             inputs=[
                 io.Model.Input("model", tooltip="From Load One-Step Eraser."),
                 io.Conditioning.Input(

@@ -68,7 +68,7 @@ class LoadRemovalPrompt(io.ComfyNode):
                 io.Conditioning.Output(
                     "NEGATIVE",
                     display_name="negative",
-                    tooltip="negative_text, with PowerPaint's object prompt behind it where the file has one.",
+                    tooltip="The negative prompt, with PowerPaint's object prompt behind it where the file has one.",
                 ),
                 io.String.Output(
                     "INFO", display_name="info", tooltip="How the file was trained, and what goes with it."
