@@ -1,6 +1,6 @@
 """ComfyUI nodes: thin V3 classes over `kernels`. `host/` alone touches ComfyUI's internals."""
 
-from . import attention, compose, conditioning, guidance, layers, masks, mini, morphology, onestep, prompt
+from . import attention, compose, conditioning, example, guidance, layers, masks, mini, morphology, onestep, prompt
 
 NODES = [
     *masks.NODES,
@@ -8,6 +8,7 @@ NODES = [
     *guidance.NODES,
     *attention.NODES,
     *mini.NODES,
+    *example.NODES,
     *prompt.NODES,
     *onestep.NODES,
     *layers.NODES,
