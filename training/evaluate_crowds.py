@@ -18,8 +18,9 @@ from ..kernels.scene_layers import Scenes
 from ..kernels.scenes import CROWD, draw_scenes
 from .adapt import recipe_of, with_adapters
 from .bench import report
-from .evaluate import SEED, SIZE, Remove, decibels, error, once, sampled
+from .evaluate import SEED, SIZE, Remove, once, sampled
 from .layered import erase_layers
+from .measures import decibels, error
 from .pictures import contact_sheet
 from .sampling import MASG, Plain, load_mini
 
