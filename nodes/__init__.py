@@ -1,8 +1,9 @@
 """ComfyUI nodes: thin V3 classes over `kernels`. `host/` alone touches ComfyUI's internals."""
 
-from . import attention, compose, conditioning, guidance, layers, masks, mini, morphology, onestep, prompt
+from . import attention, compose, conditioning, guidance, layers, masks, mini, morphology, onestep, prompt, remove
 
 NODES = [
+    *remove.NODES,
     *masks.NODES,
     *conditioning.NODES,
     *guidance.NODES,
