@@ -34,6 +34,7 @@ def choice(name: str, options: dict[str, list[io.Input]], tooltip: str) -> list[
 
 
 def chosen(name: str, value: str | dict, others: dict) -> dict:
-    """The value of a `choice` and of its option's widgets, by their names; `others` holds the widgets where they are
-    inputs of the node itself."""
-    return dict(value) if isinstance(value, dict) else {name: value, **others}
+    """The value of a `choice` and of its option's widgets, those that were set, by their names; `others` holds the widgets
+    where they are inputs of the node itself."""
+    picked = value if isinstance(value, dict) else {name: value, **others}
+    return {key: setting for key, setting in picked.items() if setting is not None}

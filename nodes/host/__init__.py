@@ -9,7 +9,7 @@ from .facts import Facts, facts_of, prompt_of_training
 from .guider import MASGGuider
 from .layered import Rows, load_layered
 from .mini import load_mini
-from .notice import tell
+from .notice import tell, warn_where_all_is_redrawn
 from .onestep import (
     Eraser,
     OneStepSampler,
@@ -58,6 +58,7 @@ __all__ = [
     "sigma_range",
     "stack_conditionings",
     "tell",
+    "warn_where_all_is_redrawn",
     "with_lora",
     "with_one_step",
     "with_region_attention",
