@@ -13,16 +13,18 @@ from . import (
     morphology,
     onestep,
     prompt,
+    remove,
 )
 
 NODES = [
+    *remove.NODES,
     *draft.NODES,
     *masks.NODES,
     *conditioning.NODES,
     *guidance.NODES,
     *attention.NODES,
-    *mini.NODES,
     *example.NODES,
+    *mini.NODES,
     *prompt.NODES,
     *onestep.NODES,
     *layers.NODES,

@@ -56,6 +56,7 @@ class AttentiveEraser(io.ComfyNode):
                 "pushed away from the picture that has it. Works with any sampler; best with an empty prompt and cfg 1."
             ),
             search_aliases=["object removal", "aas", "sarg", "attention redirection", "移除物体", "消除"],
+            hidden=[io.Hidden.unique_id],
             inputs=[
                 io.Model.Input("model", tooltip="SD 1.5, SD 2, SDXL or FLUX.1, base or inpainting."),
                 io.Mask.Input("mask", tooltip=MASK_TOOLTIP),
@@ -124,8 +125,11 @@ class AttentiveEraser(io.ComfyNode):
             settings_at=eraser_settings(suppression, suppression_steps),
         )
         if removal_scale == 1:
-            return io.NodeOutput(host.with_region_attention(model, patch, "Attentive Eraser"))
-        return io.NodeOutput(host.with_removal_guidance(model, patch, removal_scale, "Attentive Eraser"))
+            patched = host.with_region_attention(model, patch, "Attentive Eraser")
+        else:
+            patched = host.with_removal_guidance(model, patch, removal_scale, "Attentive Eraser")
+        host.warn_where_all_is_redrawn(patched, cls, "Attentive Eraser")
+        return io.NodeOutput(patched)
 
 
 class SelfRectifyingAttention(io.ComfyNode):
@@ -140,6 +144,7 @@ class SelfRectifyingAttention(io.ComfyNode):
                 "from the background. Costs no extra pass."
             ),
             search_aliases=["object removal", "sra", "eradiff"],
+            hidden=[io.Hidden.unique_id],
             inputs=[
                 io.Model.Input("model", tooltip="SD 1.5, SD 2, SDXL or FLUX.1, base or inpainting."),
                 io.Mask.Input("mask", tooltip=MASK_TOOLTIP),
@@ -169,7 +174,9 @@ class SelfRectifyingAttention(io.ComfyNode):
             *host.sigma_range(model, start_percent, end_percent),
             settings_at=lambda step, steps: MODES[mode],
         )
-        return io.NodeOutput(host.with_region_attention(model, patch, "Self-Rectifying Attention"))
+        patched = host.with_region_attention(model, patch, "Self-Rectifying Attention")
+        host.warn_where_all_is_redrawn(patched, cls, "Self-Rectifying Attention")
+        return io.NodeOutput(patched)
 
 
 def eraser_settings(suppression: float, share: float) -> Callable[[float, int], attention.RegionSettings]:
