@@ -96,11 +96,11 @@ def train_mini(arguments: list[str], prog: str) -> None:
     import torch
 
     presets = {
-        "cpu": ("64×64 scenes, an hour or two on two cores; crude", _get(".mini", "CPU")),
-        "gpu": ("256×256 scenes with a trained VAE, ten to twenty minutes on one GPU", _get(".mini", "GPU")),
+        "cpu": ("128×128 scenes, hours on two cores; it can be stopped and resumed", _get(".mini.config", "CPU")),
+        "gpu": ("256×256 scenes with a trained VAE, ten to twenty minutes on one GPU", _get(".mini.config", "GPU")),
     }
     default = "gpu" if torch.cuda.is_available() else "cpu"
-    _get(".mini", "train_mini")(_get(".recipe", "choose_preset")(presets, default, arguments, prog))
+    _get(".mini.train", "train_mini")(_get(".recipe", "choose_preset")(presets, default, arguments, prog))
 
 
 def recipe(settings: str, module: str, objective: str) -> Run:

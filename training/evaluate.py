@@ -15,14 +15,16 @@ from tqdm import tqdm
 
 from ..adapters import one_step
 from ..kernels.regions import grow
+from ..kernels.scene_layers import Scenes
+from ..kernels.scenes import draw_scenes
 from .adapt import load_eraser, recipe_of, with_adapters
 from .bench import report
 from .corrupt import move, shrink
 from .demo import erase
+from .measures import decibels, error
 from .onestep import erase_once
 from .pictures import contact_sheet
 from .sampling import MASG, Base, Method, Plain, SelfRectifying, load_mini
-from .scenes import Scenes, draw_scenes
 
 SIZE, BATCH = 64, 20
 SEED = 20_000
@@ -223,13 +225,3 @@ def measure(
         outside = max(outside, ((fill - case.picture).abs() * untouched).max().item())
     share, place, shadow = (torch.cat(values).float().mean().item() for values in (success, psnr, effect_psnr))
     return Result(name, mask, share, place, shadow, outside, ratio)
-
-
-def error(fill: Tensor, other: Tensor, region: Tensor) -> Tensor:
-    """Mean squared error in a region [B, H, W], [B]."""
-    area = 3 * region.sum(dim=(1, 2)).clamp(min=1)
-    return ((fill - other).square() * region[:, None]).sum(dim=(1, 2, 3)) / area
-
-
-def decibels(error: Tensor) -> Tensor:
-    return -10 * error.clamp(min=1e-10).log10()

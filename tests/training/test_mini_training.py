@@ -8,7 +8,8 @@ from unclutter.adapters import mini as files
 from unclutter.training import adapt
 from unclutter.training import demo as demo_module
 from unclutter.training.demo import METHODS, demo
-from unclutter.training.mini import CPU, GPU, train_mini
+from unclutter.training.mini.config import CPU, GPU
+from unclutter.training.mini.train import train_mini
 from unclutter.training.sampling import Plain, load_mini, remove
 
 TINY = replace(CPU, size=32, unet_channels=(32, 32), transformer_depth=(1, 1), steps=3, batch=2, text_width=32)

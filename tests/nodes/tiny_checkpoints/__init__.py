@@ -44,7 +44,13 @@ class TinySAM3Clip(sam3_clip.SAM3ClipModelWrapper):
 
 
 class TinySAM3(comfy.supported_models.SAM3):
-    unet_extra_config = {"embed_dim": SAM3_TEXT["hidden_size"], "d_model": 32, "depth": 1, "num_heads": 4, "num_queries": 8}
+    unet_extra_config = {
+        "embed_dim": SAM3_TEXT["hidden_size"],
+        "d_model": 32,
+        "depth": 1,
+        "num_heads": 4,
+        "num_queries": 8,
+    }
 
     def clip_target(self, state_dict: dict | None = None) -> Any:
         return comfy.supported_models_base.ClipTarget(sam3_clip.SAM3TokenizerWrapper, TinySAM3Clip)
