@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from ..adapters import prompt
-from ..kernels import exemplar
 from . import host, masks, methods
 from .attention import AttentiveEraser, SelfRectifyingAttention
 from .conditioning import RemovalConditioning
+from .draft import draft_fill
 from .guidance import MASGGuider
 from .masks import CropToMask, PasteBack
 from .onestep import OneStepErase, working_side
@@ -33,28 +33,13 @@ class Wish:
     strength: float
     background: str
     negative_text: str
+    start: str
     denoise: float
     resolution: int
     context: float
     feather: int
     sampler_name: str
     scheduler: str
-
-
-def draft(image: torch.Tensor, mask: torch.Tensor, wish: Wish) -> torch.Tensor:
-    """The pictures [B,H,W,3], filled with copies of what lies around the mask [B,H,W]."""
-    wish.say("Copies of the surroundings fill the place; nothing understands the picture.")
-
-    def progress(work: Iterable) -> Iterator:
-        pieces = list(work)
-        bar = host.Progress(len(pieces))
-        for piece in pieces:
-            yield piece
-            bar.advance()
-
-    image = image.expand(len(mask), -1, -1, -1)
-    filled = exemplar.exemplar_fill(image.movedim(-1, 1), mask, seed=wish.seed, progress=progress)
-    return filled.movedim(1, -1).contiguous()
 
 
 def in_one_step(
@@ -104,7 +89,10 @@ def sampled(
         shown = metadata.get("unclutter.condition_image", "full")
         pooling = metadata.get("unclutter.mask_pooling", pooling)
         unguided = False
-    conditioned = RemovalConditioning.execute(positive, negative, vae, part, hole, shown, pooling, True).args
+    start = method.start if wish.start == "auto" else wish.start
+    denoise = wish.denoise or methods.STARTS[start]
+    draft = draft_fill(part, hole, seed=wish.seed) if start == "draft" else None
+    conditioned = RemovalConditioning.execute(positive, negative, vae, part, hole, shown, pooling, True, draft).args
     positive, negative, latent = conditioned
 
     if method.attention == "Attentive Eraser":
@@ -119,9 +107,8 @@ def sampled(
     else:
         cfg = 1.0 if unguided else max(scale, 1.0)
         guider, push = host.guided(model, positive, negative, cfg), f"guidance {cfg:g}"
-    denoise = wish.denoise or method.denoise
     wish.say(
-        f"{method.steps} steps from {denoise:.0%} noise, {push}, at {part.shape[2]}×{part.shape[1]} pixels."
+        f"{method.steps} steps from {start if denoise == 1 else f'the {start} at denoise {denoise:g}'}, {push}, at {part.shape[2]}×{part.shape[1]} pixels."
         + spoiled(model, image)
     )
     samples = host.sample_latent(guider, latent, wish.seed, method.steps, wish.sampler_name, wish.scheduler, denoise)
