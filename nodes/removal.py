@@ -98,7 +98,7 @@ def sampled(
     if method.attention == "Attentive Eraser":
         model = AttentiveEraser.execute(model, hole, max(scale, 1.0), 0.3, 0.2, "decoder", 0.0, 1.0).args[0]
     elif method.attention == "SRA":
-        model = SelfRectifyingAttention.execute(model, hole, "Eq. 10", 0.0, 1.0).args[0]
+        model = SelfRectifyingAttention.execute(model, hole, "from itself", 0.0, 1.0).args[0]
     if method.masg:
         guider, _ = MASGGuider.execute(model, positive, negative, hole, scale, 1.0, "cosine_step", 0.5).args
         push = f"guidance {scale:g} in the mask"
