@@ -33,18 +33,13 @@ class Wish:
     strength: float
     background: str
     negative_text: str
+    start: str
     denoise: float
     resolution: int
     context: float
     feather: int
     sampler_name: str
     scheduler: str
-
-
-def draft(image: torch.Tensor, mask: torch.Tensor, wish: Wish) -> torch.Tensor:
-    """The pictures [B,H,W,3], filled with copies of what lies around the mask [B,H,W]."""
-    wish.say("Copies of the surroundings fill the place; nothing understands the picture.")
-    return draft_fill(image, mask, seed=wish.seed)
 
 
 def in_one_step(
@@ -55,7 +50,7 @@ def in_one_step(
     side = wish.resolution or working_side(host.eraser_of(model))
     multiple = 8 * vae.spacial_compression_encode()
     part, hole, crop = CropToMask.execute(image, mask, max(wish.context, 1.0), multiple, side, side).args
-    wish.say(f"One step at {part.shape[2]}×{part.shape[1]} pixels." + spoiled(model, image))
+    wish.say(f"{spoiled(model, image)}One step at {part.shape[2]}×{part.shape[1]} pixels.")
     erased, alpha, _ = OneStepErase.execute(model, vae, part, hole, wish.seed, 0, wish.strength, 0, False).args
     height, width = mask.shape[-2:]
     taken = masks.into_picture(alpha.to(mask.device), crop.crop.boxes, crop.crop.size, height, width)
@@ -94,13 +89,16 @@ def sampled(
         shown = metadata.get("unclutter.condition_image", "full")
         pooling = metadata.get("unclutter.mask_pooling", pooling)
         unguided = False
-    conditioned = RemovalConditioning.execute(positive, negative, vae, part, hole, shown, pooling, True).args
+    start = method.start if wish.start == "auto" else wish.start
+    denoise = wish.denoise or methods.STARTS[start]
+    draft = draft_fill(part, hole, seed=wish.seed) if start == "draft" else None
+    conditioned = RemovalConditioning.execute(positive, negative, vae, part, hole, shown, pooling, True, draft).args
     positive, negative, latent = conditioned
 
     if method.attention == "Attentive Eraser":
         model = AttentiveEraser.execute(model, hole, max(scale, 1.0), 0.3, 0.2, "decoder", 0.0, 1.0).args[0]
     elif method.attention == "SRA":
-        model = SelfRectifyingAttention.execute(model, hole, "Eq. 10", 0.0, 1.0).args[0]
+        model = SelfRectifyingAttention.execute(model, hole, "from itself", 0.0, 1.0).args[0]
     if method.masg:
         guider, _ = MASGGuider.execute(model, positive, negative, hole, scale, 1.0, "cosine_step", 0.5).args
         push = f"guidance {scale:g} in the mask"
@@ -109,10 +107,8 @@ def sampled(
     else:
         cfg = 1.0 if unguided else max(scale, 1.0)
         guider, push = host.guided(model, positive, negative, cfg), f"guidance {cfg:g}"
-    denoise = wish.denoise or method.denoise
     wish.say(
-        f"{method.steps} steps from {denoise:.0%} noise, {push}, at {part.shape[2]}×{part.shape[1]} pixels."
-        + spoiled(model, image)
+        f"{spoiled(model, image)}{method.steps} steps from {start if denoise == 1 else f'the {start} at denoise {denoise:g}'}, {push}, at {part.shape[2]}×{part.shape[1]} pixels."
     )
     samples = host.sample_latent(guider, latent, wish.seed, method.steps, wish.sampler_name, wish.scheduler, denoise)
     return PasteBack.execute(host.decode(vae, samples), crop, wish.feather, True, 32).args[0]
@@ -143,12 +139,12 @@ def check_inputs(name: str, model: Any, vae: Any, clip: Any) -> None:
 
 
 def spoiled(model: Any, image: torch.Tensor) -> str:
-    """A warning where the mini model gets what cannot be one of its scenes."""
+    """A warning where the mini model gets what cannot be one of its scenes; else nothing."""
     facts = host.facts_of(model)
     height, width = image.shape[1:3]
     if not facts.mini or max(height, width) <= 4 * facts.native:
         return ""
     return (
-        f"\nThe picture is {width}×{height}, and the mini model is a toy that knows drawn scenes of "
-        f"{facts.native}×{facts.native}: a photograph comes out spoiled. Connect a real checkpoint, or choose draft."
+        f"The mini model is a toy that knows drawn scenes of {facts.native}×{facts.native}, and this picture is "
+        f"{width}×{height}: a photograph comes out spoiled. Connect a real checkpoint, or choose draft.\n"
     )

@@ -9,6 +9,7 @@ from comfy_api.latest import io
 
 from ..kernels import regions
 from . import host, masks, methods, removal
+from .draft import draft_fill
 from .masks import PrepareMask
 from .onestep import LoadOneStep
 from .schema import Schema, advanced, choice, chosen
@@ -33,7 +34,6 @@ class RemoveObject(io.ComfyNode):
         )
         removal_prompt = io.Combo.Input(
             "removal_prompt",
-            display_name="removal prompt",
             options=[BY_LORA, *host.embedding_files()],
             optional=True,
             tooltip="The removal prompt of the same training, a file in models/embeddings.",
@@ -94,7 +94,7 @@ class RemoveObject(io.ComfyNode):
                 ),
                 io.Int.Input(
                     "steps",
-                    display_name="steps (0: auto)",
+                    display_name="steps (0: as it wants)",
                     default=0,
                     min=0,
                     max=1000,
@@ -140,13 +140,13 @@ class RemoveObject(io.ComfyNode):
                 advanced(
                     io.Float.Input(
                         "denoise",
-                        display_name="drawn anew (0: auto)",
+                        display_name="denoise (0: as it wants)",
                         default=0.0,
                         min=0.0,
                         max=1.0,
                         step=0.01,
-                        tooltip="How much of the picture in the hole is drawn anew. 0: as the method wants, all of it for an "
-                        "inpainting model and 0.8 for others.",
+                        tooltip="The share of the noise schedule that is run. 0: all of it from noise, 0.8 from the picture or the "
+                        "draft.",
                     )
                 ),
                 advanced(
@@ -190,6 +190,17 @@ class RemoveObject(io.ComfyNode):
                 advanced(
                     io.Combo.Input("scheduler", options=host.SCHEDULERS, default="simple", tooltip="Any of core's.")
                 ),
+                advanced(
+                    io.Combo.Input(
+                        "start",
+                        display_name="begin from",
+                        options=["auto", *methods.STARTS],
+                        default="auto",
+                        optional=True,
+                        tooltip="What is in the hole before the first step: pure noise, the noised picture, or the noised "
+                        "draft, in which nothing of the object is left. auto: noise for inpainting models, else the picture.",
+                    )
+                ),
             ],
             outputs=[
                 io.Image.Output("IMAGE", display_name="image", tooltip="The picture without the object."),
@@ -225,6 +236,7 @@ class RemoveObject(io.ComfyNode):
         model: Any = None,
         vae: Any = None,
         clip: Any = None,
+        start: str = "auto",
         **files: str,
     ) -> io.NodeOutput:
         host.check_number("steps", steps, 0, 1000)
@@ -242,6 +254,7 @@ class RemoveObject(io.ComfyNode):
             strength=strength,
             background=background,
             negative_text=negative_text,
+            start=start,
             denoise=denoise,
             resolution=resolution,
             context=context,
@@ -251,7 +264,8 @@ class RemoveObject(io.ComfyNode):
         )
         prepared, preview = PrepareMask.execute(mask, image, grow_percent, 0, True, 0).args
         if name == "draft":
-            return io.NodeOutput(removal.draft(image, prepared, wish), prepared, preview)
+            wish.say("Copies of the surroundings fill the place; nothing understands the picture.")
+            return io.NodeOutput(draft_fill(image, prepared, seed=seed), prepared, preview)
         removal.check_inputs(name, model, vae, clip)
         if name == "one step":
             if (file := picked.get("eraser", ON_MODEL)) != ON_MODEL:

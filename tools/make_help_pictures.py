@@ -28,6 +28,7 @@ LARGE = {
     "UnclutterMASGGuider": "png",
     "UnclutterPasteBack": "png",
     "UnclutterPrepareMask": "png",
+    "UnclutterRemoveObject": "jpg",
 }
 """Whose pictures stand one in a row, and the kind of file they are: photographs are JPEG."""
 Link = list
@@ -183,7 +184,10 @@ def pages_of(graph: Graph) -> dict[str, list[Entry]]:
             ("masked black", shown_by(black)),
             ("draft", add("UnclutterDraftFill", image=two[0], mask=two[1])[0]),
         ],
-        "UnclutterRemoveObject": [("picture", one[0]), ("one step", removed(one, "one step", **osor))],
+        "UnclutterRemoveObject": [
+            ("what will be removed", rocket_marked),
+            ("the draft", add("UnclutterRemoveObject", image=rocket[0], mask=rocket_mask[0], method="draft")[0]),
+        ],
         "UnclutterSaveLayers": [
             ("Person 3", sheets, 3),
             ("Person 2", sheets, 2),

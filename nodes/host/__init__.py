@@ -10,15 +10,7 @@ from .guider import MASGGuider
 from .layered import Rows, load_layered
 from .mini import load_mini
 from .notice import tell, warn_where_all_is_redrawn
-from .onestep import (
-    Eraser,
-    OneStepSampler,
-    adapter_files,
-    adapter_path,
-    erase_latent,
-    eraser_of,
-    with_one_step,
-)
+from .onestep import Eraser, OneStepSampler, adapter_files, adapter_path, erase_latent, eraser_of, with_one_step
 from .prompt import embedding_files, embedding_path, encode_with_vectors
 from .rows import SAMPLERS, SCHEDULERS, lora_files, next_output_file, sample_layers, stack_conditionings
 from .sampling import decode, encode_text, guided, sample_latent, with_lora
