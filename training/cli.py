@@ -147,6 +147,10 @@ COMMANDS: dict[str, Command] = {
     "train osor": Command(recipe(".osor_recipe", ".osor", "OSOR"), "erasing in one step, in two phases (OSOR)"),
     "train mild": Command(recipe(".mild", ".mild", "MILD"), "a layer per person (MILD)"),
     "train mini": Command(train_mini, "the mini model itself, from nothing; presets cpu and gpu"),
+    "train judge": Command(
+        configured(".judge", "JudgeConfig", "train_judge"),
+        "the network that says whether an object stands in a hole, for evaluate",
+    ),
     "evaluate": Command(function(".evaluate", "evaluate"), "removed or not, on scenes whose true background is known"),
     "evaluate crowds": Command(
         function(".evaluate_crowds", "evaluate_crowds"), "the same for subsets of objects that overlap"

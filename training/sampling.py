@@ -117,6 +117,11 @@ def load_mini(path: Path = mini.FOLDER, device: str = "cpu") -> Base:
     )
 
 
+def is_mini(path: Path) -> bool:
+    """Whether a folder holds a mini model, such as the output of `unclutter train mini`."""
+    return all((path / f"{part}.safetensors").is_file() for part in mini.PARTS)
+
+
 def mini_autoencoder(
     weights: dict[str, Tensor], config: dict, device: str
 ) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor], int]:
