@@ -34,6 +34,7 @@ class RemoveObject(io.ComfyNode):
         )
         removal_prompt = io.Combo.Input(
             "removal_prompt",
+            display_name="removal prompt",
             options=[BY_LORA, *host.embedding_files()],
             optional=True,
             tooltip="The removal prompt of the same training, a file in models/embeddings.",
@@ -94,7 +95,7 @@ class RemoveObject(io.ComfyNode):
                 ),
                 io.Int.Input(
                     "steps",
-                    display_name="steps (0: as it wants)",
+                    display_name="steps (0: auto)",
                     default=0,
                     min=0,
                     max=1000,
@@ -140,7 +141,7 @@ class RemoveObject(io.ComfyNode):
                 advanced(
                     io.Float.Input(
                         "denoise",
-                        display_name="denoise (0: as it wants)",
+                        display_name="drawn anew (0: auto)",
                         default=0.0,
                         min=0.0,
                         max=1.0,
