@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from comfy_api.latest import io
 
 from ..adapters import prompt
 from . import host, masks, methods
@@ -75,8 +76,11 @@ def sampled(
     side = wish.resolution or facts.native
     multiple = 8 * vae.spacial_compression_encode()
     largest = max(int(LARGEST * side) // multiple * multiple, multiple)
-    part, hole, crop = CropToMask.execute(image, mask, wish.context, multiple, side, max(largest, side)).args
 
+    def cropped(picture: torch.Tensor) -> io.NodeOutput:
+        return CropToMask.execute(picture, mask, wish.context, multiple, side, max(largest, side))
+
+    part, hole, crop = cropped(image).args
     shown, pooling = "masked grey", "max"
     if learned is None:
         words = wish.background or ("background" if method.masg else "")
@@ -89,9 +93,10 @@ def sampled(
         shown = metadata.get("unclutter.condition_image", "full")
         pooling = metadata.get("unclutter.mask_pooling", pooling)
         unguided = False
-    start = method.start if wish.start == "auto" else wish.start
-    denoise = wish.denoise or methods.STARTS[start]
-    draft = draft_fill(part, hole, seed=wish.seed) if start == "draft" else None
+    denoise = wish.denoise or method.denoise[wish.start]
+    draft = None
+    if wish.start == "draft":
+        draft, _, _ = cropped(draft_fill(image, mask, seed=wish.seed)).args
     conditioned = RemovalConditioning.execute(positive, negative, vae, part, hole, shown, pooling, True, draft).args
     positive, negative, latent = conditioned
 
@@ -108,7 +113,7 @@ def sampled(
         cfg = 1.0 if unguided else max(scale, 1.0)
         guider, push = host.guided(model, positive, negative, cfg), f"guidance {cfg:g}"
     wish.say(
-        f"{spoiled(model, image)}{method.steps} steps from {start if denoise == 1 else f'the {start} at denoise {denoise:g}'}, {push}, at {part.shape[2]}×{part.shape[1]} pixels."
+        f"{spoiled(model, image)}{method.steps} steps from {wish.start if denoise == 1 else f'the {wish.start} at denoise {denoise:g}'}, {push}, at {part.shape[2]}×{part.shape[1]} pixels."
     )
     samples = host.sample_latent(guider, latent, wish.seed, method.steps, wish.sampler_name, wish.scheduler, denoise)
     return PasteBack.execute(host.decode(vae, samples), crop, wish.feather, True, 32).args[0]

@@ -34,6 +34,7 @@ class RemoveObject(io.ComfyNode):
         )
         removal_prompt = io.Combo.Input(
             "removal_prompt",
+            display_name="removal prompt",
             options=[BY_LORA, *host.embedding_files()],
             optional=True,
             tooltip="The removal prompt of the same training, a file in models/embeddings.",
@@ -94,7 +95,7 @@ class RemoveObject(io.ComfyNode):
                 ),
                 io.Int.Input(
                     "steps",
-                    display_name="steps (0: as it wants)",
+                    display_name="steps (0: auto)",
                     default=0,
                     min=0,
                     max=1000,
@@ -140,13 +141,13 @@ class RemoveObject(io.ComfyNode):
                 advanced(
                     io.Float.Input(
                         "denoise",
-                        display_name="denoise (0: as it wants)",
+                        display_name="drawn anew (0: auto)",
                         default=0.0,
                         min=0.0,
                         max=1.0,
                         step=0.01,
-                        tooltip="The share of the noise schedule that is run. 0: all of it from noise, 0.8 from the picture or the "
-                        "draft.",
+                        tooltip="The share of the noise schedule that is run: less keeps more of the draft. 0: 0.4 from the draft "
+                        "(0.6 with learned), and all of it from noise.",
                     )
                 ),
                 advanced(
@@ -194,11 +195,11 @@ class RemoveObject(io.ComfyNode):
                     io.Combo.Input(
                         "start",
                         display_name="begin from",
-                        options=["auto", *methods.STARTS],
-                        default="auto",
+                        options=list(methods.STARTS),
+                        default="draft",
                         optional=True,
-                        tooltip="What is in the hole before the first step: pure noise, the noised picture, or the noised "
-                        "draft, in which nothing of the object is left. auto: noise for inpainting models, else the picture.",
+                        tooltip="What is in the hole before the first step: the noised draft, in which nothing of the object is "
+                        "left; the noised picture, as the methods' authors begin; or pure noise.",
                     )
                 ),
             ],
@@ -236,7 +237,7 @@ class RemoveObject(io.ComfyNode):
         model: Any = None,
         vae: Any = None,
         clip: Any = None,
-        start: str = "auto",
+        start: str = "draft",
         **files: str,
     ) -> io.NodeOutput:
         host.check_number("steps", steps, 0, 1000)
