@@ -166,6 +166,11 @@ COMMANDS: dict[str, Command] = {
         function(".evaluate_starts", "evaluate_starts"), "noise, the picture or a draft as the beginning of each method"
     ),
     "convert": Command(function(".convert", "convert"), "a LoRA file in kohya's keys, or in diffusers'"),
+    "bench draft": Command(
+        function(".bench_draft", "bench_draft"),
+        "the draft against other fills that need no weights: PSNR and time",
+        "dev",
+    ),
     "bench attention": Command(function(".bench", "bench_attention"), "region attention beside plain attention"),
     "bench guider": Command(function(".bench", "bench_guider"), "MASG and SARG beside ComfyUI's own guidance"),
     "bench layers": Command(
