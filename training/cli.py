@@ -99,11 +99,11 @@ def train_mini(arguments: list[str], prog: str) -> None:
     import torch
 
     presets = {
-        "cpu": ("64×64 scenes, an hour or two on two cores; crude", _get(".mini", "CPU")),
-        "gpu": ("256×256 scenes with a trained VAE, ten to twenty minutes on one GPU", _get(".mini", "GPU")),
+        "cpu": ("128×128 scenes, hours on two cores; it can be stopped and resumed", _get(".mini.config", "CPU")),
+        "gpu": ("256×256 scenes with a trained VAE, ten to twenty minutes on one GPU", _get(".mini.config", "GPU")),
     }
     default = "gpu" if torch.cuda.is_available() else "cpu"
-    _get(".mini", "train_mini")(_get(".recipe", "choose_preset")(presets, default, arguments, prog))
+    _get(".mini.train", "train_mini")(_get(".recipe", "choose_preset")(presets, default, arguments, prog))
 
 
 def recipe(settings: str, module: str, objective: str) -> Run:
@@ -154,6 +154,10 @@ COMMANDS: dict[str, Command] = {
     "train osor": Command(recipe(".osor_recipe", ".osor", "OSOR"), "erasing in one step, in two phases (OSOR)"),
     "train mild": Command(recipe(".mild", ".mild", "MILD"), "a layer per person (MILD)"),
     "train mini": Command(train_mini, "the mini model itself, from nothing; presets cpu and gpu"),
+    "train judge": Command(
+        configured(".judge", "JudgeConfig", "train_judge"),
+        "the network that says whether an object stands in a hole, for evaluate",
+    ),
     "evaluate": Command(function(".evaluate", "evaluate"), "removed or not, on scenes whose true background is known"),
     "evaluate crowds": Command(
         function(".evaluate_crowds", "evaluate_crowds"), "the same for subsets of objects that overlap"

@@ -20,13 +20,13 @@ from ..kernels import seams
 from ..kernels.exemplar import exemplar_fill
 from ..kernels.layers import recompose
 from ..kernels.regions import feather, grow
+from ..kernels.scenes import CROWD, draw_scenes
 from .adapt import with_mini_lrnr
 from .comfyui import PACK, ComfyServer
 from .layered import erase_layers
 from .onestep import erase_once, taken_by
 from .pictures import check_writable, read_image, read_mask, write_image, write_page
 from .sampling import MASG, AttentiveEraser, Base, Method, Plain, SelfRectifying, Start, load_mini, remove
-from .scenes import CROWD, draw_scenes
 
 METHODS: dict[str, Method] = {
     "plain": Plain(),

@@ -10,10 +10,11 @@ import torch
 
 from unclutter.adapters import mini
 from unclutter.kernels.exemplar import exemplar_fill
+from unclutter.kernels.scenes import draw_scenes
 from unclutter.training.comfyui import PACK
-from unclutter.training.mini import GPU, train_mini
+from unclutter.training.mini.config import CPU, GPU
+from unclutter.training.mini.train import train_mini
 from unclutter.training.sampling import MASG, AttentiveEraser, Plain, SelfRectifying, load_mini, remove
-from unclutter.training.scenes import draw_scenes
 
 STEPS, SEED = 6, 3
 
@@ -119,12 +120,29 @@ def test_a_model_of_the_gpu_presets_structure_is_the_same_in_both_hosts(comfy, s
     from unclutter.nodes import host
 
     levels = {"vae_channels": (32, 64, 64, 128), "unet_channels": (32, 64, 96), "transformer_depth": (1, 2, 2)}
-    small = {"size": 64, "vae_steps": 1, "vae_batch": 2, "steps": 1, "batch": 2, "mixed_precision": "no"}
+    small = {"size": 64, "vae_steps": 1, "vae_batch": 2, "steps": 1, "batch": 2, "sample_every": 0}
     train_mini(replace(GPU, output=tmp_path, **small, **levels))
     in_comfyui = sample(host.load_mini(mini.load(tmp_path)), scene, Plain())
     in_diffusers = remove(load_mini(tmp_path), *scene, Plain(), positive="blue background", steps=STEPS, seed=SEED)
     assert in_diffusers.std() > 0.01
     assert psnr(in_comfyui, in_diffusers) >= 40
+
+
+def test_a_model_of_the_cpu_presets_structure_is_the_same_in_both_hosts(comfy, tmp_path):
+    """Patches of 8×8 pixels as 48 channels, weights in half precision."""
+    from unclutter.nodes import host
+
+    levels = {"unet_channels": (32, 32), "transformer_depth": (1, 2)}
+    train_mini(replace(CPU, output=tmp_path, **levels, steps=2, batch=2, sample_every=0, learning_rate=0.02))
+    generator = torch.Generator().manual_seed(5)
+    drawn = draw_scenes(1, 128, generator, difficulty="texture")
+    scene = drawn.picture(), drawn.effect_mask(drawn.pick_object(generator))
+    in_comfyui = sample(host.load_mini(mini.load(tmp_path)), scene, Plain())
+    base = load_mini(tmp_path)
+    assert (base.native_size, base.multiple) == (128, 16)
+    in_diffusers = remove(base, *scene, Plain(), positive="blue background", steps=STEPS, seed=SEED)
+    assert in_diffusers.shape == (1, 3, 128, 128) and psnr(in_comfyui, in_diffusers) >= 40
+    assert psnr(in_diffusers, scene[0]) < 25
 
 
 def test_words_of_a_prompt_reach_the_network(loaded):

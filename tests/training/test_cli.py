@@ -8,11 +8,11 @@ from PIL import ExifTags, Image, ImageCms
 
 from unclutter.adapters import mini
 from unclutter.kernels import regions
+from unclutter.kernels.scenes import draw_scenes
 from unclutter.training.cli import COMMANDS, main
 from unclutter.training.comfyui import PACK
 from unclutter.training.demo import METHODS, PHOTOGRAPHS, demo, photographs, score
 from unclutter.training.pictures import read_image, read_mask, read_metadata, write_image, write_page
-from unclutter.training.scenes import draw_scenes
 
 
 @pytest.fixture
