@@ -60,15 +60,13 @@ def load_part(path: Path, part: str) -> tuple[dict[str, Tensor], dict, dict[str,
         FileNotFoundError, ValueError: as for `load`.
     """
     file = path / f"{part}.safetensors"
+    made = f"make it with `unclutter train {'mini' if part in PARTS else part}`"
     if not file.is_file():
-        raise FileNotFoundError(
-            f"The mini model has no {file.name} in {path}: reinstall the pack, or make it with `unclutter train mini`."
-        )
+        raise FileNotFoundError(f"The mini model has no {file.name} in {path}: reinstall the pack, or {made}.")
     weights, header = read_safetensors(file)
     if header.get("unclutter.kind") != f"mini.{part}":
         raise ValueError(
-            f"{file} says it is {header.get('unclutter.kind', 'nothing of ours')}, expected mini.{part}: "
-            "make it with `unclutter train mini`."
+            f"{file} says it is {header.get('unclutter.kind', 'nothing of ours')}, expected mini.{part}: {made}."
         )
     return weights, json.loads(header["config"]), header
 

@@ -1,4 +1,4 @@
-"""Translations of what the nodes say: `python tools/locales.py LANGUAGE` writes or completes `locales/LANGUAGE/nodeDefs.json`.
+"""Translations of what the nodes say: `python -m unclutter.tools.locales LANGUAGE` writes or completes `locales/LANGUAGE/nodeDefs.json`.
 
 ComfyUI reads that file for its own languages (zh, zh-TW, ja, ko, ru, fr, es, ...) and falls back to English for what is
 not in it. This script asks a real ComfyUI (COMFYUI_PATH, by default ~/comfy/ComfyUI) what the nodes say in English, keeps
@@ -77,5 +77,5 @@ def flat(said: Any, path: str = "") -> dict[str, str]:
 
 if __name__ == "__main__":
     if len(sys.argv) != 2:
-        sys.exit("Give one language as ComfyUI calls it, such as zh or fr: python tools/locales.py fr")
+        sys.exit("Give one language as ComfyUI calls it, such as zh or fr: python -m unclutter.tools.locales fr")
     main(sys.argv[1])

@@ -22,13 +22,14 @@ from accelerate.utils import DistributedDataParallelKwargs, set_seed
 from torch import Tensor
 from tqdm import tqdm
 
+from ..adapters import mini
 from .checkpoints import load_checkpoint
 from .data.loader import batches
 from .data.manifest import Sample, read_manifest
 from .pictures import contact_sheet, read_image
 from .recipe import Objective, Recipe, Turn
 from .run_folder import STATE, only_training_in, stop_on_signal, write_state, write_text
-from .sampling import Base, load_mini
+from .sampling import Base, is_mini, load_mini
 
 SETTINGS = "recipe.json"
 SAMPLES = 4  # pictures on a sample sheet
@@ -214,8 +215,8 @@ def row_generator(seed: int, number: int, row: int) -> torch.Generator:
 
 
 def load_base(recipe: Recipe, accelerator: Accelerator) -> Base:
-    if recipe.base is None:
-        base = load_mini(device=str(accelerator.device))
+    if recipe.base is None or is_mini(recipe.base):
+        base = load_mini(recipe.base or mini.FOLDER, str(accelerator.device))
     else:
         dtype = {"bf16": torch.bfloat16, "fp16": torch.float16, "no": torch.float32}[recipe.mixed_precision]
         base = load_checkpoint(recipe.base, str(accelerator.device), dtype)

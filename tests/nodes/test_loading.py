@@ -144,3 +144,9 @@ def test_every_node_has_a_help_page_with_a_picture_that_names_its_inputs_and_out
         missing += [f"{page.name}: {picture}" for picture in pictures if not (page.parent / picture).is_file()]
         assert comfy_server.get(f"/extensions/ComfyUI-Unclutter/docs/{page.name}").text == text
     assert missing == []
+
+
+def test_every_help_picture_can_be_made_anew(published, comfy_server) -> None:
+    from unclutter.tools.make_help_pictures import Graph, pages_of
+
+    assert set(pages_of(Graph(comfy_server))) == set(published), "tools/make_help_pictures.py"

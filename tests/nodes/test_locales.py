@@ -28,8 +28,10 @@ def test_there_is_chinese():
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_every_text_is_there_and_none_is_left_over(english, language):
     there = flat(translated(language))
-    assert sorted(set(flat(english)) - set(there)) == [], f"run python tools/locales.py {language} and translate"
-    assert sorted(set(there) - set(flat(english))) == [], f"run python tools/locales.py {language}"
+    assert sorted(set(flat(english)) - set(there)) == [], (
+        f"run python -m unclutter.tools.locales {language} and translate"
+    )
+    assert sorted(set(there) - set(flat(english))) == [], f"run python -m unclutter.tools.locales {language}"
     assert [place for place, text in there.items() if not text.strip()] == []
 
 
