@@ -13,9 +13,11 @@ from . import (
     onestep,
     photos,
     prompt,
+    remove,
 )
 
 NODES = [
+    *remove.NODES,
     *draft.NODES,
     *masks.NODES,
     *conditioning.NODES,

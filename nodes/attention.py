@@ -33,6 +33,7 @@ class AttentiveEraser(io.ComfyNode):
                 "pushed away from the picture that has it. Works with any sampler; best with an empty prompt and cfg 1."
             ),
             search_aliases=["object removal", "aas", "sarg", "attention redirection"],
+            hidden=[io.Hidden.unique_id],
             inputs=[
                 io.Model.Input("model", tooltip="SD 1.5, SD 2, SDXL or FLUX.1, base or inpainting."),
                 io.Mask.Input("mask", tooltip=MASK_TOOLTIP),
@@ -99,8 +100,11 @@ class AttentiveEraser(io.ComfyNode):
             settings_at=eraser_settings(suppression, suppression_steps),
         )
         if removal_scale == 1:
-            return io.NodeOutput(host.with_region_attention(model, patch, "Attentive Eraser"))
-        return io.NodeOutput(host.with_removal_guidance(model, patch, removal_scale, "Attentive Eraser"))
+            patched = host.with_region_attention(model, patch, "Attentive Eraser")
+        else:
+            patched = host.with_removal_guidance(model, patch, removal_scale, "Attentive Eraser")
+        host.warn_where_all_is_redrawn(patched, cls, "Attentive Eraser")
+        return io.NodeOutput(patched)
 
 
 class SelfRectifyingAttention(io.ComfyNode):
@@ -115,6 +119,7 @@ class SelfRectifyingAttention(io.ComfyNode):
                 "from the background. Costs no extra pass."
             ),
             search_aliases=["object removal", "sra", "eradiff"],
+            hidden=[io.Hidden.unique_id],
             inputs=[
                 io.Model.Input("model", tooltip="SD 1.5, SD 2, SDXL or FLUX.1, base or inpainting."),
                 io.Mask.Input("mask", tooltip=MASK_TOOLTIP),
@@ -143,7 +148,9 @@ class SelfRectifyingAttention(io.ComfyNode):
             *host.sigma_range(model, start_percent, end_percent),
             settings_at=lambda step, steps: MODES[mode],
         )
-        return io.NodeOutput(host.with_region_attention(model, patch, "Self-Rectifying Attention"))
+        patched = host.with_region_attention(model, patch, "Self-Rectifying Attention")
+        host.warn_where_all_is_redrawn(patched, cls, "Self-Rectifying Attention")
+        return io.NodeOutput(patched)
 
 
 def eraser_settings(suppression: float, share: float) -> Callable[[float, int], attention.RegionSettings]:

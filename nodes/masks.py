@@ -114,7 +114,7 @@ class PrepareMask(io.ComfyNode):
                 f"Grown by {grow_percent} % and {grow_pixels} pixels the mask covers the whole picture and leaves "
                 "nothing to fill it from: lower grow_percent or grow_pixels, or paint a smaller mask."
             )
-        return io.NodeOutput(prepared, _preview(image, drawn, prepared))
+        return io.NodeOutput(prepared, preview_of(image, drawn, prepared))
 
 
 class SplitInstances(io.ComfyNode):
@@ -309,7 +309,7 @@ class PasteBack(io.ComfyNode):
         if mask is None:
             blend = crop.mask.expand(count, -1, -1)
         else:
-            blend = _into_picture(mask.to(original.device), boxes, size, height, width)
+            blend = into_picture(mask.to(original.device), boxes, size, height, width)
         pasted = seams.paste_back(
             original.expand(count, -1, -1, -1).movedim(-1, 1),
             image.to(original).expand(count, -1, -1, -1).movedim(-1, 1),
@@ -351,7 +351,7 @@ def _nothing_that_large(min_area: int, mask: torch.Tensor) -> str:
     return f"No part of the mask has {min_area} pixels, so nothing is left: lower min_area (the mask has {areas})."
 
 
-def _into_picture(
+def into_picture(
     mask: torch.Tensor, boxes: tuple[seams.Box, ...], size: tuple[int, int], height: int, width: int
 ) -> torch.Tensor:
     """A blend mask [B,h,w] as large as the crop, `size`, or as the picture -> [len(boxes),height,width] of 0 and 1."""
@@ -378,7 +378,7 @@ def _into_picture(
     return whole
 
 
-def _preview(image: torch.Tensor, drawn: torch.Tensor, prepared: torch.Tensor) -> torch.Tensor:
+def preview_of(image: torch.Tensor, drawn: torch.Tensor, prepared: torch.Tensor) -> torch.Tensor:
     """`image` [B,H,W,3] with `prepared` [B,H,W] tinted red and a yellow line just outside of `drawn` [B,H,W]."""
     preview = image.expand(len(prepared), -1, -1, -1).clone()
     red, yellow = image.new_tensor([1.0, 0.0, 0.0]), image.new_tensor([1.0, 0.9, 0.0])

@@ -247,6 +247,11 @@ def trained_resolution(metadata: dict[str, str]) -> int:
     return int(metadata.get("unclutter.resolution", 0))
 
 
+def working_side(eraser: host.Eraser) -> int:
+    """The side of the pictures that the eraser is trained on, in pixels."""
+    return trained_resolution(eraser.metadata) or (LONG_SIDE if eraser.backbone == "flux" else SHORT_SIDE)
+
+
 def trained_pooling(metadata: dict[str, str]) -> str:
     """How the file was trained to take the mask: OSOR's way, by max, where it says nothing; FLUX takes pixels."""
     return "nearest" if metadata.get("unclutter.mask_pooling") == "nearest" else "max"
