@@ -25,6 +25,8 @@ SCHEDULE = {
     "prediction_type": "epsilon",
 }
 FOLDER = Path(__file__).resolve().parent.parent / "mini"
+SIZE, DIFFICULTY = 64, "objects"
+"""The side in pixels and the difficulty of the drawn scenes (`kernels/scenes.py`) that the pack's model was trained on."""
 
 
 @dataclass(frozen=True)

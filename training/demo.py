@@ -17,11 +17,11 @@ from tqdm import tqdm
 
 from ..kernels import seams
 from ..kernels.regions import feather, grow
+from ..kernels.scenes import draw_scenes
 from .adapt import with_mini_lrnr
 from .comfyui import PACK, ComfyServer
 from .pictures import check_writable, contact_sheet, write_image
 from .sampling import MASG, AttentiveEraser, Base, Method, Plain, SelfRectifying, load_mini, remove
-from .scenes import draw_scenes
 
 METHODS: dict[str, Method] = {
     "plain": Plain(),

@@ -15,6 +15,8 @@ from tqdm import tqdm
 
 from ..adapters import one_step
 from ..kernels.regions import grow
+from ..kernels.scene_layers import Scenes
+from ..kernels.scenes import draw_scenes
 from .adapt import load_eraser, recipe_of, with_adapters
 from .bench import report
 from .corrupt import move, shrink
@@ -22,7 +24,6 @@ from .demo import erase
 from .onestep import erase_once
 from .pictures import contact_sheet
 from .sampling import MASG, Base, Method, Plain, SelfRectifying, load_mini
-from .scenes import Scenes, draw_scenes
 
 SIZE, BATCH = 64, 20
 SEED = 20_000

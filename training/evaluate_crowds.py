@@ -14,13 +14,14 @@ from tqdm import tqdm
 
 from ..adapters import layered, one_step
 from ..kernels.layers import recompose, visible_masks
+from ..kernels.scene_layers import Scenes
+from ..kernels.scenes import CROWD, draw_scenes
 from .adapt import recipe_of, with_adapters
 from .bench import report
 from .evaluate import SEED, SIZE, Remove, decibels, error, once, sampled
 from .layered import erase_layers
 from .pictures import contact_sheet
 from .sampling import MASG, Plain, load_mini
-from .scenes import CROWD, Scenes, draw_scenes
 
 SUBSETS = [frozenset(chosen) for count in range(1, CROWD + 1) for chosen in itertools.combinations(range(CROWD), count)]
 """Who may be removed: seven ways."""

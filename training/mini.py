@@ -27,10 +27,12 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from ..adapters import mini as mini_files
 from ..kernels.regions import grow, latent_mask
+from ..kernels.scene_layers import Scenes
+from ..kernels.scenes import draw_scenes
+from .holes import random_masks
 from .mini_text import build_text_encoder, build_tokenizer, tokenize
 from .mini_vae import Encode, fit_patches, train_vae
 from .sampling import load_mini
-from .scenes import Scenes, draw_scenes, random_masks
 
 
 @dataclass(frozen=True)

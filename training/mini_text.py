@@ -9,12 +9,14 @@ from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from .scenes import COLOURS, COUNTS, KINDS, TEXTURES
+from ..kernels.grounds import TEXTURES
+from ..kernels.outlines import KINDS
+from ..kernels.scene_layers import COLOURS, COUNTS
 
 
 def build_tokenizer(folder: Path) -> CLIPTokenizer:
     """A CLIP tokenizer in which every word of the captions, and "remove", is one token."""
-    words = [*KINDS, *COLOURS, *TEXTURES, *COUNTS, "on", "background", "objects", "empty", "remove", "shadow"]
+    words = [*KINDS, *COLOURS, *TEXTURES, *COUNTS, "on", "background", "objects", "empty", "remove", "shadow", "over"]
     trained = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
     trained.pre_tokenizer = pre_tokenizers.Whitespace()
     trained.train_from_iterator(

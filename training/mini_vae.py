@@ -15,7 +15,8 @@ from tqdm import tqdm
 
 from ..adapters import mini as mini_files
 from ..kernels.patches import fit_patch_autoencoder
-from .scenes import draw_scenes, random_masks
+from ..kernels.scenes import draw_scenes
+from .holes import random_masks
 
 if TYPE_CHECKING:
     from .mini import Log, MiniConfig

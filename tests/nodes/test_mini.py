@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from unclutter.adapters import mini
+from unclutter.kernels.scenes import draw_scenes
 from unclutter.training.comfyui import PACK
 from unclutter.training.mini import GPU, train_mini
 from unclutter.training.sampling import MASG, AttentiveEraser, Plain, SelfRectifying, load_mini, remove
-from unclutter.training.scenes import draw_scenes
 
 STEPS, SEED = 6, 3
 

@@ -7,6 +7,7 @@ import torch
 
 from unclutter.adapters import lora, mini, prompt
 from unclutter.adapters.names import ldm_keys
+from unclutter.kernels.scenes import draw_scenes
 from unclutter.training.adapt import with_adapters
 from unclutter.training.data.drawn import draw_pairs
 from unclutter.training.eradiff import EraDiff, EraDiffRecipe
@@ -14,7 +15,6 @@ from unclutter.training.evaluate import evaluate
 from unclutter.training.loop import train
 from unclutter.training.lrnr import LRNR, LRNRRecipe
 from unclutter.training.sampling import MASG, Plain, load_mini, remove
-from unclutter.training.scenes import draw_scenes
 
 STEPS, SEED = 6, 3
 

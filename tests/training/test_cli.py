@@ -8,10 +8,10 @@ from PIL import ExifTags, Image, ImageCms
 
 from unclutter.adapters import mini
 from unclutter.kernels import regions
+from unclutter.kernels.scenes import draw_scenes
 from unclutter.training.cli import COMMANDS, main
 from unclutter.training.demo import METHODS, demo, score
 from unclutter.training.pictures import read_image, read_mask, read_metadata, write_image
-from unclutter.training.scenes import draw_scenes
 
 
 @pytest.fixture

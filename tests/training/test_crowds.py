@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from unclutter.adapters import layered
+from unclutter.kernels.scenes import draw_scenes
 from unclutter.training.evaluate_crowds import CROWD, SUBSETS, evaluate_crowds, in_layers, in_turn, kept_of, measure
 from unclutter.training.layered import fresh_adapter
 from unclutter.training.sampling import load_mini
-from unclutter.training.scenes import draw_scenes
 
 
 def crowd(count=2):

@@ -10,8 +10,9 @@ import tyro
 from torch import Tensor
 from tqdm import tqdm
 
+from ...kernels.scene_layers import EFFECT, Scenes
+from ...kernels.scenes import draw_scenes
 from ..pictures import write_image
-from ..scenes import EFFECT, Scenes, draw_scenes
 from .generate import keep_settings
 from .manifest import Sample, write_manifest
 
