@@ -322,16 +322,16 @@ class PasteBack(io.ComfyNode):
         return io.NodeOutput(pasted.movedim(1, -1).contiguous())
 
 
-def check_picture(image: torch.Tensor) -> None:
+def check_picture(image: torch.Tensor, name: str = "The picture") -> None:
     if image.shape[-1] != 3:
         raise ValueError(
-            f"The picture has {image.shape[-1]} channels and 3 are expected (RGB): "
+            f"{name} has {image.shape[-1]} channels and 3 are expected (RGB): "
             "take an alpha channel away with Split Image with Alpha."
         )
     # The extremes carry NaN along, and need no copy of a large picture.
     if not torch.stack(torch.aminmax(image)).isfinite().all():
         raise ValueError(
-            "The picture has NaN or infinite pixels: a VAE in fp16 makes them, run it in fp32 (--fp32-vae) "
+            f"{name} has NaN or infinite pixels: a VAE in fp16 makes them, run it in fp32 (--fp32-vae) "
             "or take one made for fp16."
         )
 

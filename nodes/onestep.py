@@ -13,6 +13,7 @@ from comfy_api.latest import io
 from ..adapters import one_step
 from ..kernels import regions
 from . import host, masks
+from .conditioning import with_draft
 from .schema import Schema
 
 MULTIPLE = 16
@@ -126,6 +127,12 @@ class OneStepErase(io.ComfyNode):
                     tooltip="On: outside of the alpha every pixel is the original one. Off: the whole picture has been "
                     "through the VAE. On can bring back what is left of a shadow where the alpha is faint.",
                 ),
+                io.Image.Input(
+                    "draft",
+                    optional=True,
+                    tooltip="The picture without the object, from Draft Fill or any other node: a second call of the model, "
+                    "from this draft, fills the mask; shadow and reflection go by the first one. As large as the picture.",
+                ),
             ],
             outputs=[
                 io.Image.Output("IMAGE", display_name="image", tooltip="The picture without the object."),
@@ -151,6 +158,7 @@ class OneStepErase(io.ComfyNode):
         resolution: int,
         paste_back: bool,
         conditioning: list | None = None,
+        draft: torch.Tensor | None = None,
     ) -> io.NodeOutput:
         host.check_number("timestep", timestep, 0, 999)
         host.check_number("alpha_strength", alpha_strength, 0, 10)
@@ -161,25 +169,39 @@ class OneStepErase(io.ComfyNode):
         pictures, height, width = image.shape[:3]
         mask = regions.normalize_mask(mask.to(image.device), pictures, height, width)
         image = image.expand(len(mask), -1, -1, -1)
+        drafted = None if draft is None else with_draft(image, mask, draft)
         size = working_size(height, width, eraser.backbone, resolution or trained_resolution(eraser.metadata))
-        progress = host.Progress(3 * len(image))
+        progress = host.Progress((3 if drafted is None else 5) * len(image))
 
         # One picture at a time, so that memory does not grow with the batch; each network is loaded once.
-        latents = []
-        for picture in image.split(1):
-            latents.append(vae.encode(resize(picture, size)))
-            progress.advance()
-        latent = torch.cat(latents)
+        def encode(pictures: torch.Tensor) -> torch.Tensor:
+            latents = []
+            for picture in pictures.split(1):
+                latents.append(vae.encode(resize(picture, size)))
+                progress.advance()
+            return torch.cat(latents)
+
+        latent = encode(image)
         check_latent(latent, model.model.latent_format.latent_channels)
         pixels = regions.resize_mask(mask, *size).to(latent.device)
         cells = regions.latent_mask(pixels, *latent.shape[-2:], pooling=trained_pooling(eraser.metadata))
         noise = torch.randn(latent.shape, generator=torch.Generator().manual_seed(seed)).to(latent)
-        sigmas, erased, alphas = eraser.sigmas(timestep), [], []
-        for row in zip(latent.split(1), pixels.split(1), cells.split(1), noise.split(1), strict=True):
-            clean, alpha = host.erase_latent(model, conditioning, *row, sigmas, alpha_strength)
-            erased.append(clean)
-            alphas.append(alpha)
-            progress.advance()
+        sigmas = eraser.sigmas(timestep)
+
+        def erase(latent: torch.Tensor) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+            erased, alphas = [], []
+            for row in zip(latent.split(1), pixels.split(1), cells.split(1), noise.split(1), strict=True):
+                clean, alpha = host.erase_latent(model, conditioning, *row, sigmas, alpha_strength)
+                erased.append(clean)
+                alphas.append(alpha)
+                progress.advance()
+            return erased, alphas
+
+        erased, alphas = erase(latent)
+        if drafted is not None:
+            hole = regions.latent_mask(pixels, *latent.shape[-2:], pooling="max") > 0
+            again, _ = erase(torch.where(hole, encode(drafted), latent))
+            erased = torch.where(hole, torch.cat(again), torch.cat(erased)).split(1)
         alpha = F.interpolate(torch.cat(alphas).float(), size, mode="bilinear")
         alpha = F.interpolate(alpha, (height, width), mode="bilinear")[:, 0]
         results = []

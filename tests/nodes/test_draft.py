@@ -157,3 +157,51 @@ def test_cancel_stops_it_and_the_next_run_is_whole(comfy_server):
 def test_it_is_found_by_what_people_search_for(comfy_server):
     aliases = comfy_server.object_info("UnclutterDraftFill")["search_aliases"]
     assert {"remove object", "erase", "inpaint", "fill", "patchmatch", "content-aware fill"} <= set(aliases)
+
+
+def sampled(conditioned):
+    """A grey picture with a white square, sampled by the mini model at a denoise that leaves what it begins from."""
+    drawn = {name: node for name, node in graph(size=64).items() if name != "saved"}
+    sample = {"seed": 1, "steps": 4, "cfg": 1.0, "sampler_name": "euler", "scheduler": "simple", "denoise": 0.3}
+    return drawn | nodes(
+        mini=("UnclutterLoadMini", {}),
+        prompt=("CLIPTextEncode", {"clip": ["mini", 1], "text": ""}),
+        **conditioned,
+        sampled=("KSampler", {"model": ["mini", 0], **sample}),
+        decoded=("VAEDecode", {"samples": ["sampled", 0], "vae": ["mini", 2]}),
+        saved=("PreviewImage", {"images": ["decoded", 0]}),
+    )
+
+
+def brightness(comfy_server, graph):
+    """Of the middle of the white square."""
+    (picture,) = comfy_server.images(comfy_server.post(graph), "saved")
+    return float(picture[24:34, 24:34].mean())
+
+
+def test_a_sampler_with_a_noise_mask_begins_from_it(comfy_server):
+    def start(picture):
+        sampler = sampled(
+            {
+                "encoded": ("VAEEncode", {"pixels": [picture, 0], "vae": ["mini", 2]}),
+                "masked": ("SetLatentNoiseMask", {"samples": ["encoded", 0], "mask": ["mask", 0]}),
+            }
+        )
+        conditions = {"positive": ["prompt", 0], "negative": ["prompt", 0], "latent_image": ["masked", 0]}
+        sampler["sampled"]["inputs"] |= conditions
+        return sampler
+
+    assert brightness(comfy_server, start("draft")) < 0.4 < 0.6 < brightness(comfy_server, start("drawn"))
+
+
+def test_removal_conditioning_begins_from_it(comfy_server):
+    def start(**draft):
+        conditioning = {"positive": ["prompt", 0], "negative": ["prompt", 0], "vae": ["mini", 2], "image": ["drawn", 0]}
+        settings = {"mask": ["mask", 0], "condition_image": "full", "mask_pooling": "max", "keep_background": True}
+        sampler = sampled({"conditioned": ("UnclutterRemovalConditioning", conditioning | settings | draft)})
+        for slot, name in enumerate(("positive", "negative", "latent_image")):
+            sampler["sampled"]["inputs"][name] = ["conditioned", slot]
+        return sampler
+
+    shown = start(draft=["draft", 0], condition_image="draft")
+    assert brightness(comfy_server, shown) < 0.4 < 0.6 < brightness(comfy_server, start())
