@@ -159,3 +159,47 @@ class ComfyPage:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.page.screenshot(path=path)
 
+
+    def node_id(self, kind: str) -> str:
+        """The id of the only node of a type."""
+        (found,) = [node["id"] for node in self.nodes() if node["type"] == kind]
+        return found
+
+    def open_menu(self, node_id: str) -> None:
+        """Right-clicks on the title of a node."""
+        script = """(id) => {
+            const {pos} = app.graph.getNodeById(id)
+            app.canvas.ds.computeVisibleArea(app.canvas.viewport)
+            return app.canvas.ds.convertOffsetToCanvas([pos[0] + 100, pos[1] - 15])
+        }"""
+        x, y = self.evaluate(script, node_id)
+        left, top = self.evaluate(
+            "() => { const box = app.canvasEl.getBoundingClientRect(); return [box.left, box.top] }"
+        )
+        self.page.mouse.click(left + x, top + y, button="right")
+
+    def paint_mask(self, *strokes: tuple[tuple[float, float], tuple[float, float]], thickness: int = 40) -> None:
+        """Paints with the mouse into the open mask editor, on a cleared mask, and saves.
+
+        A stroke goes from one point to another, in fractions of the picture's width and height; `thickness` is the brush's.
+        """
+        editor = self.page.get_by_test_id("mask-editor-root")
+        editor.wait_for()
+        self.wait_for("() => document.querySelector('#maskEditorCanvasContainer canvas')?.getBoundingClientRect().width > 200")
+        self.page.get_by_role("button", name="Clear").click()
+        brush = editor.get_by_role("spinbutton").first
+        brush.fill(str(thickness))
+        brush.press("Enter")
+        box = self.page.locator("#maskEditorCanvasContainer canvas").first.bounding_box()
+        assert box
+        for stroke in strokes:
+            (x0, y0), (x1, y1) = (
+                (box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in stroke
+            )
+            self.page.mouse.move(x0, y0)
+            self.page.mouse.down()
+            self.page.mouse.move(x1, y1, steps=12)
+            self.page.mouse.up()
+        self.page.get_by_role("button", name="Save", exact=True).click()
+        editor.wait_for(state="hidden")
+        self.settle()

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from unclutter.tools.comfy_page import Browser, ComfyPage, comfyui_path, write_settings
-from unclutter.tools.templates import MODELS, TEMPLATES, Template
+from unclutter.tools.templates import APPS, MODELS, TEMPLATES, Template
 from unclutter.training.comfyui import PACK, ComfyServer
 
 FOLDER = PACK / "workflows"
@@ -79,6 +79,9 @@ def build(page: ComfyPage, name: str, template: Template) -> None:
     page.use_nodes_2(False)
     page.load(workflow, name)
     (FOLDER / f"{name}.json").write_text(json.dumps(workflow, indent=1) + "\n")
+    if name in APPS:
+        workflow["extra"]["linearMode"] = True
+        (FOLDER / f"{name}.app.json").write_text(json.dumps(workflow, indent=1) + "\n")
     (FOLDER / "api" / f"{name}.json").write_text(json.dumps(page.prompt(), indent=1) + "\n")
 
 
@@ -108,7 +111,7 @@ def lay_out(workflow: dict[str, Any], template: Template, identities: dict[str, 
     if template.app:
         inputs, outputs = template.app
         shown = [[identities[key], widget] for key, widget in inputs]
-        workflow["extra"] = {"linearMode": True, "linearData": {"inputs": shown, "outputs": [identities[key] for key in outputs]}}
+        workflow["extra"] = {"linearData": {"inputs": shown, "outputs": [identities[key] for key in outputs]}}
 
 
 def tidy(workflow: dict[str, Any]) -> None:

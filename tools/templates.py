@@ -65,25 +65,27 @@ class Scale:
     """What differs between the mini model and a real one."""
 
     loader: Node
-    picture: str
     minimum: int
     maximum: int
     multiple: int
     feather: int
     steps: int
     enlarge: int = 1
+    photo: str = ""
 
 
-TOY_SCALE = Scale(Node("model", "UnclutterLoadMini", "Load Mini Model"), "scene", 64, 128, 8, 2, 20, enlarge=8)
+TOY_SCALE = Scale(Node("model", "UnclutterLoadMini", "Load Mini Model"), 64, 128, 8, 2, 20, enlarge=8)
 
 
-def sdxl(checkpoint: str) -> Scale:
+def sdxl(checkpoint: str, photo: str = "rocket") -> Scale:
     loader = Node("model", "CheckpointLoaderSimple", "Load Checkpoint", {"ckpt_name": checkpoint})
-    return Scale(loader, "rocket", 1024, 0, 64, 8, 50)
+    return Scale(loader, 1024, 0, 64, 8, 50, photo=photo)
 
 
 def picture(scale: Scale) -> Node:
-    return Node("picture", "LoadImage", "Picture", {"image": f"unclutter_{scale.picture}.png [temp]"}, 230)
+    if scale.enlarge > 1:
+        return Node("picture", "UnclutterExampleScene", "Example Scene", {"seed": 3, "control_after_generate": "fixed"})
+    return Node("picture", "LoadImage", "Picture", {"image": f"unclutter_{scale.photo}.png [temp]"}, 230)
 
 
 def lora(file: str) -> Node:
@@ -138,6 +140,21 @@ def decoded(scale: Scale, samples: str) -> list[Node]:
         Node("decoded", "VAEDecode", "VAE Decode", {"samples": samples, "vae": "@model.VAE"}),
         Node("pasted", "UnclutterPasteBack", "Paste Back", pasted),
     ]
+
+
+def remove_object(scale: Scale | None, note: str, prefix: str) -> Template:
+    """The one node that does it all; without a model it fills from the picture itself."""
+    wanted = {"image": "@picture.IMAGE", "mask": "@picture.MASK"}
+    if scale:
+        wanted |= {name: f"@model.{name.upper()}" for name in ("model", "vae", "clip")}
+    scale, loaders = scale or sdxl(""), [scale.loader] if scale else []
+    columns = {
+        "1. Your picture": [picture(scale), *loaders],
+        "2. Remove": [Node("remove", "UnclutterRemoveObject", "Remove Object", wanted)],
+        "3. Result": result(scale, "@remove.image", prefix),
+    }
+    chosen = [("picture", "image")] if scale.enlarge == 1 else [("picture", "seed")]
+    return Template(note, columns, (chosen, ["result"]))
 
 
 def attention(scale: Scale, note: str, method: Node, prefix: str, denoise: float = 1.0, lora_file: str = "") -> Template:
@@ -261,10 +278,6 @@ def people(scale: Scale, note: str, file: str) -> Template:
     """MILD: one sampling gives a layer per person, and then any subset of them is one click away."""
     toy = scale.enlarge > 1
 
-    def person(number: int) -> Node:
-        file = {"image": f"unclutter_person_{number}.png [temp]"}
-        return Node(f"person_{number}", "LoadImage", f"Picture, person {number} painted", file, 140)
-
     def text(key: str, title: str, words: str) -> Node:
         return Node(key, "CLIPTextEncode", title, {"clip": "@model.CLIP", "text": words}, 30)
 
@@ -272,8 +285,9 @@ def people(scale: Scale, note: str, file: str) -> Template:
         values = {"layers": "@layers.layers", "remove": remove, "feather": 1 if toy else 4}
         return Node(key, "UnclutterComposeLayers", title, values)
 
-    masks = {f"masks.mask{k - 1}": f"@person_{k}.MASK" for k in (1, 2, 3)}
-    sampled = {"layered_model": "@eraser.layered_model", "image": "@person_1.IMAGE", "masks": "@masks.MASK"}
+    scene = {"seed": 3, "control_after_generate": "fixed", "difficulty": "crowd" if toy else "people"}
+    scene |= {} if toy else {"size": 1024}
+    sampled = {"layered_model": "@eraser.layered_model", "image": "@scene.image", "masks": "@scene.masks"}
     sampled |= {"person": "@person.CONDITIONING", "background": "@background.CONDITIONING"}
     sampled |= {"negative": "@negative.CONDITIONING", "vae": "@model.VAE", "steps": scale.steps}
     sampled |= {"seed": 1, "control_after_generate": "fixed", "minimum": scale.minimum, "maximum": scale.maximum or 1024}
@@ -281,10 +295,12 @@ def people(scale: Scale, note: str, file: str) -> Template:
         sampled |= {"cfg": 1.0, "person_cfg": 1.0}
     saved = {"layers": "@without.layers", "filename_prefix": "unclutter/layers"}
     columns = {
-        "Picture, persons 1 and 2": [person(1), person(2)],
-        "Person 3, and the model": [
-            person(3),
-            Node("masks", "BatchMasksNode", "Masks, the last stands in front", masks),
+        "Picture, a mask per person": [
+            Node("scene", "UnclutterExampleScene", "Example Scene", scene),
+            Node("shown", "PreviewImage", "The picture", {"images": "@scene.image"}, 190),
+            Node("masks", "MaskPreview", "Masks, the last stands in front", {"mask": "@scene.masks"}, 190),
+        ],
+        "Model and eraser": [
             scale.loader,
             Node("eraser", "UnclutterLoadLayered", "Load Layered Eraser", {"model": "@model.MODEL", "file": file}),
         ],
@@ -322,8 +338,27 @@ TRAIN = "No weights have been released for this method: train them with `unclutt
 STEPS = "What *Remove Object* does with this method, part by part, for those who want to change one."
 
 TEMPLATES = {
+    "Remove an object, no model": remove_object(
+        None,
+        note(
+            "Press Run: the rocket goes, without any model",
+            PAINT,
+            "A draft: it copies the surroundings and understands nothing. Connect a checkpoint's model, clip and vae to "
+            "*Remove Object* and it samples instead.",
+        ),
+        "draft",
+    ),
+    "Remove an object, SDXL": remove_object(
+        sdxl(INPAINTING, "coffee"),
+        note(
+            "One node removes the object",
+            "*Remove Object* takes the method that suits the checkpoint, and says on the node which one. " + PAINT,
+            KEPT,
+        ),
+        "removed",
+    ),
     "Remove object and shadow, FLUX": one_step(
-        sdxl(INPAINTING),
+        sdxl(INPAINTING, "coffee"),
         note("An object with its shadow, in one step on FLUX", SHADOWS, PAINT, "OSOR's FLUX weights are non-commercial."),
         "fluxfill_phase2.pth",
         [
@@ -338,7 +373,7 @@ TEMPLATES = {
         ],
     ),
     "Remove object and shadow, SDXL": one_step(
-        sdxl(INPAINTING),
+        sdxl(INPAINTING, "coffee"),
         note("An object with its shadow, in one step", SHADOWS, PAINT, KEPT),
         "sdxlinpainting_phase2.pth",
     ),
@@ -350,10 +385,10 @@ TEMPLATES = {
         0.8,
     ),
     "Steps to remove, MASG, SDXL": masg(
-        sdxl(INPAINTING), note("Mask-aware guidance (MASG)", STEPS, PAINT, KEPT), 12.5, "masg"
+        sdxl(INPAINTING, "coins"), note("Mask-aware guidance (MASG)", STEPS, PAINT, KEPT), 12.5, "masg"
     ),
     "Steps to remove, one step, SDXL": one_step_sampler(
-        sdxl(INPAINTING),
+        sdxl(INPAINTING, "coffee"),
         note(
             "One-step erasing as a sampling graph",
             "What *One-Step Erase* does, for those who want to change the noise, the guider or the latent. The predicted "
@@ -363,11 +398,12 @@ TEMPLATES = {
         "sdxlinpainting_phase2.pth",
     ),
     "Steps to remove, SRA, SDXL": attention(
-        sdxl(INPAINTING), note("Self-rectifying attention (SRA)", STEPS, PAINT, KEPT), SRA, "sra"
+        sdxl(INPAINTING, "coins"), note("Self-rectifying attention (SRA)", STEPS, PAINT, KEPT), SRA, "sra"
     ),
     "Toy model, Attentive Eraser": attention(
         TOY_SCALE, note("Attentive Eraser on the mini model", TOY), attentive(3.0), "attentive_eraser"
     ),
+    "Toy model, remove an object": remove_object(TOY_SCALE, note("Remove Object on the mini model", TOY), "removed"),
     "Toy model, remove by EraDiff": attention(
         TOY_SCALE,
         note(
@@ -404,7 +440,7 @@ TEMPLATES = {
         TOY_SCALE, note("One-step erasing as a sampling graph", TOY), "unclutter-mini-osor.safetensors"
     ),
     "Train first, remove by EraDiff": attention(
-        sdxl(INPAINTING),
+        sdxl(INPAINTING, "coffee"),
         note(
             "EraDiff on SDXL",
             TRAIN.format("eradiff", "`lora.safetensors` into `models/loras` as `unclutter-eradiff.safetensors`"),
@@ -415,7 +451,7 @@ TEMPLATES = {
         lora_file="unclutter-eradiff.safetensors",
     ),
     "Train first, remove by LRNR": masg(
-        sdxl(INPAINTING),
+        sdxl(INPAINTING, "coins"),
         note(
             "LRNR on SDXL",
             TRAIN.format(
@@ -434,9 +470,11 @@ TEMPLATES = {
         note(
             "People as layers, on SDXL",
             TRAIN.format("mild", "`layered.safetensors` into `models/loras` as `unclutter-mild.safetensors`"),
-            "One mask per person, and they may overlap: paint each in a *Picture* of its own, or take SAM's.",
+            "For your own: *Load Image*, and a mask per person from SAM3 or *Batch Masks*. They may overlap.",
             "*Layered Sampler* runs once; then *Compose Layers* shows any subset at once: `2`, `1, 3`, `all but 2`, `all`.",
         ),
         "unclutter-mild.safetensors",
     ),
 }
+APPS = ("Remove an object, no model", "Remove an object, SDXL")
+"""The templates that also come as an app: NAME.app.json, which the page opens without its graph."""

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import logging
-import shutil
 from pathlib import Path
 
 import folder_paths
 from PIL import Image, ImageChops
 
 from ...adapters import photos
-
-PICTURES = Path(__file__).parents[2] / "workflows" / "pictures"
 
 
 def offer_example_pictures() -> None:
@@ -24,8 +21,6 @@ def offer_example_pictures() -> None:
     temporary = Path(folder_paths.get_temp_directory())
     try:
         temporary.mkdir(parents=True, exist_ok=True)
-        for picture in PICTURES.glob("*.png"):
-            shutil.copyfile(picture, temporary / picture.name)
         for name in photos.NAMES:
             with Image.open(photos.FOLDER / f"{name}.jpg") as photo:
                 masked = photo.convert("RGB")
