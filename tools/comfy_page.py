@@ -19,6 +19,13 @@ from unclutter.training.comfyui import PACK_FOLDER, ComfyServer
 WIDTH, HEIGHT = 1600, 900
 READY = """() => window.app?.graph && window.app.extensionManager && window.app.canvas
     && document.querySelector("#graph-canvas") && !document.querySelector("#splash-loader")"""
+SEEN = {"Comfy.TutorialCompleted": True, "Comfy.OnboardingCoachmarks.Seen": ["appMode"]}
+OPEN = ".litecontextmenu, .p-contextmenu, [data-testid=dialog-overlay], [data-testid=mask-editor-root]"
+EMPTY_MASK = """() => {
+    const mask = document.querySelectorAll("#maskEditorCanvasContainer canvas")[2]
+    const {data} = mask.getContext("2d").getImageData(0, 0, mask.width, mask.height)
+    return data.every((value, index) => index % 4 < 3 || !value)
+}"""
 NODES = """() => window.app.graph.nodes.map((node) => ({
     id: String(node.id), type: node.type, title: node.title, rectangle: [...node.boundingRect],
     red: Boolean(node.has_errors), mode: node.mode, pictures: (node.imgs ?? []).map((picture) => picture.naturalWidth),
@@ -40,10 +47,10 @@ def comfyui_path() -> Path:
 
 
 def write_settings(base_directory: Path, **settings: Any) -> None:
-    """Writes the settings of a ComfyUI that has not started yet, as the page's settings dialog would: no welcome tour."""
+    """Writes the settings of a ComfyUI that has not started yet, as the page would: its tours have been seen."""
     folder = base_directory / "user" / "default"
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "comfy.settings.json").write_text(json.dumps({"Comfy.TutorialCompleted": True, **settings}))
+    (folder / "comfy.settings.json").write_text(json.dumps({**SEEN, **settings}))
 
 
 class Browser:
@@ -86,15 +93,23 @@ class ComfyPage:
     def __init__(self, page: Page, server: ComfyServer) -> None:
         self.page, self.server = page, server
         self.errors: list[str] = []
-        page.set_default_timeout(30_000)
+        page.set_default_timeout(60_000)
         page.on("pageerror", lambda error: self.errors.append(str(error)))
         page.on("console", self._note_console)
-        page.goto(f"http://{server.address}/")
-        page.wait_for_function(READY)
+        self.reload()
+
+    def reload(self) -> None:
+        self.page.goto(f"http://{self.server.address}/")
+        self.page.wait_for_function(READY)
+
+    def close_what_is_open(self) -> None:
+        """Loads the page anew if a dialog or a menu is open in it, as a test that failed leaves it."""
+        if self.page.locator(OPEN).count():
+            self.reload()
 
     def _note_console(self, message: ConsoleMessage) -> None:
         if message.type == "error" and PACK_FOLDER in f"{message.location} {message.text}":
-            self.errors.append(message.text)
+            self.errors.append(f"{message.text} ({message.location.get('url')})")
 
     def evaluate(self, script: str, argument: Any = None) -> Any:
         return self.page.evaluate(script, argument)
@@ -105,18 +120,25 @@ class ComfyPage:
         self.settle()
 
     def load(self, workflow: dict[str, Any], name: str = "workflow") -> None:
-        """Opens a workflow as a click on its template does, and waits until it is drawn."""
+        """Opens a workflow by the call that a click on its card makes, and waits until it is drawn."""
         script = "([flow, name]) => app.loadGraphData(flow, true, true, name, {openSource: 'template'})"
         self.evaluate(script, [workflow, name])
         self.settle()
 
+    def open_templates(self) -> None:
+        """Opens the template browser on the cards of this pack, if it is not open."""
+        if not self.page.get_by_test_id("template-workflows-content").is_visible():
+            self.page.get_by_role("button", name="Templates").first.click()
+            self.page.get_by_text("Unclutter: remove objects").first.click()
+        self.page.locator("[data-testid^='template-workflow-Remove an object']").first.wait_for()
+
     def open_template(self, name: str) -> None:
         """Opens a template of this pack by clicks in the template browser."""
-        self.page.get_by_role("button", name="Templates").first.click()
-        self.page.get_by_text("Unclutter: remove objects").first.click()
+        self.open_templates()
         self.page.get_by_test_id(f"template-workflow-{name}").click()
         self.page.get_by_test_id("template-workflows-content").wait_for(state="hidden")
-        self.wait_for("(name) => app.extensionManager.workflow.activeWorkflow?.filename === name", name)
+        opened = "(name) => app.extensionManager.workflow.activeWorkflow?.filename === name"
+        self.wait_for(opened, name.removesuffix(".app"))
         self.settle()
 
     def settle(self) -> None:
@@ -151,14 +173,13 @@ class ComfyPage:
         self.settle()
         return outputs
 
-    def wait_for(self, script: str, argument: Any = None, timeout: float = 30) -> None:
+    def wait_for(self, script: str, argument: Any = None, timeout: float = 60) -> None:
         """Waits until a JavaScript function returns something true."""
         self.page.wait_for_function(script, arg=argument, timeout=1000 * timeout)
 
     def screenshot(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.page.screenshot(path=path)
-
 
     def node_id(self, kind: str) -> str:
         """The id of the only node of a type."""
@@ -178,28 +199,39 @@ class ComfyPage:
         )
         self.page.mouse.click(left + x, top + y, button="right")
 
+    def choose(self, text: str) -> None:
+        """Clicks the entry of the open context menu that holds a text."""
+        entries = self.page.locator(".litecontextmenu .litemenu-entry, .p-contextmenu [role=menuitem]")
+        entries.filter(has_text=text).first.click()
+
+    def search(self, words: str) -> list[str]:
+        """Types into the search for nodes; the text of each result, the best first."""
+        self.page.mouse.dblclick(800, 700)
+        self.page.get_by_test_id("result-item").first.wait_for()
+        self.page.keyboard.type(words)
+        self.page.wait_for_timeout(1500)  # it searches while one types, and does not say when it has done so
+        return self.page.get_by_test_id("result-item").all_inner_texts()
+
     def paint_mask(self, *strokes: tuple[tuple[float, float], tuple[float, float]], thickness: int = 40) -> None:
         """Paints with the mouse into the open mask editor, on a cleared mask, and saves.
 
         A stroke goes from one point to another, in fractions of the picture's width and height; `thickness` is the brush's.
         """
         editor = self.page.get_by_test_id("mask-editor-root")
-        editor.wait_for()
-        self.wait_for("() => document.querySelector('#maskEditorCanvasContainer canvas')?.getBoundingClientRect().width > 200")
-        self.page.get_by_role("button", name="Clear").click()
         brush = editor.get_by_role("spinbutton").first
+        brush.wait_for()
+        self.page.locator(".mask-editor-dialog button").filter(has_text="Clear").click()
+        self.wait_for(EMPTY_MASK)
         brush.fill(str(thickness))
         brush.press("Enter")
         box = self.page.locator("#maskEditorCanvasContainer canvas").first.bounding_box()
         assert box
         for stroke in strokes:
-            (x0, y0), (x1, y1) = (
-                (box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in stroke
-            )
+            (x0, y0), (x1, y1) = ((box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in stroke)
             self.page.mouse.move(x0, y0)
             self.page.mouse.down()
             self.page.mouse.move(x1, y1, steps=12)
             self.page.mouse.up()
-        self.page.get_by_role("button", name="Save", exact=True).click()
+        self.page.locator(".mask-editor-dialog button").filter(has_text="Save").click()
         editor.wait_for(state="hidden")
         self.settle()

@@ -22,7 +22,7 @@ from unclutter.training.comfyui import PACK, ComfyServer
 FOLDER = PACK / "workflows"
 WIDTH, GAP, TITLE, MARGIN = 300, 36, 30, 14
 COLORS = ("#3f789e", "#8aa88a", "#b58b2a", "#a16b9b", "#b06634", "#8888aa")
-NOTE_WIDTH, NOTE_LINE = 3 * WIDTH + 2 * GAP, 130
+NOTE_WIDTH = 3 * WIDTH + 2 * GAP
 
 BUILD = """async ([template, names]) => {
     await app.loadGraphData({version: 0.4, last_node_id: 0, last_link_id: 0, nodes: [], links: [], groups: [], extra: {}})
@@ -58,7 +58,8 @@ BUILD = """async ([template, names]) => {
 def build(page: ComfyPage, name: str, template: Template) -> None:
     """Writes workflows/NAME.json and workflows/api/NAME.json."""
     columns = [
-        {"title": title, "nodes": [dataclasses.asdict(node) for node in nodes]} for title, nodes in template.columns.items()
+        {"title": title, "nodes": [dataclasses.asdict(node) for node in nodes]}
+        for title, nodes in template.columns.items()
     ]
     page.use_nodes_2(False)
     made = page.evaluate(BUILD, [{"columns": columns}, name])
@@ -67,14 +68,15 @@ def build(page: ComfyPage, name: str, template: Template) -> None:
     identities = {key: int(identity) for key, (identity, _, _) in made.items()}
     for node in (node for column in template.columns.values() for node in column):
         heights[node.key] += node.height
-    lay_out(workflow, template, identities, heights)
+    lay_out(workflow, template, identities, heights, 100)
     # Nodes 2.0 draws the same nodes taller: both must fit.
     page.use_nodes_2(True)
     page.load(workflow, name)
+    page.page.wait_for_timeout(1000)  # Nodes 2.0 measures each node once it is drawn
     drawn = {node["id"]: node["rectangle"][3] - TITLE for node in page.nodes()}
+    note = int(drawn[str(workflow["nodes"].pop()["id"])])
     heights = {key: max(height, int(drawn[str(identities[key])])) for key, height in heights.items()}
-    workflow["nodes"].pop()
-    lay_out(workflow, template, identities, heights)
+    lay_out(workflow, template, identities, heights, note)
     tidy(workflow)
     page.use_nodes_2(False)
     page.load(workflow, name)
@@ -85,7 +87,9 @@ def build(page: ComfyPage, name: str, template: Template) -> None:
     (FOLDER / "api" / f"{name}.json").write_text(json.dumps(page.prompt(), indent=1) + "\n")
 
 
-def lay_out(workflow: dict[str, Any], template: Template, identities: dict[str, int], heights: dict[str, int]) -> None:
+def lay_out(
+    workflow: dict[str, Any], template: Template, identities: dict[str, int], heights: dict[str, int], note: int
+) -> None:
     """Stacks the nodes of each column, frames each column as a group, and adds the note above the first three."""
     nodes = {node["id"]: node for node in workflow["nodes"]}
     left, groups = 0, []
@@ -97,15 +101,15 @@ def lay_out(workflow: dict[str, Any], template: Template, identities: dict[str, 
         head = TITLE + 2 * MARGIN + 30
         bounds = [left - MARGIN, -head, WIDTH + 2 * MARGIN, head + top - TITLE]
         color = COLORS[index % len(COLORS)]
-        groups.append({"id": index + 1, "title": title, "bounding": bounds, "color": color, "font_size": 24, "flags": {}})
+        groups.append(
+            {"id": index + 1, "title": title, "bounding": bounds, "color": color, "font_size": 24, "flags": {}}
+        )
         left += WIDTH + GAP
     workflow["groups"] = groups
     identity = max(nodes) + 1
     workflow["last_node_id"] = identity
-    lines = sum(1 + len(paragraph) // NOTE_LINE for paragraph in template.note.split("\n\n"))
-    height = 30 + 28 * lines
     text = {"widgets_values": [template.note], "color": "#432", "bgcolor": "#653"}
-    place = {"pos": [-MARGIN, -head - MARGIN - height], "size": [NOTE_WIDTH, height]}
+    place = {"pos": [-MARGIN, -head - MARGIN - note], "size": [NOTE_WIDTH, note]}
     flat = {"flags": {}, "order": 0, "mode": 0, "inputs": [], "outputs": [], "properties": {}}
     workflow["nodes"].append({"id": identity, "type": "MarkdownNote", "title": "Read me", **place, **flat, **text})
     if template.app:

@@ -31,7 +31,7 @@ MODELS = {
 }
 """Every file that ComfyUI's missing-model dialog can fetch by a click: its folder in models/, and its address."""
 
-PAINT = "Right-click *Picture* → *Open in Mask Editor* and paint what is to go, or load a picture of your own."
+PAINT = "Load a picture of your own, right-click it, open the mask editor and paint what is to go."
 KEPT = "Every pixel beyond the mask and its soft border stays as it was."
 TOY = "**A toy: it knows drawn scenes, a photo comes out spoiled.** Nothing to download: press Run."
 SHADOWS = (
@@ -96,7 +96,9 @@ def lora(file: str) -> Node:
 def result(scale: Scale, source: str, prefix: str) -> list[Node]:
     """Save Image; the picture of the mini model is enlarged first, or it would be a stamp on screen."""
     if scale.enlarge == 1:
-        return [Node("result", "SaveImage", "Result", {"images": source, "filename_prefix": f"unclutter/{prefix}"}, 260)]
+        return [
+            Node("result", "SaveImage", "Result", {"images": source, "filename_prefix": f"unclutter/{prefix}"}, 260)
+        ]
     values = {"image": source, "upscale_method": "nearest-exact", "scale_by": float(scale.enlarge)}
     return [
         Node("larger", "ImageScaleBy", f"Show it {scale.enlarge} times as large", values),
@@ -108,7 +110,9 @@ def result(scale: Scale, source: str, prefix: str) -> list[Node]:
 
 def masked(scale: Scale) -> list[Node]:
     return [
-        Node("mask", "UnclutterPrepareMask", "Prepare Removal Mask", {"mask": "@picture.MASK", "image": "@picture.IMAGE"}),
+        Node(
+            "mask", "UnclutterPrepareMask", "Prepare Removal Mask", {"mask": "@picture.MASK", "image": "@picture.IMAGE"}
+        ),
         Node("shown", "PreviewImage", "What will be removed", {"images": "@mask.preview"}, 190),
         crop(scale, "@mask.mask", 0.5),
     ]
@@ -129,7 +133,13 @@ def prompts(wanted: str = "", clip: str = "@model.CLIP") -> list[Node]:
 
 def conditioning(shown: str = "masked grey", pooling: str = "max", prompt: str = "@positive.CONDITIONING") -> Node:
     negative = "@prompt.negative" if prompt.startswith("@prompt") else "@negative.CONDITIONING"
-    values = {"positive": prompt, "negative": negative, "vae": "@model.VAE", "image": "@crop.image", "mask": "@crop.mask"}
+    values = {
+        "positive": prompt,
+        "negative": negative,
+        "vae": "@model.VAE",
+        "image": "@crop.image",
+        "mask": "@crop.mask",
+    }
     values |= {"condition_image": shown, "mask_pooling": pooling}
     return Node("conditioning", "UnclutterRemovalConditioning", "Removal Conditioning", values)
 
@@ -144,7 +154,7 @@ def decoded(scale: Scale, samples: str) -> list[Node]:
 
 def remove_object(scale: Scale | None, note: str, prefix: str) -> Template:
     """The one node that does it all; without a model it fills from the picture itself."""
-    wanted = {"image": "@picture.IMAGE", "mask": "@picture.MASK"}
+    wanted = {"image": "@picture.IMAGE", "mask": "@picture.MASK", "seed": 1, "control_after_generate": "fixed"}
     if scale:
         wanted |= {name: f"@model.{name.upper()}" for name in ("model", "vae", "clip")}
     scale, loaders = scale or sdxl(""), [scale.loader] if scale else []
@@ -153,11 +163,13 @@ def remove_object(scale: Scale | None, note: str, prefix: str) -> Template:
         "2. Remove": [Node("remove", "UnclutterRemoveObject", "Remove Object", wanted)],
         "3. Result": result(scale, "@remove.image", prefix),
     }
-    chosen = [("picture", "image")] if scale.enlarge == 1 else [("picture", "seed")]
-    return Template(note, columns, (chosen, ["result"]))
+    first = ("picture", "image" if scale.enlarge == 1 else "seed")
+    return Template(note, columns, ([first, ("remove", "seed")], ["result"]))
 
 
-def attention(scale: Scale, note: str, method: Node, prefix: str, denoise: float = 1.0, lora_file: str = "") -> Template:
+def attention(
+    scale: Scale, note: str, method: Node, prefix: str, denoise: float = 1.0, lora_file: str = ""
+) -> Template:
     """A method that changes the model's attention, so that any KSampler samples with it."""
     sampler = {
         "model": f"@{method.key}.model",
@@ -226,7 +238,10 @@ def one_step(scale: Scale, note: str, file: str, loaders: list[Node] | None = No
             Node("erased", "UnclutterOneStepErase", "One-Step Erase", erased),
             Node("alpha", "MaskPreview", "What it took, shadow and all", {"mask": "@erased.alpha"}, 190),
         ],
-        "Result": [Node("pasted", "UnclutterPasteBack", "Paste Back", pasted), *result(scale, "@pasted.image", "one_step")],
+        "Result": [
+            Node("pasted", "UnclutterPasteBack", "Paste Back", pasted),
+            *result(scale, "@pasted.image", "one_step"),
+        ],
     }
     return Template(note, columns)
 
@@ -290,7 +305,12 @@ def people(scale: Scale, note: str, file: str) -> Template:
     sampled = {"layered_model": "@eraser.layered_model", "image": "@scene.image", "masks": "@scene.masks"}
     sampled |= {"person": "@person.CONDITIONING", "background": "@background.CONDITIONING"}
     sampled |= {"negative": "@negative.CONDITIONING", "vae": "@model.VAE", "steps": scale.steps}
-    sampled |= {"seed": 1, "control_after_generate": "fixed", "minimum": scale.minimum, "maximum": scale.maximum or 1024}
+    sampled |= {
+        "seed": 1,
+        "control_after_generate": "fixed",
+        "minimum": scale.minimum,
+        "maximum": scale.maximum or 1024,
+    }
     if toy:
         sampled |= {"cfg": 1.0, "person_cfg": 1.0}
     saved = {"layers": "@without.layers", "filename_prefix": "unclutter/layers"}
@@ -322,7 +342,12 @@ def people(scale: Scale, note: str, file: str) -> Template:
     return Template(note, columns)
 
 
-SRA = Node("sra", "UnclutterSelfRectifyingAttention", "Self-Rectifying Attention", {"model": "@model.MODEL", "mask": "@crop.mask"})
+SRA = Node(
+    "sra",
+    "UnclutterSelfRectifyingAttention",
+    "Self-Rectifying Attention",
+    {"model": "@model.MODEL", "mask": "@crop.mask"},
+)
 
 
 def attentive(scale: float) -> Node:
@@ -331,7 +356,8 @@ def attentive(scale: float) -> Node:
 
 
 def note(title: str, *paragraphs: str) -> str:
-    return "\n\n".join((f"## {title}", *paragraphs))
+    """Markdown in sizes that can be read at the zoom at which a template opens."""
+    return "\n".join((f"# {title}", *(f"### {paragraph}" for paragraph in paragraphs)))
 
 
 TRAIN = "No weights have been released for this method: train them with `unclutter train {}`, then put {}."
@@ -359,7 +385,9 @@ TEMPLATES = {
     ),
     "Remove object and shadow, FLUX": one_step(
         sdxl(INPAINTING, "coffee"),
-        note("An object with its shadow, in one step on FLUX", SHADOWS, PAINT, "OSOR's FLUX weights are non-commercial."),
+        note(
+            "An object with its shadow, in one step on FLUX", SHADOWS, PAINT, "OSOR's FLUX weights are non-commercial."
+        ),
         "fluxfill_phase2.pth",
         [
             Node("model", "UNETLoader", "FLUX.1 Fill", {"unet_name": "flux1-fill-dev.safetensors"}),

@@ -39,7 +39,9 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="session")
-def page_server(comfyui_path: Path, browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComfyServer]:
+def page_server(
+    comfyui_path: Path, browser: Browser, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[ComfyServer]:
     from unclutter.tools.comfy_page import write_settings
 
     folder = tmp_path_factory.mktemp("page_server")
@@ -55,6 +57,7 @@ def opened_page(browser: Browser, page_server: ComfyServer) -> ComfyPage:
 
 @pytest.fixture
 def comfy_page(opened_page: ComfyPage) -> Iterator[ComfyPage]:
+    opened_page.close_what_is_open()
     opened_page.errors.clear()
     yield opened_page
     assert not opened_page.errors, "errors in the page's console"

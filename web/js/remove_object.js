@@ -42,8 +42,7 @@ async function removeObject(node) {
   }
 }
 
-function placeBeside(neighbour, type) {
-  const node = LiteGraph.createNode(type)
+function placeBeside(neighbour, node) {
   neighbour.graph.add(node)
   node.pos = [neighbour.pos[0] + neighbour.size[0] + GAP, neighbour.pos[1]]
   return node
@@ -51,9 +50,12 @@ function placeBeside(neighbour, type) {
 
 // The mask editor saves into a Load Image node: other nodes that show a picture hand it to a new one.
 async function placeLoadImage(node) {
-  const picture = placeBeside(node, "LoadImage")
+  const picture = LiteGraph.createNode("LoadImage")
   const widget = picture.widgets.find(({ name }) => name === "image")
+  // A file outside of the input folder is no choice of Load Image, which would be marked as if the file were missing.
+  widget.options.values = [...widget.options.values, pictureOf(node)]
   widget.value = pictureOf(node)
+  placeBeside(node, picture)
   widget.callback?.(widget.value)
   await until(() => picture.imgs?.length)
   return picture
@@ -72,8 +74,8 @@ async function paintMask(picture) {
 }
 
 function placeRemoveObject(picture) {
-  const remove = placeBeside(picture, "UnclutterRemoveObject")
-  const preview = placeBeside(remove, "PreviewImage")
+  const remove = placeBeside(picture, LiteGraph.createNode("UnclutterRemoveObject"))
+  const preview = placeBeside(remove, LiteGraph.createNode("PreviewImage"))
   const input = (name) => remove.inputs.findIndex((slot) => slot.name === name)
   picture.connect(0, remove, input("image"))
   picture.connect(1, remove, input("mask"))
