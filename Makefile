@@ -1,4 +1,4 @@
-.PHONY: all format check test
+.PHONY: all format check test workflows pictures
 
 all: format check test
 
@@ -13,3 +13,11 @@ check:
 
 test:
 	pytest
+
+# Both need a ComfyUI; workflows needs a Chromium too.
+workflows:
+	python -m unclutter.tools.make_workflows
+
+pictures:
+	python -m unclutter.tools.make_pictures
+	python -m unclutter.tools.make_help_pictures
