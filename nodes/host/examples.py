@@ -26,6 +26,7 @@ def offer_example_pictures() -> None:
                 masked = photo.convert("RGB")
             with Image.open(photos.FOLDER / f"{name}_mask.png") as mask:
                 masked.putalpha(ImageChops.invert(mask.convert("L")))
-            masked.save(temporary / f"unclutter_{name}.png", compress_level=1)
+            # With the camera's colour profile, the page would draw other colours than ComfyUI computes with.
+            masked.save(temporary / f"unclutter_{name}.png", compress_level=1, icc_profile=None)
     except OSError as error:
         logging.warning("Unclutter could not put its example pictures into %s: %s", temporary, error)

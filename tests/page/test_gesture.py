@@ -87,13 +87,13 @@ def test_on_a_picture_that_a_graph_made_and_without_a_checkpoint_it_runs_at_once
     choose_remove_object(page, shown)
     page.paint_mask(STROKE)
     page.wait_for("() => app.graph.nodes.filter(({type}) => type === 'PreviewImage').length === 2")
+    assert not [node for node in page.nodes() if node["red"]]
     undo(page)
     assert sorted(node["type"] for node in page.nodes()) == ["PreviewImage", "UnclutterExamplePhoto"]
     page.page.keyboard.press("Control+y")
     page.settle()
     (new,) = {node["id"] for node in page.nodes() if node["type"] == "PreviewImage"} - {shown}
     assert page.run()[new]["images"]
-    assert not [node for node in page.nodes() if node["red"]]
     screenshot(page, "Remove object…, run")
 
 
