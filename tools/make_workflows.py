@@ -93,12 +93,12 @@ def lay_out(
     """Stacks the nodes of each column, frames each column as a group, and adds the note above the first three."""
     nodes = {node["id"]: node for node in workflow["nodes"]}
     left, groups = 0, []
+    head = TITLE + 2 * MARGIN + 30
     for index, (title, column) in enumerate(template.columns.items()):
         top = 0
         for node in column:
             nodes[identities[node.key]] |= {"pos": [left, top], "size": [WIDTH, heights[node.key]]}
             top += heights[node.key] + TITLE + MARGIN
-        head = TITLE + 2 * MARGIN + 30
         bounds = [left - MARGIN, -head, WIDTH + 2 * MARGIN, head + top - TITLE]
         color = COLORS[index % len(COLORS)]
         groups.append(
