@@ -48,20 +48,27 @@ def load(path: Path = FOLDER) -> Mini:
     """
     weights, configs, metadata = {}, {}, {}
     for part in PARTS:
-        file = Path(path) / f"{part}.safetensors"
-        if not file.is_file():
-            raise FileNotFoundError(
-                f"The mini model has no {file.name} in {path}: reinstall the pack, or make it with `unclutter train mini`."
-            )
-        weights[part], header = read_safetensors(file)
-        if header.get("unclutter.kind") != f"mini.{part}":
-            raise ValueError(
-                f"{file} says it is {header.get('unclutter.kind', 'nothing of ours')}, expected mini.{part}: "
-                "make it with `unclutter train mini`."
-            )
-        configs[part] = json.loads(header["config"])
+        weights[part], configs[part], header = load_part(Path(path), part)
         metadata |= {key: value for key, value in header.items() if key.startswith("modelspec.")}
     return Mini(weights, configs, metadata, Path(path) / "tokenizer")
+
+
+def load_part(path: Path, part: str) -> tuple[dict[str, Tensor], dict, dict[str, str]]:
+    """Read one part of the mini model from a folder: its weights, its config, and the header of its file.
+
+    Raises:
+        FileNotFoundError, ValueError: as for `load`.
+    """
+    file = path / f"{part}.safetensors"
+    made = f"make it with `unclutter train {'mini' if part in PARTS else part}`"
+    if not file.is_file():
+        raise FileNotFoundError(f"The mini model has no {file.name} in {path}: reinstall the pack, or {made}.")
+    weights, header = read_safetensors(file)
+    if header.get("unclutter.kind") != f"mini.{part}":
+        raise ValueError(
+            f"{file} says it is {header.get('unclutter.kind', 'nothing of ours')}, expected mini.{part}: {made}."
+        )
+    return weights, json.loads(header["config"]), header
 
 
 def save(path: Path, part: str, weights: dict[str, Tensor], config: dict) -> None:

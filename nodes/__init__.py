@@ -12,7 +12,6 @@ from . import (
     mini,
     morphology,
     onestep,
-    photos,
     prompt,
     remove,
 )
@@ -24,9 +23,8 @@ NODES = [
     *conditioning.NODES,
     *guidance.NODES,
     *attention.NODES,
-    *mini.NODES,
-    *photos.NODES,
     *example.NODES,
+    *mini.NODES,
     *prompt.NODES,
     *onestep.NODES,
     *layers.NODES,

@@ -39,6 +39,7 @@ class RemovalConditioning(io.ComfyNode):
                 io.Mask.Input("mask", tooltip="White (1.0) is removed. One for all pictures, or one for each."),
                 io.Combo.Input(
                     "condition_image",
+                    display_name="the model sees",
                     options=CONDITION_IMAGES,
                     default="masked grey",
                     tooltip="What an inpainting model sees. full: the whole picture (LRNR, OSOR). masked grey: a grey "
@@ -47,6 +48,7 @@ class RemovalConditioning(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "mask_pooling",
+                    display_name="mask rounding",
                     options=["max", "nearest", "none"],
                     default="max",
                     tooltip="The mask that an inpainting model is shown: a latent pixel belongs to it if any of its pixels "
@@ -56,6 +58,7 @@ class RemovalConditioning(io.ComfyNode):
                 ),
                 io.Boolean.Input(
                     "keep_background",
+                    display_name="keep the background",
                     default=True,
                     tooltip="On: the latent outside of the mask is held. Off: the model may change the whole picture, "
                     "for shadows and reflections of the object.",
@@ -97,7 +100,7 @@ class RemovalConditioning(io.ComfyNode):
     ) -> io.NodeOutput:
         if condition_image == "draft" and draft is None:
             raise ValueError(
-                "condition_image is draft and no draft is connected: connect Draft Fill, or choose masked grey."
+                "The model is to see the draft (condition_image) and no draft is connected: connect Draft Fill, or choose masked grey."
             )
         cell = vae.spacial_compression_encode()
         pictures, height, width, _ = image.shape

@@ -30,6 +30,8 @@ class DraftFill(io.ComfyNode):
                 "fill masked area",
                 "patchmatch",
                 "content-aware fill",
+                "移除物体",
+                "消除",
             ],
             inputs=[
                 io.Image.Input(
@@ -38,7 +40,6 @@ class DraftFill(io.ComfyNode):
                 io.Mask.Input("mask", tooltip="White (1.0) is removed. One for all pictures, or one for each."),
                 io.Mask.Input(
                     "avoid",
-                    display_name="do not copy from",
                     optional=True,
                     tooltip="White (1.0) is never copied into the hole: other people, look-alikes, text. One for each "
                     "picture; several masks for a single picture count together.",
@@ -49,6 +50,7 @@ class DraftFill(io.ComfyNode):
                     min=0,
                     max=0xFFFFFFFFFFFFFFFF,
                     optional=True,
+                    extra_dict={"control_after_generate": "fixed"},
                     tooltip="Another number gives another fill. The same number always gives the same one.",
                 ),
             ],

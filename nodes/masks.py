@@ -42,6 +42,7 @@ class PrepareMask(io.ComfyNode):
                 io.Image.Input("image", tooltip="The picture the mask belongs to."),
                 io.Float.Input(
                     "grow_percent",
+                    display_name="grow (% of its size)",
                     default=7.5,
                     min=-50.0,
                     max=100.0,
@@ -51,19 +52,22 @@ class PrepareMask(io.ComfyNode):
                 ),
                 io.Int.Input(
                     "grow_pixels",
+                    display_name="grow (pixels)",
                     default=0,
                     min=-512,
                     max=512,
                     step=1,
-                    tooltip="Grow by this many pixels on top of grow_percent. Negative shrinks.",
+                    tooltip="Grow by this many pixels on top of the share of its size. Negative shrinks.",
                 ),
                 io.Boolean.Input(
                     "fill_holes",
+                    display_name="fill holes",
                     default=True,
                     tooltip="Also remove what the mask encloses. Turn off to keep, say, the view through a ring.",
                 ),
                 io.Int.Input(
                     "min_area",
+                    display_name="smallest part",
                     default=0,
                     min=0,
                     max=16777216,
@@ -133,6 +137,7 @@ class SplitInstances(io.ComfyNode):
                 ),
                 io.Int.Input(
                     "min_area",
+                    display_name="smallest part",
                     default=64,
                     min=0,
                     max=16777216,
@@ -172,6 +177,7 @@ class CropToMask(io.ComfyNode):
                 io.Mask.Input("mask", tooltip="What to remove, best from Prepare Removal Mask."),
                 io.Float.Input(
                     "context",
+                    display_name="surroundings (× size)",
                     default=0.5,
                     min=0.0,
                     max=10.0,
@@ -181,6 +187,7 @@ class CropToMask(io.ComfyNode):
                 advanced(
                     io.Int.Input(
                         "multiple",
+                        display_name="sides multiple of",
                         default=64,
                         min=8,
                         max=128,
@@ -191,20 +198,22 @@ class CropToMask(io.ComfyNode):
                 ),
                 io.Int.Input(
                     "minimum",
-                    default=512,
+                    display_name="smallest side",
+                    default=1024,
                     min=64,
                     max=8192,
                     step=8,
-                    tooltip="No side of the crop is shorter. Set it to the size the model was trained at: 512 for "
-                    "SD 1.5, 1024 for SDXL and FLUX.",
+                    tooltip="No side of the crop is shorter. The size that the model was trained at: 1024 for SDXL and FLUX, "
+                    "512 for SD 1.5, 64 for the mini model.",
                 ),
                 io.Int.Input(
                     "maximum",
+                    display_name="largest side (0: any)",
                     default=0,
                     min=0,
                     max=16384,
                     step=8,
-                    tooltip="A crop with a longer side is scaled down to this; 0 means no limit. Time and memory grow "
+                    tooltip="A crop with a longer side is scaled down to this; 0: no limit. Time and memory grow "
                     "with the area of the crop, and attention with its square.",
                 ),
             ],
@@ -256,6 +265,7 @@ class PasteBack(io.ComfyNode):
                 ),
                 io.Int.Input(
                     "feather",
+                    display_name="soft border (pixels)",
                     default=8,
                     min=0,
                     max=512,
@@ -264,17 +274,19 @@ class PasteBack(io.ComfyNode):
                 ),
                 io.Boolean.Input(
                     "match_color",
+                    display_name="match colours",
                     default=True,
                     tooltip="Take away the colour shift of the VAE and the model, measured on a ring around the mask.",
                 ),
                 advanced(
                     io.Int.Input(
                         "ring",
+                        display_name="match colours within",
                         default=32,
                         min=1,
                         max=512,
                         step=1,
-                        tooltip="Width of that ring in pixels of the picture. Narrower follows a shift that changes quickly, "
+                        tooltip="How far from the mask the colours are compared, in pixels of the picture. Narrower follows a shift that changes quickly, "
                         "wider is steadier on busy ground.",
                     ),
                 ),
@@ -348,7 +360,10 @@ def _check_shape(result: torch.Tensor, size: tuple[int, int]) -> None:
 
 def _nothing_that_large(min_area: int, mask: torch.Tensor) -> str:
     areas = ", ".join(str(int(area)) for area in mask.flatten(1).sum(dim=1))
-    return f"No part of the mask has {min_area} pixels, so nothing is left: lower min_area (the mask has {areas})."
+    return (
+        f"No part of the mask has {min_area} pixels, so nothing is left: lower min_area, the smallest part "
+        f"that counts (the mask has {areas})."
+    )
 
 
 def into_picture(
@@ -368,7 +383,7 @@ def into_picture(
             if row.sum() > row[box.top : box.top + box.height, box.left : box.left + box.width].sum():
                 raise ValueError(
                     "The blend mask reaches beyond the crop, where there is no result to paste: "
-                    "give a smaller mask, or raise context in Crop To Mask."
+                    "give a smaller mask, or raise context, the surroundings, in Crop To Mask."
                 )
         return blend
     whole = blend.new_zeros(len(boxes), height, width)

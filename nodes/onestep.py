@@ -22,6 +22,7 @@ SHORT_SIDE, LONG_SIDE = 512, 1024
 
 TIMESTEP = io.Int.Input(
     "timestep",
+    display_name="noise (of 1000)",
     default=400,
     min=0,
     max=999,
@@ -31,6 +32,7 @@ TIMESTEP = io.Int.Input(
 )
 ALPHA_STRENGTH = io.Float.Input(
     "alpha_strength",
+    display_name="strength",
     default=1.0,
     min=0.0,
     max=10.0,
@@ -90,7 +92,7 @@ class OneStepErase(io.ComfyNode):
                 "Removes what the mask marks, with its shadow and reflection, in one call of the network. The alpha shows "
                 "what it took; it forgives masks that are too small, too large or have holes."
             ),
-            search_aliases=["remove object", "object removal", "osor", "erase shadow", "inpaint"],
+            search_aliases=["remove object", "object removal", "osor", "erase shadow", "inpaint", "移除物体", "消除"],
             inputs=[
                 io.Model.Input("model", tooltip="From Load One-Step Eraser."),
                 io.Conditioning.Input(
@@ -114,6 +116,7 @@ class OneStepErase(io.ComfyNode):
                 ALPHA_STRENGTH,
                 io.Int.Input(
                     "resolution",
+                    display_name="work at (0: trained)",
                     default=0,
                     min=0,
                     max=8192,
@@ -123,6 +126,7 @@ class OneStepErase(io.ComfyNode):
                 ),
                 io.Boolean.Input(
                     "paste_back",
+                    display_name="keep untouched pixels",
                     default=False,
                     tooltip="On: outside of the alpha every pixel is the original one. Off: the whole picture has been "
                     "through the VAE. On can bring back what is left of a shadow where the alpha is faint.",

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
+from comfy_api.latest import io
 
 from ..adapters import prompt
-from ..kernels import exemplar
 from . import host, masks, methods
 from .attention import AttentiveEraser, SelfRectifyingAttention
 from .conditioning import RemovalConditioning
+from .draft import draft_fill
 from .guidance import MASGGuider
 from .masks import CropToMask, PasteBack
 from .onestep import OneStepErase, working_side
@@ -33,28 +34,13 @@ class Wish:
     strength: float
     background: str
     negative_text: str
+    start: str
     denoise: float
     resolution: int
     context: float
     feather: int
     sampler_name: str
     scheduler: str
-
-
-def draft(image: torch.Tensor, mask: torch.Tensor, wish: Wish) -> torch.Tensor:
-    """The pictures [B,H,W,3], filled with copies of what lies around the mask [B,H,W]."""
-    wish.say("Copies of the surroundings fill the place; nothing understands the picture.")
-
-    def progress(work: Iterable) -> Iterator:
-        pieces = list(work)
-        bar = host.Progress(len(pieces))
-        for piece in pieces:
-            yield piece
-            bar.advance()
-
-    image = image.expand(len(mask), -1, -1, -1)
-    filled = exemplar.exemplar_fill(image.movedim(-1, 1), mask, seed=wish.seed, progress=progress)
-    return filled.movedim(1, -1).contiguous()
 
 
 def in_one_step(
@@ -65,7 +51,7 @@ def in_one_step(
     side = wish.resolution or working_side(host.eraser_of(model))
     multiple = 8 * vae.spacial_compression_encode()
     part, hole, crop = CropToMask.execute(image, mask, max(wish.context, 1.0), multiple, side, side).args
-    wish.say(f"One step at {part.shape[2]}×{part.shape[1]} pixels." + spoiled(model, image))
+    wish.say(f"{spoiled(model, image)}One step at {part.shape[2]}×{part.shape[1]} pixels.")
     erased, alpha, _ = OneStepErase.execute(model, vae, part, hole, wish.seed, 0, wish.strength, 0, False).args
     height, width = mask.shape[-2:]
     taken = masks.into_picture(alpha.to(mask.device), crop.crop.boxes, crop.crop.size, height, width)
@@ -90,8 +76,11 @@ def sampled(
     side = wish.resolution or facts.native
     multiple = 8 * vae.spacial_compression_encode()
     largest = max(int(LARGEST * side) // multiple * multiple, multiple)
-    part, hole, crop = CropToMask.execute(image, mask, wish.context, multiple, side, max(largest, side)).args
 
+    def cropped(picture: torch.Tensor) -> io.NodeOutput:
+        return CropToMask.execute(picture, mask, wish.context, multiple, side, max(largest, side))
+
+    part, hole, crop = cropped(image).args
     shown, pooling = "masked grey", "max"
     if learned is None:
         words = wish.background or ("background" if method.masg else "")
@@ -104,13 +93,17 @@ def sampled(
         shown = metadata.get("unclutter.condition_image", "full")
         pooling = metadata.get("unclutter.mask_pooling", pooling)
         unguided = False
-    conditioned = RemovalConditioning.execute(positive, negative, vae, part, hole, shown, pooling, True).args
+    denoise = wish.denoise or method.denoise[wish.start]
+    draft = None
+    if wish.start == "draft":
+        draft, _, _ = cropped(draft_fill(image, mask, seed=wish.seed)).args
+    conditioned = RemovalConditioning.execute(positive, negative, vae, part, hole, shown, pooling, True, draft).args
     positive, negative, latent = conditioned
 
     if method.attention == "Attentive Eraser":
         model = AttentiveEraser.execute(model, hole, max(scale, 1.0), 0.3, 0.2, "decoder", 0.0, 1.0).args[0]
     elif method.attention == "SRA":
-        model = SelfRectifyingAttention.execute(model, hole, "Eq. 10", 0.0, 1.0).args[0]
+        model = SelfRectifyingAttention.execute(model, hole, "from itself", 0.0, 1.0).args[0]
     if method.masg:
         guider, _ = MASGGuider.execute(model, positive, negative, hole, scale, 1.0, "cosine_step", 0.5).args
         push = f"guidance {scale:g} in the mask"
@@ -119,10 +112,8 @@ def sampled(
     else:
         cfg = 1.0 if unguided else max(scale, 1.0)
         guider, push = host.guided(model, positive, negative, cfg), f"guidance {cfg:g}"
-    denoise = wish.denoise or method.denoise
     wish.say(
-        f"{method.steps} steps from {denoise:.0%} noise, {push}, at {part.shape[2]}×{part.shape[1]} pixels."
-        + spoiled(model, image)
+        f"{spoiled(model, image)}{method.steps} steps from {wish.start if denoise == 1 else f'the {wish.start} at denoise {denoise:g}'}, {push}, at {part.shape[2]}×{part.shape[1]} pixels."
     )
     samples = host.sample_latent(guider, latent, wish.seed, method.steps, wish.sampler_name, wish.scheduler, denoise)
     return PasteBack.execute(host.decode(vae, samples), crop, wish.feather, True, 32).args[0]
@@ -153,12 +144,12 @@ def check_inputs(name: str, model: Any, vae: Any, clip: Any) -> None:
 
 
 def spoiled(model: Any, image: torch.Tensor) -> str:
-    """A warning where the mini model gets what cannot be one of its scenes."""
+    """A warning where the mini model gets what cannot be one of its scenes; else nothing."""
     facts = host.facts_of(model)
     height, width = image.shape[1:3]
     if not facts.mini or max(height, width) <= 4 * facts.native:
         return ""
     return (
-        f"\nThe picture is {width}×{height}, and the mini model is a toy that knows drawn scenes of "
-        f"{facts.native}×{facts.native}: a photograph comes out spoiled. Connect a real checkpoint, or choose draft."
+        f"The mini model is a toy that knows drawn scenes of {facts.native}×{facts.native}, and this picture is "
+        f"{width}×{height}: a photograph comes out spoiled. Connect a real checkpoint, or choose draft.\n"
     )

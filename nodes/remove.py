@@ -9,6 +9,7 @@ from comfy_api.latest import io
 
 from ..kernels import regions
 from . import host, masks, methods, removal
+from .draft import draft_fill
 from .masks import PrepareMask
 from .onestep import LoadOneStep
 from .schema import Schema, advanced, choice, chosen
@@ -33,6 +34,7 @@ class RemoveObject(io.ComfyNode):
         )
         removal_prompt = io.Combo.Input(
             "removal_prompt",
+            display_name="removal prompt",
             options=[BY_LORA, *host.embedding_files()],
             optional=True,
             tooltip="The removal prompt of the same training, a file in models/embeddings.",
@@ -93,6 +95,7 @@ class RemoveObject(io.ComfyNode):
                 ),
                 io.Int.Input(
                     "steps",
+                    display_name="steps (0: auto)",
                     default=0,
                     min=0,
                     max=1000,
@@ -111,6 +114,7 @@ class RemoveObject(io.ComfyNode):
                 ),
                 io.Float.Input(
                     "grow_percent",
+                    display_name="grow (% of its size)",
                     default=7.5,
                     min=-50.0,
                     max=100.0,
@@ -121,29 +125,35 @@ class RemoveObject(io.ComfyNode):
                 advanced(
                     io.String.Input(
                         "background",
+                        display_name="words for background",
                         default="",
                         tooltip="What is to be seen there, in words. Empty: nothing, and for MASG the word background.",
                     )
                 ),
                 advanced(
                     io.String.Input(
-                        "negative_text", default="", tooltip="What is not to be seen: empty, or the object in words."
+                        "negative_text",
+                        display_name="negative prompt",
+                        default="",
+                        tooltip="What is not to be seen: empty, or the object in words.",
                     )
                 ),
                 advanced(
                     io.Float.Input(
                         "denoise",
+                        display_name="drawn anew (0: auto)",
                         default=0.0,
                         min=0.0,
                         max=1.0,
                         step=0.01,
-                        tooltip="How much of the picture in the hole is drawn anew. 0: as the method wants, all of it for an "
-                        "inpainting model and 0.8 for others.",
+                        tooltip="The share of the noise schedule that is run: less keeps more of the draft. 0: 0.4 from the draft "
+                        "(0.6 with learned), and all of it from noise.",
                     )
                 ),
                 advanced(
                     io.Int.Input(
                         "resolution",
+                        display_name="work at (0: trained)",
                         default=0,
                         min=0,
                         max=8192,
@@ -155,6 +165,7 @@ class RemoveObject(io.ComfyNode):
                 advanced(
                     io.Float.Input(
                         "context",
+                        display_name="surroundings (× size)",
                         default=0.5,
                         min=0.0,
                         max=10.0,
@@ -166,6 +177,7 @@ class RemoveObject(io.ComfyNode):
                 advanced(
                     io.Int.Input(
                         "feather",
+                        display_name="soft border (pixels)",
                         default=8,
                         min=0,
                         max=512,
@@ -178,6 +190,17 @@ class RemoveObject(io.ComfyNode):
                 ),
                 advanced(
                     io.Combo.Input("scheduler", options=host.SCHEDULERS, default="simple", tooltip="Any of core's.")
+                ),
+                advanced(
+                    io.Combo.Input(
+                        "start",
+                        display_name="begin from",
+                        options=list(methods.STARTS),
+                        default="draft",
+                        optional=True,
+                        tooltip="What is in the hole before the first step: the noised draft, in which nothing of the object is "
+                        "left; the noised picture, as the methods' authors begin; or pure noise.",
+                    )
                 ),
             ],
             outputs=[
@@ -214,6 +237,7 @@ class RemoveObject(io.ComfyNode):
         model: Any = None,
         vae: Any = None,
         clip: Any = None,
+        start: str = "draft",
         **files: str,
     ) -> io.NodeOutput:
         host.check_number("steps", steps, 0, 1000)
@@ -231,6 +255,7 @@ class RemoveObject(io.ComfyNode):
             strength=strength,
             background=background,
             negative_text=negative_text,
+            start=start,
             denoise=denoise,
             resolution=resolution,
             context=context,
@@ -240,7 +265,8 @@ class RemoveObject(io.ComfyNode):
         )
         prepared, preview = PrepareMask.execute(mask, image, grow_percent, 0, True, 0).args
         if name == "draft":
-            return io.NodeOutput(removal.draft(image, prepared, wish), prepared, preview)
+            wish.say("Copies of the surroundings fill the place; nothing understands the picture.")
+            return io.NodeOutput(draft_fill(image, prepared, seed=seed), prepared, preview)
         removal.check_inputs(name, model, vae, clip)
         if name == "one step":
             if (file := picked.get("eraser", ON_MODEL)) != ON_MODEL:

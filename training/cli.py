@@ -47,6 +47,9 @@ def main(arguments: list[str] | None = None) -> int:
         install = f'pip install -e ".[{command.extra}]"'
         print(f"unclutter {name} needs {error.name}: run `{install}` in the pack's folder.", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print(f"unclutter {name}: stopped.", file=sys.stderr)
+        return 130
     return 0
 
 
@@ -96,11 +99,11 @@ def train_mini(arguments: list[str], prog: str) -> None:
     import torch
 
     presets = {
-        "cpu": ("64×64 scenes, an hour or two on two cores; crude", _get(".mini", "CPU")),
-        "gpu": ("256×256 scenes with a trained VAE, ten to twenty minutes on one GPU", _get(".mini", "GPU")),
+        "cpu": ("128×128 scenes, hours on two cores; it can be stopped and resumed", _get(".mini.config", "CPU")),
+        "gpu": ("256×256 scenes with a trained VAE, ten to twenty minutes on one GPU", _get(".mini.config", "GPU")),
     }
     default = "gpu" if torch.cuda.is_available() else "cpu"
-    _get(".mini", "train_mini")(_get(".recipe", "choose_preset")(presets, default, arguments, prog))
+    _get(".mini.train", "train_mini")(_get(".recipe", "choose_preset")(presets, default, arguments, prog))
 
 
 def recipe(settings: str, module: str, objective: str) -> Run:
@@ -120,7 +123,11 @@ def _tyro() -> Any:
 
 COMMANDS: dict[str, Command] = {
     "demo": Command(function(".demo", "demo"), "every method on drawn scenes: a contact sheet and a table", "demo"),
-    "remove": Command(function(".photo", "remove_photo"), "take what a mask marks out of a photo", "demo"),
+    "remove": Command(
+        configured(".photo", "RemoveConfig", "remove_photo"),
+        "take what a mask marks out of a photo, or of a folder of them",
+        "demo",
+    ),
     "data store": Command(
         configured(".data.store", "StoreConfig", "store"),
         "cluttered scenes with and without one object, from backgrounds and cut-outs (LRNR)",
@@ -147,9 +154,16 @@ COMMANDS: dict[str, Command] = {
     "train osor": Command(recipe(".osor_recipe", ".osor", "OSOR"), "erasing in one step, in two phases (OSOR)"),
     "train mild": Command(recipe(".mild", ".mild", "MILD"), "a layer per person (MILD)"),
     "train mini": Command(train_mini, "the mini model itself, from nothing; presets cpu and gpu"),
+    "train judge": Command(
+        configured(".judge", "JudgeConfig", "train_judge"),
+        "the network that says whether an object stands in a hole, for evaluate",
+    ),
     "evaluate": Command(function(".evaluate", "evaluate"), "removed or not, on scenes whose true background is known"),
     "evaluate crowds": Command(
         function(".evaluate_crowds", "evaluate_crowds"), "the same for subsets of objects that overlap"
+    ),
+    "evaluate starts": Command(
+        function(".evaluate_starts", "evaluate_starts"), "noise, the picture or a draft as the beginning of each method"
     ),
     "convert": Command(function(".convert", "convert"), "a LoRA file in kohya's keys, or in diffusers'"),
     "bench attention": Command(function(".bench", "bench_attention"), "region attention beside plain attention"),

@@ -18,10 +18,12 @@ from ..kernels.scene_layers import Scenes
 from ..kernels.scenes import CROWD, draw_scenes
 from .adapt import recipe_of, with_adapters
 from .bench import report
-from .evaluate import SEED, SIZE, Remove, decibels, error, once, sampled
+from .cases import SEED
 from .layered import erase_layers
+from .measures import decibels, error
 from .pictures import contact_sheet
 from .sampling import MASG, Plain, load_mini
+from .ways import Remove, once, sampled
 
 SUBSETS = [frozenset(chosen) for count in range(1, CROWD + 1) for chosen in itertools.combinations(range(CROWD), count)]
 """Who may be removed: seven ways."""
@@ -76,7 +78,7 @@ def evaluate_crowds(
     """
     if scenes < 1 or steps < 1:
         raise ValueError(f"scenes is {scenes} and steps is {steps}: both must be at least 1.")
-    drawn = draw_scenes(scenes, SIZE, torch.Generator().manual_seed(SEED + seed), crowd=True)
+    drawn = draw_scenes(scenes, load_mini().native_size, torch.Generator().manual_seed(SEED + seed), crowd=True)
     picture, masks = drawn.picture(), (drawn.alphas[:, :CROWD] > 0.5).float()
     truth = {gone: drawn.picture(kept_of(drawn, gone)) for gone in SUBSETS}
     results, fills = [], {}

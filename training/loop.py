@@ -10,29 +10,28 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
-import signal
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs, set_seed
-from filelock import FileLock, Timeout
 from torch import Tensor
 from tqdm import tqdm
 
+from ..adapters import mini
 from .checkpoints import load_checkpoint
 from .data.loader import batches
 from .data.manifest import Sample, read_manifest
 from .pictures import contact_sheet, read_image
 from .recipe import Objective, Recipe, Turn
-from .sampling import Base, load_mini
+from .run_folder import STATE, only_training_in, stop_on_signal, write_state, write_text
+from .sampling import Base, is_mini, load_mini
 
-STATE, SETTINGS = "state.pt", "recipe.json"
+SETTINGS = "recipe.json"
 SAMPLES = 4  # pictures on a sample sheet
 
 
@@ -102,7 +101,13 @@ def run(
         if accelerator.is_main_process:
             # The state last: killed in between, a resumed training writes both again.
             objective.save(recipe.output, step)
-            write_state(recipe, objective, optimizer, accelerator, step)
+            state = {
+                "step": step,
+                "parameters": {name: value.detach().cpu() for name, value in objective.state().items()},
+                "optimizer": optimizer.state_dict(),
+                "scaler": accelerator.scaler.state_dict() if accelerator.scaler else None,
+            }
+            write_state(recipe.output, state)
         last_good = step
 
     size = recipe.size or objective.base.native_size
@@ -210,8 +215,8 @@ def row_generator(seed: int, number: int, row: int) -> torch.Generator:
 
 
 def load_base(recipe: Recipe, accelerator: Accelerator) -> Base:
-    if recipe.base is None:
-        base = load_mini(device=str(accelerator.device))
+    if recipe.base is None or is_mini(recipe.base):
+        base = load_mini(recipe.base or mini.FOLDER, str(accelerator.device))
     else:
         dtype = {"bf16": torch.bfloat16, "fp16": torch.float16, "no": torch.float32}[recipe.mixed_precision]
         base = load_checkpoint(recipe.base, str(accelerator.device), dtype)
@@ -219,22 +224,6 @@ def load_base(recipe: Recipe, accelerator: Accelerator) -> Base:
         base.unet.enable_gradient_checkpointing()
         base.unet.train()  # diffusers checkpoints in training mode only; these networks have no dropout
     return base
-
-
-@contextmanager
-def only_training_in(folder: Path) -> Iterator[None]:
-    """Holds a lock that the system takes back when the process ends, however it ends."""
-    lock = FileLock(folder / ".lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise ValueError(
-            f"Another training writes into {folder}: wait for it, or give another output folder."
-        ) from None
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def fingerprint(samples: list[Sample]) -> str:
@@ -281,27 +270,6 @@ def check_output(recipe: Recipe, settings: dict[str, Any]) -> None:
         )
 
 
-def write_state(recipe: Recipe, objective: Objective, optimizer: Any, accelerator: Accelerator, step: int) -> None:
-    """Everything a resumed training needs, all of it or nothing."""
-    state = {
-        "step": step,
-        "parameters": {name: value.detach().cpu() for name, value in objective.state().items()},
-        "optimizer": optimizer.state_dict(),
-        "scaler": accelerator.scaler.state_dict() if accelerator.scaler else None,
-    }
-    path = recipe.output / STATE
-    temporary = path.with_suffix(".part")
-    try:
-        torch.save(state, temporary)
-        os.replace(temporary, path)
-    except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
-        temporary.unlink(missing_ok=True)
-        raise OSError(
-            f"Step {step} could not be saved to {path} ({error}): make room, and --resume continues from the last "
-            "checkpoint, which is whole."
-        ) from error
-
-
 def restore(recipe: Recipe, objective: Objective, optimizer: Any, accelerator: Accelerator) -> int:
     """Load the state; the step that comes next."""
     state = torch.load(recipe.output / STATE, map_location="cpu", weights_only=True)
@@ -317,18 +285,6 @@ def restore(recipe: Recipe, objective: Objective, optimizer: Any, accelerator: A
     if accelerator.scaler and state["scaler"]:
         accelerator.scaler.load_state_dict(state["scaler"])
     return state["step"]
-
-
-@contextmanager
-def stop_on_signal() -> Iterator[threading.Event]:
-    """An event that SIGTERM and Ctrl-C set, so that the step in hand is finished and saved."""
-    stopped = threading.Event()
-    before = {number: signal.signal(number, lambda *_: stopped.set()) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield stopped
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def write_samples(path: Path, objective: Objective, samples: dict[str, Any]) -> None:
@@ -353,9 +309,3 @@ def first_rows(batch: dict[str, Any], count: int) -> dict[str, Any]:
 
 def move(value: Any, device: torch.device) -> Any:
     return value.to(device) if isinstance(value, Tensor) else value
-
-
-def write_text(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.part")
-    temporary.write_text(text + "\n")
-    os.replace(temporary, path)

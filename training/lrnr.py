@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ..adapters import prompt
 from .recipe import Objective, Recipe, choose_preset, integers, noise_like
-from .sampling import MASG, Base, Method
+from .sampling import MASG, Base, Method, is_mini
 from .text import ENHANCERS, Texts, initial_vectors, removal_prompt
 
 
@@ -127,7 +127,8 @@ class LRNR(Objective):
     @property
     def guidance(self) -> float:
         """LRNR's, or what the mini model bears."""
-        return 12.5 if self.recipe.base else 3.0
+        base = self.recipe.base
+        return 3.0 if base is None or is_mini(base) else 12.5
 
 
 def check_room(texts: Texts, recipe: LRNRRecipe) -> None:

@@ -40,6 +40,7 @@ def erase_once(
     image: Tensor,
     mask: Tensor,
     *,
+    draft: Tensor | None = None,
     timestep: int | None = None,
     strength: float = 1.0,
     seed: int = 0,
@@ -49,6 +50,8 @@ def erase_once(
     Args:
         image: [B, 3, H, W] in 0..1; H and W multiples of `base.multiple`.
         mask: [B, H, W] in {0, 1}, 1 = remove.
+        draft: [B, 3, H, W] without the object: a second call of the network, from this draft, fills the mask, and what
+            lies around it goes by the first one.
         timestep: how much noise the picture is given; by default what the adapter was trained with.
         strength: of the alpha.
 
@@ -61,7 +64,8 @@ def erase_once(
     with applied(base.unet, adapter):
         chosen = timestep or int(adapter.metadata.get("unclutter.timestep", TIMESTEP))
         prompt = adapter.metadata.get("unclutter.prompt", PROMPT)
-        return run_once(base, image, mask, timestep=chosen, prompt=prompt, strength=strength, seed=seed)
+        settings: Any = {"timestep": chosen, "prompt": prompt, "strength": strength, "seed": seed}
+        return run_once(base, image, mask, draft=draft, **settings)
 
 
 @torch.inference_mode()
@@ -70,6 +74,7 @@ def run_once(
     image: Tensor,
     mask: Tensor,
     *,
+    draft: Tensor | None = None,
     timestep: int = TIMESTEP,
     prompt: str = PROMPT,
     strength: float = 1.0,
@@ -81,9 +86,18 @@ def run_once(
     hole = latent_mask(mask, *shot.shape[-2:], pooling=base.mask_pooling).to(shot)
     noise = torch.randn(shot.shape, generator=torch.Generator().manual_seed(seed)).to(shot)
     text = base.texts.encode([prompt], (image.shape[-2], image.shape[-1]))
-    clean, logits = denoise_once(base, shot, mask, hole, noise, timestep, text)
-    alpha = hole if logits is None else alpha_from_logits(logits, strength)
-    latent = blend(clean, shot, alpha)
+
+    def erased(begun: Tensor) -> tuple[Tensor, Tensor]:
+        clean, logits = denoise_once(base, begun, mask, hole, noise, timestep, text)
+        alpha = hole if logits is None else alpha_from_logits(logits, strength)
+        return blend(clean, begun, alpha), alpha
+
+    latent, alpha = erased(shot)
+    if draft is not None:
+        within = latent_mask(mask, *shot.shape[-2:], pooling="max") > 0
+        drafted = base.encode(2 * torch.where(mask[:, None] > 0, draft.to(image), image) - 1)
+        again, _ = erased(torch.where(within, drafted, shot))
+        latent = torch.where(within, again, latent)
     return Erased(((base.decode(latent) + 1) / 2).clamp(0, 1), alpha[:, 0], latent)
 
 
@@ -108,6 +122,11 @@ def denoise_once(
     channels = shot.shape[1]
     clean = predict_clean(noisy, output[:, :channels], level)
     return clean, output[:, channels:] if output.shape[1] > channels else None
+
+
+def taken_by(alpha: Tensor, height: int, width: int) -> Tensor:
+    """Where an eraser's alpha [B, h, w] is over a half, at the size of the picture: [B, height, width] bool."""
+    return F.interpolate(alpha[:, None].float(), (height, width), mode="bilinear")[:, 0] > 0.5
 
 
 @contextmanager

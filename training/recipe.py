@@ -34,8 +34,8 @@ class Recipe:
     output: Path
     """Folder that receives the adapters, their settings, checkpoints, samples and logs. One training a folder."""
     base: Path | None = None
-    """Inpainting checkpoint to adapt: a diffusers folder or a single .safetensors file of SD 1.5, SD 2 or SDXL.
-    None: the mini model."""
+    """Inpainting checkpoint to adapt: a diffusers folder or a single .safetensors file of SD 1.5, SD 2 or SDXL, or the output
+    of `unclutter train mini`. None: the mini model in the pack."""
     size: int | None = None
     """Side of the training pictures in pixels; other aspect ratios keep this area. None: what the base was trained on."""
     steps: int = 1000

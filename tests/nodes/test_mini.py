@@ -9,9 +9,11 @@ import pytest
 import torch
 
 from unclutter.adapters import mini
+from unclutter.kernels.exemplar import exemplar_fill
 from unclutter.kernels.scenes import draw_scenes
 from unclutter.training.comfyui import PACK
-from unclutter.training.mini import GPU, train_mini
+from unclutter.training.mini.config import CPU, GPU
+from unclutter.training.mini.train import train_mini
 from unclutter.training.sampling import MASG, AttentiveEraser, Plain, SelfRectifying, load_mini, remove
 
 STEPS, SEED = 6, 3
@@ -60,18 +62,19 @@ def guide(method, model, mask, positive, negative):
     return guider
 
 
-def sample(loaded, scene, method):
-    """The picture [1, 3, H, W] that ComfyUI makes."""
+def sample(loaded, scene, method, start=None, denoise=1.0):
+    """The picture [1, 3, H, W] that ComfyUI makes, by default from the noised picture itself."""
     import comfy.sample
     import comfy.samplers
 
     model, _, vae = loaded
     positive, negative, latent = condition(loaded, scene)
+    begun = latent["samples"] if start is None else vae.encode(start.movedim(1, -1))
     samples = guide(method, model, scene[1], positive, negative).sample(
-        comfy.sample.prepare_noise(latent["samples"], SEED),
-        latent["samples"],
+        comfy.sample.prepare_noise(begun, SEED),
+        begun,
         comfy.samplers.sampler_object("euler"),
-        comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), "simple", STEPS),
+        comfy.samplers.KSampler(model, STEPS, "cpu", "euler", "simple", denoise).sigmas,
         denoise_mask=latent["noise_mask"],
         disable_pbar=True,
         seed=SEED,
@@ -104,16 +107,42 @@ def test_both_hosts_make_the_same_picture(loaded, scene, method):
     assert method == Plain() or not torch.allclose(in_diffusers, plain, atol=1e-3)
 
 
+@pytest.mark.parametrize("method", [Plain(), MASG(6.0), AttentiveEraser(3.0), SelfRectifying()], ids=str)
+def test_a_draft_is_the_same_start_in_both_hosts(loaded, scene, method):
+    draft = exemplar_fill(*scene)
+    started = {"start": draft, "denoise": 0.55}
+    in_diffusers = remove(load_mini(), *scene, method, positive="blue background", steps=STEPS, seed=SEED, **started)
+    assert psnr(sample(loaded, scene, method, **started), in_diffusers) >= 40
+    assert psnr(sample(loaded, scene, method, scene[0], 0.55), in_diffusers) < 38
+
+
 def test_a_model_of_the_gpu_presets_structure_is_the_same_in_both_hosts(comfy, scene, tmp_path):
     from unclutter.nodes import host
 
     levels = {"vae_channels": (32, 64, 64, 128), "unet_channels": (32, 64, 96), "transformer_depth": (1, 2, 2)}
-    small = {"size": 64, "vae_steps": 1, "vae_batch": 2, "steps": 1, "batch": 2, "mixed_precision": "no"}
+    small = {"size": 64, "vae_steps": 1, "vae_batch": 2, "steps": 1, "batch": 2, "sample_every": 0}
     train_mini(replace(GPU, output=tmp_path, **small, **levels))
     in_comfyui = sample(host.load_mini(mini.load(tmp_path)), scene, Plain())
     in_diffusers = remove(load_mini(tmp_path), *scene, Plain(), positive="blue background", steps=STEPS, seed=SEED)
     assert in_diffusers.std() > 0.01
     assert psnr(in_comfyui, in_diffusers) >= 40
+
+
+def test_a_model_of_the_cpu_presets_structure_is_the_same_in_both_hosts(comfy, tmp_path):
+    """Patches of 8×8 pixels as 48 channels, weights in half precision."""
+    from unclutter.nodes import host
+
+    levels = {"unet_channels": (32, 32), "transformer_depth": (1, 2)}
+    train_mini(replace(CPU, output=tmp_path, **levels, steps=2, batch=2, sample_every=0, learning_rate=0.02))
+    generator = torch.Generator().manual_seed(5)
+    drawn = draw_scenes(1, 128, generator, difficulty="texture")
+    scene = drawn.picture(), drawn.effect_mask(drawn.pick_object(generator))
+    in_comfyui = sample(host.load_mini(mini.load(tmp_path)), scene, Plain())
+    base = load_mini(tmp_path)
+    assert (base.native_size, base.multiple) == (128, 16)
+    in_diffusers = remove(base, *scene, Plain(), positive="blue background", steps=STEPS, seed=SEED)
+    assert in_diffusers.shape == (1, 3, 128, 128) and psnr(in_comfyui, in_diffusers) >= 40
+    assert psnr(in_diffusers, scene[0]) < 25
 
 
 def test_words_of_a_prompt_reach_the_network(loaded):

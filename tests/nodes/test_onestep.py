@@ -586,9 +586,11 @@ def test_both_hosts_make_the_same_picture(comfy):
     image, mask = scene.picture(), scene.effect_mask(scene.pick_object(generator))
     model, clip, vae = host.load_mini(mini.load())
     nearest = mini_file(phase=1, **{"unclutter.mask_pooling": "nearest"})
-    for file in (mini_file(), mini_file(phase=1), nearest):
-        made = erase_once(load_mini(), file, image, mask, seed=3)
-        result, alpha, _ = erase(with_eraser(model, file, clip), vae, image.movedim(1, -1), mask, None)
+    draft = 1 - image
+    for file, start in ((mini_file(), None), (mini_file(phase=1), None), (nearest, None), (mini_file(), draft)):
+        made = erase_once(load_mini(), file, image, mask, draft=start, seed=3)
+        begun = {} if start is None else {"draft": start.movedim(1, -1)}
+        result, alpha, _ = erase(with_eraser(model, file, clip), vae, image.movedim(1, -1), mask, None, **begun)
         assert -10 * (result.movedim(-1, 1) - made.picture).square().mean().log10() >= 40
         smooth = F.interpolate(made.alpha[:, None], (64, 64), mode="bilinear")[:, 0]
         torch.testing.assert_close(alpha, smooth, atol=1e-3, rtol=0)

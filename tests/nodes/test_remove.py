@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import struct
 
 import pytest
@@ -23,6 +24,7 @@ WIDGETS = {
     "feather": 8,
     "sampler_name": "euler",
     "scheduler": "simple",
+    "start": "noise",
 }
 MINI = {"model": ["mini", 0], "vae": ["mini", 2], "clip": ["mini", 1]}
 
@@ -197,6 +199,20 @@ def test_one_node_makes_the_picture_of_the_long_graph(server, name):
     (expected,) = run(server, long)
     (made,) = run(server, one_node(name.split(",")[0], **changed))
     assert torch.equal(made, expected)
+
+
+@pytest.mark.parametrize("name", ["plain", "learned"])
+def test_begun_from_the_draft_it_is_the_graph_with_draft_fill(server, name):
+    long, changed = copy.deepcopy(LONG[name])
+    long |= nodes(
+        filled=("UnclutterDraftFill", {"image": ["picture", 0], "mask": ["prepared", 0], "seed": 3}),
+        part=(cropped()[0], {**cropped()[1], "image": ["filled", 0]}),
+    )
+    long["conditioned"]["inputs"]["draft"] = ["part", 0]
+    long["sigmas"]["inputs"]["denoise"] = 0.6 if name == "learned" else 0.4
+    made = run(server, one_node(name, start="draft", **changed))[0]
+    assert torch.equal(made, run(server, long)[0])
+    assert not torch.equal(made, run(server, one_node(name, **changed))[0])
 
 
 def test_one_step_is_the_graph_of_its_nodes(server):

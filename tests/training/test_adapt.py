@@ -1,5 +1,6 @@
 """What a training wrote, in diffusers and in ComfyUI: the same picture."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -15,6 +16,7 @@ from unclutter.training.evaluate import evaluate
 from unclutter.training.loop import train
 from unclutter.training.lrnr import LRNR, LRNRRecipe
 from unclutter.training.sampling import MASG, Plain, load_mini, remove
+from unclutter.training.ways import PAINT
 
 STEPS, SEED = 6, 3
 
@@ -119,25 +121,37 @@ def test_both_hosts_make_the_same_picture_with_lora_prompt_and_masg(comfy, train
     assert -10 * (in_comfyui - in_diffusers).square().mean().log10() >= 40
 
 
-def test_evaluation_tells_removal_from_redrawing(trained, tmp_path):
+def test_evaluation_holds_every_method_against_paint_on_the_same_scenes(trained, tmp_path, capsys):
     folders = (trained / "lrnr", trained / "eradiff")
-    results = evaluate(folders, scenes=4, steps=2, masks=("object", "holed"), sheet=tmp_path / "sheet.png")
-    ways = ["mini", "mini + CFG", "mini + MASG", "mini + SRA", "lrnr (lrnr)", "lrnr (lrnr) + MASG"]
+    written = {"sheet": tmp_path / "sheet.png", "json": tmp_path / "rows.jsonl"}
+    results = evaluate(folders, scenes=4, steps=2, masks=("object", "holed"), markdown=True, **written)
+    ways = [*PAINT, "mini", "mini + CFG", "mini + MASG", "mini + SRA", "lrnr (lrnr)", "lrnr (lrnr) + MASG"]
     ways += ["eradiff (eradiff)", "eradiff (eradiff) + SRA"]
     assert [(result.name, result.mask) for result in results] == [
         (name, mask) for mask in ("object", "holed") for name in ways
     ]
-    assert all(0 <= result.success <= 1 and result.outside == 0 for result in results)
+    assert all(len(result.removed) == len(result.hole) == 4 and result.outside == 0 for result in results)
     # Nothing marks the shadow, so it stays but for the feathered border: every method has the same error there.
-    shadows = [result.effect_psnr for result in results[:8]]
+    shadows = [result.shadow.mean() for result in results[:11]]
     assert max(shadows) - min(shadows) < 0.5
-    assert results[8].psnr != results[0].psnr
+    assert not torch.equal(results[11].hole, results[0].hole)
+    rows = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()]
+    assert [row["method"] for row in rows] == [result.name for result in results]
+    ring, last = rows[0], rows[10]
+    assert ring["gain_over_ring_db"] == ring["gain_low"] == ring["gain_high"] == 0
+    gains = results[10].hole - results[0].hole
+    assert last["gain_over_ring_db"] == pytest.approx(gains.mean().item(), abs=1e-5)
+    assert gains.min() <= last["gain_low"] <= last["gain_over_ring_db"] <= last["gain_high"] <= gains.max()
+    assert all(0 <= row["removed"] <= 1 and 0 <= row["judge_error"] <= 1 and row["scenes"] == 4 for row in rows)
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "The judge misses" in printed and "within noise" in printed and "McNemar" in printed
     assert (tmp_path / "sheet.png").stat().st_size > 10_000
 
 
 def test_an_eraser_is_evaluated_from_its_file():
-    (result,) = evaluate((mini.FOLDER / "loras" / "unclutter-mini-osor.safetensors",), scenes=4, baselines=False)
-    assert result.name == "unclutter-mini-osor.safetensors (osor)" and result.success > 0.5
+    *paint, result = evaluate((mini.FOLDER / "loras" / "unclutter-mini-osor.safetensors",), scenes=4, baselines=False)
+    assert result.name == "unclutter-mini-osor.safetensors (osor)" and result.removed.float().mean() > 0.5
+    assert [each.name for each in paint] == list(PAINT)
 
 
 def test_adapters_for_another_model_are_refused(trained, tmp_path):

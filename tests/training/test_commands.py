@@ -62,7 +62,7 @@ def test_a_command_without_its_packages_says_how_to_install_them(command, extra,
 
 
 def test_evaluate_names_a_folder_without_a_training(tmp_path, capsys):
-    assert main(["evaluate", "--scenes", "1", "--adapters", str(tmp_path / "nowhere")]) == 1
+    assert main(["evaluate", "--scenes", "2", "--adapters", str(tmp_path / "nowhere")]) == 1
     error = capsys.readouterr().err
     assert f"There is no training in {tmp_path / 'nowhere'}: give the output folder" in error
 

@@ -22,9 +22,10 @@ from unclutter.training.cli import main
 from unclutter.training.data.drawn import draw_pairs
 from unclutter.training.eradiff import EraDiff, EraDiffRecipe
 from unclutter.training.latents import LatentCache
-from unclutter.training.loop import only_training_in, train
+from unclutter.training.loop import train
 from unclutter.training.lrnr import LRNR, LRNRRecipe
 from unclutter.training.recipe import Objective
+from unclutter.training.run_folder import only_training_in
 from unclutter.training.sampling import load_mini
 from unclutter.training.shapes import random_sdxl
 

@@ -10,8 +10,9 @@ import tyro
 from torch import Tensor
 from tqdm import tqdm
 
+from ...adapters import mini
 from ...kernels.scene_layers import EFFECT, Scenes
-from ...kernels.scenes import draw_scenes
+from ...kernels.scenes import Difficulty, draw_scenes
 from ..pictures import write_image
 from .generate import keep_settings
 from .manifest import Sample, write_manifest
@@ -22,33 +23,35 @@ BATCH = 16
 def draw_pairs(
     output: tyro.conf.Positional[Path],
     count: Annotated[int, tyro.conf.arg(aliases=["-n"])] = 1000,
-    size: int = 64,
+    size: int = mini.SIZE,
     seed: int = 0,
     crowd: bool = False,
+    difficulty: Difficulty = mini.DIFFICULTY,
 ) -> None:
     """Write scenes in which one of several objects, mostly look-alikes, is there in the source and gone in the target.
 
     With `crowd`, three objects stand before one another, all gone in the target; instance_masks/ tells them apart, pose/
-    draws their skeletons, the hidden limbs too, and parsing/ labels their quarters 1 to 4 (for `train mild`).
+    draws their skeletons, the hidden limbs too, and parsing/ labels their parts 1 to 4 (for `train mild`).
 
     Args:
         output: folder that receives source/, target/, mask/, effect_mask/, manifest.jsonl and settings.json.
         count: pairs.
-        size: side of the pictures in pixels; 64 for the mini model of the CPU preset.
+        size: side of the pictures in pixels; by default that of the mini model in the pack.
         seed: the same seed draws the same pairs.
-        crowd: draw crowds.
+        crowd: draw crowds; people, where the difficulty is not objects.
+        difficulty: of the scenes, as in the node Example Scene; by default that of the mini model in the pack.
 
     Raises:
         ValueError: the output holds another set, which is left as it is.
     """
     if count < 1 or size < 16:
         raise ValueError(f"count is {count} and size {size}, expected at least 1 pair of 16 pixels.")
-    keep_settings(output, {"command": "drawn", "size": size, "seed": seed, "crowd": crowd})
+    keep_settings(output, {"command": "drawn", "size": size, "seed": seed, "crowd": crowd, "difficulty": difficulty})
     generator = torch.Generator().manual_seed(seed)
     samples, layers = [], {}
     progress = tqdm(total=count, desc="drawing", unit="pair")
     for first in range(0, count, BATCH):
-        scenes = draw_scenes(BATCH, size, generator, crowd)
+        scenes = draw_scenes(BATCH, size, generator, crowd, difficulty)
         layers = crowds(scenes) if crowd else removals(scenes, scenes.pick_object(generator))
         for row in range(min(BATCH, count - first)):
             name = f"{first + row:06}"

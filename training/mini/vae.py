@@ -3,42 +3,38 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
 
 import torch
-from accelerate import Accelerator
 from diffusers import AutoencoderKL
 from diffusers.optimization import get_cosine_schedule_with_warmup
 from torch import Tensor
 from tqdm import tqdm
 
-from ..adapters import mini as mini_files
-from ..kernels.patches import fit_patch_autoencoder
-from ..kernels.scenes import draw_scenes
-from .holes import random_masks
-
-if TYPE_CHECKING:
-    from .mini import Log, MiniConfig
+from ...adapters import mini as mini_files
+from ...kernels.patches import fit_patch_autoencoder
+from ...kernels.scenes import draw_scenes
+from ..holes import random_masks
+from .config import MiniConfig
+from .progress import Log
 
 Encode = Callable[[Tensor], Tensor]
 """Pictures [B, 3, H, W] in -1..1 -> scaled latents."""
 
 
-def fit_patches(config: MiniConfig, accelerator: Accelerator, log: Log) -> Encode:
+def fit_patches(config: MiniConfig, device: torch.device, log: Log) -> Encode:
     """Principal components of patches in place of a VAE."""
-    generator = torch.Generator(accelerator.device).manual_seed(config.seed)
-    pictures = torch.cat([2 * draw_scenes(64, config.size, generator).picture() - 1 for _ in range(16)])
-    autoencoder = fit_patch_autoencoder(pictures, config.latent_channels, config.vae_factor).to(accelerator.device)
-    unseen = 2 * draw_scenes(64, config.size, generator).picture() - 1
+    pictures = drawn_pictures(config, 64, torch.Generator(device).manual_seed(config.seed))
+    seen, unseen = torch.cat([next(pictures) for _ in range(15)]), torch.cat([next(pictures) for _ in range(3)])
+    autoencoder = fit_patch_autoencoder(seen, config.latent_channels, config.patch).to(device)
     error = (autoencoder.decode(autoencoder.encode(unseen)) - unseen).square().mean().item()
     log.write(event="patches", psnr=-10 * math.log10(error / 4))
-    structure = {"class": "PatchAutoencoder", "channels": config.latent_channels, "patch": config.vae_factor}
+    structure = {"class": "PatchAutoencoder", "channels": config.latent_channels, "patch": config.patch}
     mini_files.save(config.output, "vae", autoencoder.state_dict(), structure)
     return autoencoder.encode
 
 
-def train_vae(config: MiniConfig, accelerator: Accelerator, log: Log) -> Encode:
+def train_vae(config: MiniConfig, device: torch.device, log: Log) -> Encode:
     """A 4-channel VAE on L1 + squared error and a light KL term; its scaling factor makes latents unit variance."""
     assert config.vae_channels
     vae = AutoencoderKL(
@@ -50,24 +46,22 @@ def train_vae(config: MiniConfig, accelerator: Accelerator, log: Log) -> Encode:
         norm_num_groups=32,
         sample_size=config.size,
         force_upcast=False,
-    )
+    ).to(device)
     optimizer = torch.optim.AdamW(vae.parameters(), lr=2e-3, betas=(0.9, 0.99), weight_decay=0.0)
     schedule = get_cosine_schedule_with_warmup(optimizer, config.vae_steps // 50, config.vae_steps)
-    model, optimizer = accelerator.prepare(vae, optimizer)
-    generator = torch.Generator(accelerator.device).manual_seed(config.seed)
-    progress = tqdm(range(config.vae_steps), desc="VAE", disable=not accelerator.is_local_main_process)
-    for step in progress:
-        picture = 2 * draw_scenes(config.vae_batch, config.size, generator).picture() - 1
+    generator = torch.Generator(device).manual_seed(config.seed)
+    pictures = drawn_pictures(config, config.vae_batch, generator)
+    for step in (progress := tqdm(range(config.vae_steps), desc="VAE")):
         holes = random_masks(config.vae_batch, config.size, generator)
         holes[config.vae_batch // 4 :] = 0  # a quarter is shown with the grey hole that the network will be shown
-        picture = picture * (1 - holes[:, None])
-        with accelerator.autocast():
+        picture = next(pictures) * (1 - holes[:, None])
+        with torch.autocast(device.type, torch.bfloat16, enabled=config.half_precision(device)):
             posterior = vae.encode(picture).latent_dist
             decoded = vae.decode(posterior.sample()).sample
         error = decoded.float() - picture
         loss = error.abs().mean() + 4 * error.square().mean() + 1e-6 * posterior.kl().mean()
-        accelerator.backward(loss)
-        accelerator.clip_grad_norm_(model.parameters(), 1.0)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
         optimizer.step()
         schedule.step()
         optimizer.zero_grad()
@@ -76,8 +70,15 @@ def train_vae(config: MiniConfig, accelerator: Accelerator, log: Log) -> Encode:
             progress.set_postfix(psnr=f"{psnr:.1f} dB")
             log.write(event="vae", step=step, loss=loss.item(), psnr=psnr)
     vae.eval().requires_grad_(False)
-    pictures = torch.cat([draw_scenes(16, config.size, generator).picture() for _ in range(8)])
-    latents = vae.encode(2 * pictures - 1).latent_dist.mean
+    unseen = torch.cat([next(pictures)[:16] for _ in range(8)])
+    latents = torch.cat([vae.encode(part).latent_dist.mean for part in unseen.split(16)])
     vae.register_to_config(scaling_factor=float(1 / latents.std()))
     mini_files.save(config.output, "vae", vae.state_dict(), {"class": "AutoencoderKL", **vae.config})
     return lambda pictures: vae.encode(pictures).latent_dist.mean * vae.config.scaling_factor
+
+
+def drawn_pictures(config: MiniConfig, batch: int, generator: torch.Generator) -> Iterator[Tensor]:
+    """Endless pictures [B, 3, H, W] in -1..1, of each difficulty in turn."""
+    while True:
+        for difficulty in config.difficulties:
+            yield 2 * draw_scenes(batch, config.size, generator, difficulty=difficulty).picture() - 1

@@ -9,9 +9,9 @@ from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from ..kernels.grounds import TEXTURES
-from ..kernels.outlines import KINDS
-from ..kernels.scene_layers import COLOURS, COUNTS
+from ...kernels.grounds import TEXTURES
+from ...kernels.outlines import KINDS
+from ...kernels.scene_layers import COLOURS, COUNTS
 
 
 def build_tokenizer(folder: Path) -> CLIPTokenizer:

@@ -1,0 +1,1 @@
+"""`unclutter train mini`: the mini model from nothing."""
