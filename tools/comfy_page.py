@@ -108,8 +108,11 @@ class ComfyPage:
             self.reload()
 
     def _note_console(self, message: ConsoleMessage) -> None:
-        if message.type == "error" and PACK_FOLDER in f"{message.location} {message.text}":
-            self.errors.append(f"{message.text} ({message.location.get('url')})")
+        source = message.location.get("url", "")
+        if source.endswith("/en.md"):
+            return  # the page asks for a translated help page first, and then for the one that is there
+        if message.type == "error" and PACK_FOLDER in f"{source} {message.text}":
+            self.errors.append(f"{message.text} ({source})")
 
     def evaluate(self, script: str, argument: Any = None) -> Any:
         return self.page.evaluate(script, argument)

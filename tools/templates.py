@@ -413,7 +413,7 @@ TEMPLATES = {
         0.8,
     ),
     "Steps to remove, MASG, SDXL": masg(
-        sdxl(INPAINTING, "coins"), note("Mask-aware guidance (MASG)", STEPS, PAINT, KEPT), 12.5, "masg"
+        sdxl(INPAINTING, "rocket"), note("Mask-aware guidance (MASG)", STEPS, PAINT, KEPT), 12.5, "masg"
     ),
     "Steps to remove, one step, SDXL": one_step_sampler(
         sdxl(INPAINTING, "coffee"),
@@ -426,7 +426,7 @@ TEMPLATES = {
         "sdxlinpainting_phase2.pth",
     ),
     "Steps to remove, SRA, SDXL": attention(
-        sdxl(INPAINTING, "coins"), note("Self-rectifying attention (SRA)", STEPS, PAINT, KEPT), SRA, "sra"
+        sdxl(INPAINTING, "rocket"), note("Self-rectifying attention (SRA)", STEPS, PAINT, KEPT), SRA, "sra"
     ),
     "Toy model, Attentive Eraser": attention(
         TOY_SCALE, note("Attentive Eraser on the mini model", TOY), attentive(3.0), "attentive_eraser"
@@ -479,7 +479,7 @@ TEMPLATES = {
         lora_file="unclutter-eradiff.safetensors",
     ),
     "Train first, remove by LRNR": masg(
-        sdxl(INPAINTING, "coins"),
+        sdxl(INPAINTING, "rocket"),
         note(
             "LRNR on SDXL",
             TRAIN.format(

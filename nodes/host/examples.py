@@ -8,7 +8,7 @@ from pathlib import Path
 import folder_paths
 from PIL import Image, ImageChops
 
-from ...adapters import photos
+PHOTOGRAPHS = Path(__file__).parents[2] / "photographs"
 
 
 def offer_example_pictures() -> None:
@@ -21,11 +21,12 @@ def offer_example_pictures() -> None:
     temporary = Path(folder_paths.get_temp_directory())
     try:
         temporary.mkdir(parents=True, exist_ok=True)
-        for name in photos.NAMES:
-            with Image.open(photos.FOLDER / f"{name}.jpg") as photo:
+        for file in PHOTOGRAPHS.glob("*.jpg"):
+            with Image.open(file) as photo:
                 masked = photo.convert("RGB")
-            with Image.open(photos.FOLDER / f"{name}_mask.png") as mask:
+            with Image.open(file.with_name(f"{file.stem}_mask.png")) as mask:
                 masked.putalpha(ImageChops.invert(mask.convert("L")))
-            masked.save(temporary / f"unclutter_{name}.png", compress_level=1)
+            # With the camera's colour profile, the page would draw other colours than ComfyUI computes with.
+            masked.save(temporary / f"unclutter_{file.stem}.png", compress_level=1, icc_profile=None)
     except OSError as error:
         logging.warning("Unclutter could not put its example pictures into %s: %s", temporary, error)

@@ -78,7 +78,7 @@ def test_on_a_loaded_picture(empty_page, screenshot, nodes_2):
 
 def test_on_a_picture_that_a_graph_made_and_without_a_checkpoint_it_runs_at_once(empty_page, screenshot):
     page = empty_page(False)
-    photo = add(page, "UnclutterExamplePhoto")
+    photo = add(page, "LoadImage", -400, image="unclutter_coffee.png [temp]")
     shown = add(page, "PreviewImage", 400)
     page.evaluate(
         "([from, to]) => app.graph.getNodeById(from).connect(0, app.graph.getNodeById(to), 0)", [photo, shown]
@@ -87,19 +87,19 @@ def test_on_a_picture_that_a_graph_made_and_without_a_checkpoint_it_runs_at_once
     choose_remove_object(page, shown)
     page.paint_mask(STROKE)
     page.wait_for("() => app.graph.nodes.filter(({type}) => type === 'PreviewImage').length === 2")
+    assert not [node for node in page.nodes() if node["red"]]
     undo(page)
-    assert sorted(node["type"] for node in page.nodes()) == ["PreviewImage", "UnclutterExamplePhoto"]
+    assert sorted(node["type"] for node in page.nodes()) == ["LoadImage", "PreviewImage"]
     page.page.keyboard.press("Control+y")
     page.settle()
     (new,) = {node["id"] for node in page.nodes() if node["type"] == "PreviewImage"} - {shown}
     assert page.run()[new]["images"]
-    assert not [node for node in page.nodes() if node["red"]]
     screenshot(page, "Remove object…, run")
 
 
 def test_a_closed_mask_editor_leaves_the_graph_as_it_was(empty_page):
     page = empty_page(False)
-    photo = add(page, "UnclutterExamplePhoto")
+    photo = add(page, "LoadImage", -400, image="unclutter_coffee.png [temp]")
     shown = add(page, "PreviewImage", 400)
     page.evaluate(
         "([from, to]) => app.graph.getNodeById(from).connect(0, app.graph.getNodeById(to), 0)", [photo, shown]
