@@ -61,7 +61,8 @@ def erase_once(
     with applied(base.unet, adapter):
         chosen = timestep or int(adapter.metadata.get("unclutter.timestep", TIMESTEP))
         prompt = adapter.metadata.get("unclutter.prompt", PROMPT)
-        return run_once(base, image, mask, timestep=chosen, prompt=prompt, strength=strength, seed=seed)
+        more: dict[str, Any] = {"strength": strength, "seed": seed, "corrects": adapter.corrects}
+        return run_once(base, image, mask, timestep=chosen, prompt=prompt, **more)
 
 
 @torch.inference_mode()
@@ -74,6 +75,7 @@ def run_once(
     prompt: str = PROMPT,
     strength: float = 1.0,
     seed: int = 0,
+    corrects: bool = False,
 ) -> Erased:
     """The same by a base whose network has an eraser in it already; whether it predicts an alpha, its output tells."""
     image, mask = image.to(base.unet.device), mask.to(base.unet.device)
@@ -81,14 +83,21 @@ def run_once(
     hole = latent_mask(mask, *shot.shape[-2:], pooling=base.mask_pooling).to(shot)
     noise = torch.randn(shot.shape, generator=torch.Generator().manual_seed(seed)).to(shot)
     text = base.texts.encode([prompt], (image.shape[-2], image.shape[-1]))
-    clean, logits = denoise_once(base, shot, mask, hole, noise, timestep, text)
+    clean, logits = denoise_once(base, shot, mask, hole, noise, timestep, text, corrects)
     alpha = hole if logits is None else alpha_from_logits(logits, strength)
     latent = blend(clean, shot, alpha)
     return Erased(((base.decode(latent) + 1) / 2).clamp(0, 1), alpha[:, 0], latent)
 
 
 def denoise_once(
-    base: Base, shot: Tensor, mask: Tensor, hole: Tensor, noise: Tensor, timestep: int, text: Prompt
+    base: Base,
+    shot: Tensor,
+    mask: Tensor,
+    hole: Tensor,
+    noise: Tensor,
+    timestep: int,
+    text: Prompt,
+    corrects: bool = False,
 ) -> tuple[Tensor, Tensor | None]:
     """Equations 3 to 5: the picture's own latent, noised to `timestep`, and what the network makes of it.
 
@@ -97,6 +106,7 @@ def denoise_once(
         mask: [B, H, W], at the size of the picture.
         hole: the same, pooled, [B, 1, h, w].
         text: the prompt, encoded once for all rows.
+        corrects: the network predicts the clean latent as a correction to z_shot, instead of the noise.
 
     Returns:
         ẑ [B, C, h, w], and the alpha's logits [B, 1, h, w] where the network has a row for them.
@@ -106,7 +116,8 @@ def denoise_once(
     noisy = add_noise(shot, noise, level)
     output = backbone.call(base.unet, noisy, backbone.shown(mask, hole).to(noisy), shot, timestep, text).float()
     channels = shot.shape[1]
-    clean = predict_clean(noisy, output[:, :channels], level)
+    predicted = output[:, :channels]
+    clean = shot + predicted if corrects else predict_clean(noisy, predicted, level)
     return clean, output[:, channels:] if output.shape[1] > channels else None
 
 

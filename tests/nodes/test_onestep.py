@@ -567,7 +567,8 @@ def test_both_hosts_make_the_same_picture(comfy):
     image, mask = scene.picture(), scene.effect_mask(scene.pick_object(generator))
     model, clip, vae = host.load_mini(mini.load())
     nearest = mini_file(phase=1, **{"unclutter.mask_pooling": "nearest"})
-    for file in (mini_file(), mini_file(phase=1), nearest):
+    corrections = [mini_file(phase=phase, **{"unclutter.prediction": "correction"}) for phase in (1, 2)]
+    for file in (mini_file(), mini_file(phase=1), nearest, *corrections):
         made = erase_once(load_mini(), file, image, mask, seed=3)
         result, alpha, _ = erase(with_eraser(model, file, clip), vae, image.movedim(1, -1), mask, None)
         assert -10 * (result.movedim(-1, 1) - made.picture).square().mean().log10() >= 40
