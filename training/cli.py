@@ -155,8 +155,12 @@ COMMANDS: dict[str, Command] = {
     "evaluate crowds": Command(
         function(".evaluate_crowds", "evaluate_crowds"), "the same for subsets of objects that overlap"
     ),
+    "gpu": Command(function(".gpu", "run_on_gpu"), "all that wants a GPU, in stages that go on where they stopped"),
     "convert": Command(function(".convert", "convert"), "a LoRA file in kohya's keys, or in diffusers'"),
     "bench attention": Command(function(".bench", "bench_attention"), "region attention beside plain attention"),
+    "bench precision": Command(
+        function(".bench_precision", "bench_precision"), "region attention in half precision, and beside FlexAttention"
+    ),
     "bench guider": Command(function(".bench", "bench_guider"), "MASG and SARG beside ComfyUI's own guidance"),
     "bench layers": Command(
         function(".bench_layers", "bench_layers"),
