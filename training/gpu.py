@@ -32,7 +32,7 @@ def run_on_gpu(
         dry: the same stages at sizes that a CPU does in a few minutes, to see that they run.
 
     Raises:
-        RuntimeError: a stage failed; its log says why.
+        ChildProcessError: a stage failed; its log says why.
     """
     output.mkdir(parents=True, exist_ok=True)
     end = time.monotonic() + 60 * minutes
@@ -58,7 +58,7 @@ def finished(command: list[str], log: Path, seconds: float) -> bool:
     """Whether a command ended well within that time; where it did not, it was asked to save and stop.
 
     Raises:
-        RuntimeError: it failed.
+        ChildProcessError: it failed.
     """
     start = time.monotonic()
     with log.open("a") as file:
@@ -75,7 +75,7 @@ def finished(command: list[str], log: Path, seconds: float) -> bool:
             return False
         file.write(f"{time.monotonic() - start:.0f} seconds, exit code {code}\n")
     if code:
-        raise RuntimeError(f"`unclutter {' '.join(command)}` failed with exit code {code}: see {log}.")
+        raise ChildProcessError(f"`unclutter {' '.join(command)}` failed with exit code {code}: see {log}.")
     return True
 
 
@@ -113,9 +113,9 @@ def stages(output: Path, dry: bool, comfyui: Path | None) -> dict[str, list[str]
         "layers": ["bench", "layers", "--markdown", *real],
         "train": ["bench", "train", "--markdown", *real, *size("--gradient-checkpointing", "--size 64")],
         "mini": ["train", "mini", "gpu", "--output", model, "--resume"]
-        + size("", "--size 32 --vae-steps 2 --vae-batch 2 --steps 2 --batch 2 --unet-channels 32 32")
+        + size("", "--size 64 --vae-steps 2 --vae-batch 2 --steps 2 --batch 2 --unet-channels 32 32")
         + size("", "--transformer-depth 1 1 --vae-channels 32 32 32 32 --sample-every 0 --difficulties texture"),
-        "pairs": ["data", "drawn", pairs, "--difficulty", "texture", *size("-n 4000 --size 256", "-n 4 --size 32")],
+        "pairs": ["data", "drawn", pairs, "--difficulty", "texture", *size("-n 4000 --size 256", "-n 4 --size 64")],
         "lrnr": trained("lrnr", "train", "lrnr", "mini", *learn),
         "eradiff": trained("eradiff", "train", "eradiff", "mini", *learn),
     }

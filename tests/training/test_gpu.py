@@ -46,5 +46,5 @@ def test_a_training_that_is_not_done_in_time_is_saved(tmp_path):
 
 
 def test_a_stage_that_fails_says_where_to_look(tmp_path):
-    with pytest.raises(RuntimeError, match="failed with exit code 1: see .*log"):
+    with pytest.raises(ChildProcessError, match="failed with exit code 1: see .*log"):
         finished(["bench", "layers", "--people", "0"], tmp_path / "log", seconds=100)
