@@ -1,19 +1,32 @@
-"""Exemplar fill: a hole filled with patches of the picture's own background, without any weights.
+"""Exemplar fill: a hole filled with copies of the picture's own background, without any weights.
 
-Wexler, Shechtman, Irani, "Space-Time Completion of Video" (PAMI 2007): the patches that touch the hole look for their
-like among those of the background alone, and what they find votes for each pixel; from coarse to fine.
+Each pixel of the hole is copied from a place a shift away, and few shifts do: those by which the picture resembles
+itself (He and Sun, "Statistics of Patch Offsets for Image Completion", ECCV 2012). `shift_map` chooses one for each pixel
+of a small copy of the picture, so that the copies meet without a seam; this file brings that choice up to full size,
+moves each piece to where it fits best, and evens out the colours where pieces meet.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-PATCH = 7
-RADIUS = PATCH // 2
+from .regions import around
+from .seamless import blend_seams
+from .shift_map import Level, align, compose, cover_all, dominant_shifts, expand, unary_costs
+
+COARSE_SIDE = 56
+"""Longest side of the hole, in pixels, at which shifts are chosen: the cost of the choice grows with its square."""
+LEAST_SIDE = 36
+"""Shortest side to which a picture is reduced: below it there are too few patches to learn shifts from."""
+UNIFORM, NEAR = 60, 40
+"""Shifts taken from patches all over the picture, and from those beside the hole."""
+SWEEPS, PARTS = 2, 8
+STAGES = 1 + SWEEPS * PARTS + 2
+"""Steps of the work on one picture, between which `progress` is told and may cancel."""
 
 
 def exemplar_fill(
@@ -23,70 +36,74 @@ def exemplar_fill(
     seed: int = 0,
     progress: Callable[[Iterable], Iterable] = iter,
 ) -> Tensor:
-    """Fills what `mask` marks with copies of the rest of each picture.
+    """Fills what a mask marks with copies of the rest of each picture.
+
+    The time follows the hole and not the picture. The same input and seed give the same picture.
 
     Args:
         image: [B, 3, H, W] in 0..1.
         mask: [B, H, W], above 0.5 where the picture is to be filled.
         avoid: [B, H, W], above 0.5 where nothing may be copied from, such as the other objects.
-        seed: of the random starts.
+        seed: of the order in which shifts are tried: another one gives another draft.
         progress: wraps the steps of the work, as tqdm does; it may raise to cancel.
 
     Returns:
         [B, 3, H, W], equal to `image` outside of the mask.
 
     Raises:
-        ValueError: a picture without enough background to copy from.
+        ValueError: a picture without background to copy from.
     """
     hole = mask > 0.5
     barred = hole if avoid is None else hole | (avoid > 0.5)
-    out = image.clone()
-    for index in progress(range(len(image))):
-        if hole[index].any():
-            out[index] = _fill(image[index], hole[index].float(), barred[index].float())
-    return out
+    filled = image.clone()
+    wanted = [index for index in range(len(image)) if hole[index].any()]
+    work = (step for index in wanted for step in _fill(filled[index], hole[index], ~barred[index], seed))
+    for _ in progress(range(STAGES * len(wanted))):
+        next(work, None)
+    return filled
 
 
-def _fill(image: Tensor, mask: Tensor, barred: Tensor, work: int = 192) -> Tensor:
-    _, height, width = image.shape
-    rows, columns = mask.amax(1).nonzero()[:, 0], mask.amax(0).nonzero()[:, 0]
-    reach = max(32, int(rows[-1] - rows[0] + 1), int(columns[-1] - columns[0] + 1))
-    top, left = max(int(rows[0]) - reach, 0), max(int(columns[0]) - reach, 0)
-    here = (slice(top, int(rows[-1]) + reach), slice(left, int(columns[-1]) + reach))
-    crop, hole = image[:, here[0], here[1]], mask[here]
-    known = 1 - barred[here]
-    scale = min(1.0, work / min(hole.shape))
-    sizes = [(round(hole.shape[0] * scale), round(hole.shape[1] * scale))]
-    while min(sizes[-1]) > 40:
-        sizes.append((round(sizes[-1][0] / 1.5), round(sizes[-1][1] / 1.5)))
-    filled = None
-    for size in reversed(sizes):
-        weight = F.interpolate(known[None, None], size, mode="area")
-        small = F.interpolate((crop * known)[None], size, mode="area") / weight.clamp(min=1e-4)
-        gap = (weight[0, 0] < 0.999).float()
-        start = small[0].mean((1, 2), keepdim=True) if filled is None else F.interpolate(filled[None], size)[0]
-        filled = torch.where(gap > 0, start, small[0])
-        for _ in range(6 if min(size) < 80 else 2):
-            filled = _round(filled, gap)
-    assert filled is not None
-    large = F.interpolate(filled[None], hole.shape, mode="bicubic")[0].clamp(0, 1)
-    out = image.clone()
-    out[:, here[0], here[1]] = torch.where(hole > 0, large, crop)
-    return out
+def _fill(image: Tensor, hole: Tensor, known: Tensor, seed: int) -> Iterator[None]:
+    """Fills a picture [3, H, W] in place, in `STAGES` steps."""
+    rows, columns = (side.nonzero()[:, 0] for side in (hole.any(1), hole.any(0)))
+    longest = int(max(rows[-1] - rows[0], columns[-1] - columns[0])) + 1
+    here = around(hole.float(), max(longest, 48))
+    if not known[here].any():
+        here = (slice(None), slice(None))
+    levels = _pyramid(Level(image[(slice(None), *here)].float(), hole[here], known[here]), longest)
+    level = levels[-1]
+    shifts = torch.cat([dominant_shifts(level, UNIFORM), dominant_shifts(level, NEAR, beside_hole=True)])
+    shifts = cover_all(level, torch.unique(shifts, dim=0), seed)
+    costs = unary_costs(level, shifts)
+    labels = costs.argmin(0)
+    yield
+    generator = torch.Generator().manual_seed(seed)
+    for _ in range(SWEEPS):
+        for part in torch.randperm(len(shifts), generator=generator).tensor_split(PARTS):
+            labels = expand(level, shifts, costs, labels, part.tolist())
+            yield
+    for level in reversed(levels[:-1]):
+        labels = labels.repeat_interleave(2, 0).repeat_interleave(2, 1)[: level.hole.shape[0], : level.hole.shape[1]]
+        shifts = align(level, 2 * shifts, labels)
+    yield
+    level = levels[0]
+    copied = blend_seams(compose(level, shifts, labels), level, shifts, labels)
+    size = hole[here].shape
+    image[(slice(None), *here)] = torch.where(
+        hole[here], copied[:, : size[0], : size[1]].clamp(0, 1).to(image), image[(slice(None), *here)]
+    )
+    yield
 
 
-def _round(image: Tensor, gap: Tensor) -> Tensor:
-    height, width = gap.shape
-    patches = F.unfold(F.pad(image[None], (RADIUS,) * 4, mode="reflect"), PATCH)[0].T
-    touched = F.max_pool2d(gap[None, None], PATCH, 1, RADIUS).flatten() > 0
-    sources = patches[~touched][:: max(1, int((~touched).sum()) // 8000)]
-    if not len(sources):
-        raise ValueError("The mask leaves no background to copy from: mark less, or give a larger picture.")
-    queries = touched.nonzero()[:, 0]
-    best = torch.cat([torch.cdist(part, sources).argmin(1) for part in patches[queries].split(4096)])
-    votes = torch.zeros_like(patches).index_copy(0, queries, sources[best])
-    counts = torch.zeros(height * width, PATCH * PATCH).to(image).index_fill(0, queries, 1.0)
-    size = (height + 2 * RADIUS, width + 2 * RADIUS)
-    inner = (..., slice(RADIUS, -RADIUS), slice(RADIUS, -RADIUS))
-    total, count = F.fold(votes.T[None], size, PATCH)[inner][0], F.fold(counts.T[None], size, PATCH)[inner][0]
-    return torch.where(gap > 0, total / count.clamp(min=1), image)
+def _pyramid(level: Level, longest: int) -> list[Level]:
+    """The picture at full size, a half, a quarter, ... until the hole is small. The sides are padded to even numbers of
+    cells, with pixels that belong to nothing."""
+    halvings = 0
+    while longest / 2**halvings > COARSE_SIDE and min(level.hole.shape) / 2 ** (halvings + 1) >= LEAST_SIDE:
+        halvings += 1
+    height, width = level.hole.shape
+    pad = (0, -width % 2**halvings, 0, -height % 2**halvings)
+    levels = [Level(F.pad(level.image, pad), F.pad(level.hole, pad), F.pad(level.known, pad))]
+    for _ in range(halvings):
+        levels.append(levels[-1].halved())
+    return levels

@@ -47,6 +47,9 @@ def main(arguments: list[str] | None = None) -> int:
         install = f'pip install -e ".[{command.extra}]"'
         print(f"unclutter {name} needs {error.name}: run `{install}` in the pack's folder.", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print(f"unclutter {name}: stopped.", file=sys.stderr)
+        return 130
     return 0
 
 
@@ -120,7 +123,11 @@ def _tyro() -> Any:
 
 COMMANDS: dict[str, Command] = {
     "demo": Command(function(".demo", "demo"), "every method on drawn scenes: a contact sheet and a table", "demo"),
-    "remove": Command(function(".photo", "remove_photo"), "take what a mask marks out of a photo", "demo"),
+    "remove": Command(
+        configured(".photo", "RemoveConfig", "remove_photo"),
+        "take what a mask marks out of a photo, or of a folder of them",
+        "demo",
+    ),
     "data store": Command(
         configured(".data.store", "StoreConfig", "store"),
         "cluttered scenes with and without one object, from backgrounds and cut-outs (LRNR)",
@@ -154,6 +161,9 @@ COMMANDS: dict[str, Command] = {
     "evaluate": Command(function(".evaluate", "evaluate"), "removed or not, on scenes whose true background is known"),
     "evaluate crowds": Command(
         function(".evaluate_crowds", "evaluate_crowds"), "the same for subsets of objects that overlap"
+    ),
+    "evaluate starts": Command(
+        function(".evaluate_starts", "evaluate_starts"), "noise, the picture or a draft as the beginning of each method"
     ),
     "gpu": Command(function(".gpu", "run_on_gpu"), "all that wants a GPU, in stages that go on where they stopped"),
     "convert": Command(function(".convert", "convert"), "a LoRA file in kohya's keys, or in diffusers'"),

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
-from diffusers import EulerDiscreteScheduler, UNet2DConditionModel
+from diffusers import UNet2DConditionModel
 from torch import Tensor
 
 from ..adapters.layered import Layered
@@ -16,7 +16,7 @@ from ..kernels.lowrank import BACKGROUND, PERSON
 from ..kernels.morphology import LIP, HumanMorphology, parsing_one_hot
 from ..kernels.regions import latent_mask
 from .branches import LayeredNetwork, projection_shapes
-from .sampling import Base, guided, masked_grey
+from .sampling import Base, euler, guided, masked_grey, starting_scale
 
 PERSON_PROMPT, BACKGROUND_PROMPT = "a person", "clean background, empty scene"
 
@@ -77,10 +77,9 @@ def erase_layers(
     condition = torch.cat([channel, latent], dim=1)
     rows = torch.tensor([PERSON] * len(chosen) + [BACKGROUND])
 
-    scheduler = EulerDiscreteScheduler.from_config(base.schedule, prediction_type="sample", timestep_spacing="trailing")
-    scheduler.set_timesteps(steps, device=device)
+    scheduler = euler(base, steps)
     noise = torch.randn(latent[:1].shape, generator=torch.Generator().manual_seed(seed)).to(latent)
-    x = latent + noise * (1 + scheduler.sigmas[0] ** 2) ** 0.5
+    x = latent + noise * starting_scale(scheduler)
     texts = [prompts[0]] * len(chosen) + [prompts[1]]
     side = (image.shape[-2], image.shape[-1])
     encoded = {"positive": base.texts.encode(texts, side), "negative": base.texts.encode([negative] * len(rows), side)}

@@ -121,6 +121,11 @@ def denoise_once(
     return clean, output[:, channels:] if output.shape[1] > channels else None
 
 
+def taken_by(alpha: Tensor, height: int, width: int) -> Tensor:
+    """Where an eraser's alpha [B, h, w] is over a half, at the size of the picture: [B, height, width] bool."""
+    return F.interpolate(alpha[:, None].float(), (height, width), mode="bilinear")[:, 0] > 0.5
+
+
 @contextmanager
 def applied(network: nn.Module, adapter: OneStep) -> Iterator[None]:
     """The network with an eraser's LoRA beside its weights and its last layer in place, for the calls inside."""

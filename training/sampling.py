@@ -64,6 +64,9 @@ class SelfRectifying:
 
 
 Method = Plain | MASG | AttentiveEraser | SelfRectifying
+Start = Tensor | Literal["picture", "noise"]
+"""The content of the hole that is noised when sampling begins: the picture with the object, nothing at all, or a picture
+[B, 3, H, W] in 0..1 of its own, such as a draft."""
 
 
 @dataclass(frozen=True)
@@ -162,6 +165,8 @@ def remove(
     *,
     positive: str = "",
     negative: str = "",
+    start: Start = "picture",
+    denoise: float = 1.0,
     steps: int = 20,
     seed: int = 0,
     progress: Callable[[Iterable], Iterable] = iter,
@@ -171,6 +176,9 @@ def remove(
     Args:
         image: [B, 3, H, W] in 0..1; H and W multiples of `base.multiple`.
         mask: [B, H, W] in {0, 1}, 1 = remove.
+        start: what is noised in the hole when sampling begins.
+        denoise: how far up the noise schedule sampling begins, above 0 to 1 (pure noise), as in ComfyUI's KSampler. The
+            number of steps stays the same.
         progress: wraps the steps, e.g. `tqdm`.
 
     Returns:
@@ -179,12 +187,11 @@ def remove(
     image, mask = image.to(base.unet.device), mask.to(base.unet.device)
     latent = base.encode(2 * image - 1)
     hole = latent_mask(mask, *latent.shape[-2:], pooling="max").to(latent)
-    scheduler = EulerDiscreteScheduler.from_config(base.schedule, prediction_type="sample", timestep_spacing="trailing")
-    scheduler.set_timesteps(steps, device=latent.device)
+    scheduler = euler(base, steps, denoise)
     sigmas = [float(sigma) for sigma in scheduler.sigmas]
     denoised = denoiser(base, scheduler, image, mask, {positive, negative})
     noise = torch.randn(latent.shape, generator=torch.Generator().manual_seed(seed)).to(latent)
-    x = latent + noise * (1 + sigmas[0] ** 2) ** 0.5
+    x = starting_latent(base, latent, start, hole) + noise * starting_scale(scheduler)
     for index, t in enumerate(progress(scheduler.timesteps)):
         x = torch.where(hole > 0, x, latent + sigmas[index] * noise)
         position = schedule_position(sigmas[index], sigmas, steps)
@@ -193,6 +200,32 @@ def remove(
         x0 = torch.where(hole > 0, x0, latent)
         x = scheduler.step(x0, t, x).prev_sample
     return ((base.decode(x) + 1) / 2).clamp(0, 1)
+
+
+def euler(base: Base, steps: int, denoise: float = 1.0) -> EulerDiscreteScheduler:
+    """Euler steps over the timesteps of ComfyUI's `simple` scheduler, on the network's device.
+
+    Below a `denoise` of 1 they are the last `steps` of a schedule of `steps` / `denoise`, as in KSampler.
+    """
+    scheduler = EulerDiscreteScheduler.from_config(base.schedule, prediction_type="sample")
+    whole, trained = int(steps / denoise), scheduler.config["num_train_timesteps"]
+    timesteps = [trained - 1 - int(index * (trained / whole)) for index in range(whole)]
+    scheduler.set_timesteps(timesteps=timesteps[-steps:], device=base.unet.device)
+    return scheduler
+
+
+def starting_latent(base: Base, latent: Tensor, start: Start, hole: Tensor) -> Tensor:
+    """The latent that is noised at the beginning: the picture's own around the hole [B, 1, h, w], `start` in it."""
+    if isinstance(start, Tensor):
+        return torch.where(hole > 0, base.encode(2 * start.to(latent) - 1), latent)
+    return latent * (1 - hole) if start == "noise" else latent
+
+
+def starting_scale(scheduler: EulerDiscreteScheduler) -> float:
+    """How strong the noise is at the beginning; at the top of the schedule as strong as ComfyUI makes it there."""
+    sigma = float(scheduler.sigmas[0])
+    is_top = int(scheduler.timesteps[0]) == scheduler.config["num_train_timesteps"] - 1
+    return (1 + sigma**2) ** 0.5 if is_top else sigma
 
 
 def denoiser(

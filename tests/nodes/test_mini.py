@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from unclutter.adapters import mini
+from unclutter.kernels.exemplar import exemplar_fill
 from unclutter.kernels.scenes import draw_scenes
 from unclutter.training.comfyui import PACK
 from unclutter.training.mini.config import CPU, GPU
@@ -61,18 +62,19 @@ def guide(method, model, mask, positive, negative):
     return guider
 
 
-def sample(loaded, scene, method):
-    """The picture [1, 3, H, W] that ComfyUI makes."""
+def sample(loaded, scene, method, start=None, denoise=1.0):
+    """The picture [1, 3, H, W] that ComfyUI makes, by default from the noised picture itself."""
     import comfy.sample
     import comfy.samplers
 
     model, _, vae = loaded
     positive, negative, latent = condition(loaded, scene)
+    begun = latent["samples"] if start is None else vae.encode(start.movedim(1, -1))
     samples = guide(method, model, scene[1], positive, negative).sample(
-        comfy.sample.prepare_noise(latent["samples"], SEED),
-        latent["samples"],
+        comfy.sample.prepare_noise(begun, SEED),
+        begun,
         comfy.samplers.sampler_object("euler"),
-        comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), "simple", STEPS),
+        comfy.samplers.KSampler(model, STEPS, "cpu", "euler", "simple", denoise).sigmas,
         denoise_mask=latent["noise_mask"],
         disable_pbar=True,
         seed=SEED,
@@ -103,6 +105,15 @@ def test_both_hosts_make_the_same_picture(loaded, scene, method):
     assert psnr(sample(loaded, scene, method), in_diffusers) >= 40
     plain = remove(load_mini(), *scene, Plain(), positive="blue background", steps=STEPS, seed=SEED)
     assert method == Plain() or not torch.allclose(in_diffusers, plain, atol=1e-3)
+
+
+@pytest.mark.parametrize("method", [Plain(), MASG(6.0), AttentiveEraser(3.0), SelfRectifying()], ids=str)
+def test_a_draft_is_the_same_start_in_both_hosts(loaded, scene, method):
+    draft = exemplar_fill(*scene)
+    started = {"start": draft, "denoise": 0.55}
+    in_diffusers = remove(load_mini(), *scene, method, positive="blue background", steps=STEPS, seed=SEED, **started)
+    assert psnr(sample(loaded, scene, method, **started), in_diffusers) >= 40
+    assert psnr(sample(loaded, scene, method, scene[0], 0.55), in_diffusers) < 38
 
 
 def test_a_model_of_the_gpu_presets_structure_is_the_same_in_both_hosts(comfy, scene, tmp_path):

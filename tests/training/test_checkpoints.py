@@ -17,11 +17,13 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 from unclutter.adapters import lora, mini, prompt
 from unclutter.training.adapt import with_adapters
 from unclutter.training.checkpoints import load_checkpoint
+from unclutter.training.cli import main
 from unclutter.training.data.drawn import draw_pairs
 from unclutter.training.eradiff import EraDiff, EraDiffRecipe
 from unclutter.training.loop import train
 from unclutter.training.lrnr import LRNR, LRNRRecipe
-from unclutter.training.photo import remove_region
+from unclutter.training.pictures import read_image, write_image
+from unclutter.training.removers import remove_region
 from unclutter.training.sampling import MASG, AttentiveEraser, SelfRectifying
 
 BLOCKS = ("CrossAttnDownBlock2D", "DownBlock2D"), ("UpBlock2D", "CrossAttnUpBlock2D")
@@ -90,6 +92,22 @@ def test_a_diffusers_folder_removes_from_a_photo(tmp_path, family):
         assert out.shape == picture.shape and out.isfinite().all()
         assert torch.equal(out[..., :40, :], picture[..., :40, :])
         assert not torch.equal(out, picture)
+
+
+@pytest.mark.parametrize("start", ["draft", "picture", "noise"])
+def test_a_folder_of_photos_goes_through_a_checkpoint_from_every_start(tmp_path, start):
+    save(tmp_path / "base", StableDiffusionXLInpaintPipeline)
+    photos, masks = tmp_path / "photos", tmp_path / "masks"
+    for name in ("one", "two"):
+        mask = torch.zeros(1, 3, 96, 128)
+        mask[..., 40:60, 50:80] = 1
+        write_image(photos / f"{name}.png", torch.rand(1, 3, 96, 128))
+        write_image(masks / f"{name}.png", mask)
+    folders = [str(photos), str(masks), "-o", str(tmp_path / "out"), "--base", str(tmp_path / "base")]
+    assert main(["remove", *folders, "--method", "sra", "--steps", "2", "--start", start, "--device", "cpu"]) == 0
+    for name in ("one", "two"):
+        before, after = read_image(photos / f"{name}.png"), read_image(tmp_path / "out" / f"{name}.png")
+        assert torch.equal(before[..., :20, :], after[..., :20, :]) and not torch.equal(before, after)
 
 
 @pytest.mark.parametrize(

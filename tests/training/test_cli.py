@@ -10,8 +10,10 @@ from unclutter.adapters import mini
 from unclutter.kernels import regions
 from unclutter.kernels.scenes import draw_scenes
 from unclutter.training.cli import COMMANDS, main
-from unclutter.training.demo import METHODS, demo, score
-from unclutter.training.pictures import read_image, read_mask, read_metadata, write_image
+from unclutter.training.comfyui import PACK
+from unclutter.training.demo import METHODS, PHOTOGRAPHS, demo, photographs, score
+from unclutter.training.judge import own_ground
+from unclutter.training.pictures import read_image, read_mask, read_metadata, write_image, write_page
 
 
 @pytest.fixture
@@ -26,7 +28,7 @@ def photo(tmp_path):
 @pytest.mark.parametrize("method", ["masg", "attentive-eraser", "sra", "plain"])
 def test_remove_changes_the_mask_and_nothing_else(photo, method, capsys):
     files = [str(photo / name) for name in ("photo.png", "mask.png", "out.png")]
-    assert main(["remove", *files[:2], "-o", files[2], "--method", method, "--steps", "2"]) == 0
+    assert main(["remove", *files[:2], "-o", files[2], "--base", "mini", "--method", method, "--steps", "2"]) == 0
     before, after = read_image(photo / "photo.png"), read_image(photo / "out.png")
     mask = regions.grow(read_mask(photo / "mask.png"), percent=7.5)
     outside = (regions.feather(mask, 8) == 0)[:, None].expand_as(before)
@@ -41,15 +43,35 @@ def test_remove_changes_the_mask_and_nothing_else(photo, method, capsys):
         (["nothing.png", "mask.png"], "no picture at"),
         (["photo.png", "mask.png", "--base", "nowhere"], "no checkpoint at"),
         (["photo.png", "mask.png", "--base", "."], "model_index.json"),
-        (["photo.png", "mask.png", "--device", "nowhere"], "device nowhere cannot be used"),
-        (["photo.png", "mask.png", "--method", "plain", "--strength", "5"], 'prompt and negative are both ""'),
-        (["photo.png", "mask.png", "--method", "masg", "--negative", "background"], 'are both "background"'),
+        (["photo.png", "mask.png", "--base", "mini", "--device", "nowhere"], "device nowhere cannot be used"),
+        (
+            ["photo.png", "mask.png", "--base", "mini", "--method", "plain", "--strength", "5"],
+            'prompt and negative are both ""',
+        ),
+        (
+            ["photo.png", "mask.png", "--base", "mini", "--method", "masg", "--negative", "background"],
+            'are both "background"',
+        ),
         (["photo.png", "mask.png", "--steps", "0"], "steps is 0, expected at least 1"),
         (["photo.png", "mask.png", "--strength", "nan"], "strength is nan, expected at least 0, and finite"),
         (["photo.png", "mask.png", "--strength", "-4"], "strength is -4.0"),
         (["photo.png", "mask.png", "--feather", "-3"], "feather is -3"),
         (["photo.png", "mask.png", "--grow", "nan"], "grow is nan"),
         (["photo.png", "mask.png", "--context", "inf"], "context is inf"),
+        (["photo.png", "mask.png", "--method", "masg"], "masg needs a model: give a checkpoint as --base"),
+        (["photo.png", "mask.png", "--prompt", "grass"], "A draft uses no model, so --prompt means nothing to it"),
+        (["photo.png", "mask.png", "--method", "draft", "--base", "mini"], "so --base means nothing to it"),
+        (["photo.png", "mask.png", "--base", "mini", "--denoise", "1.5"], "denoise is 1.5, expected a number above 0"),
+        (
+            ["photo.png", "mask.png", "--base", "mini", "--start", "noise", "--denoise", "0.5"],
+            "denoise is 0.5, and noise holds nothing to keep",
+        ),
+        (
+            ["photo.png", "mask.png", "--base", "mini", "--start", "picture", "--avoid", "mask.png"],
+            "avoid is for drafts",
+        ),
+        (["photo.png", "mask.png", "--show-draft"], "show-draft is for methods that sample from a draft"),
+        (["photo.png", "."], "mask is the folder . for the one photo photo.png"),
     ],
 )
 def test_bad_input_is_one_sentence(photo, monkeypatch, capsys, change, message):
@@ -59,8 +81,45 @@ def test_bad_input_is_one_sentence(photo, monkeypatch, capsys, change, message):
     assert message in error and "Traceback" not in error and not (photo / "out.png").exists()
 
 
+def test_without_a_model_a_draft_continues_what_lies_around(photo, capsys):
+    stripes = (torch.arange(150) // 10 % 2).float().expand(1, 3, 90, 150)
+    marked = read_mask(photo / "mask.png")[:, None].expand_as(stripes) > 0.5
+    write_image(photo / "photo.png", torch.where(marked, 0.5, stripes))
+    files = [str(photo / name) for name in ("photo.png", "mask.png", "out.png")]
+    assert main(["remove", *files[:2], "-o", files[2]]) == 0
+    assert (read_image(photo / "out.png") - stripes)[marked].square().mean() < 0.1  # of plain grey 0.25
+    assert "This is a draft: copies of the photo's own surroundings" in capsys.readouterr().err
+    assert main(["remove", *files[:2], "-o", str(photo / "named.png"), "--method", "draft"]) == 0
+    assert (photo / "named.png").read_bytes() == (photo / "out.png").read_bytes()
+
+
+def test_a_draft_copies_nothing_from_what_is_to_be_avoided(photo):
+    scene = torch.full((1, 3, 90, 150), 0.5)
+    scene[:, 0, 30:50, 60:90] = 1  # the object, and another one beside it
+    scene[:, 0, 20:60, 100:140] = 1
+    other = torch.zeros(1, 3, 90, 150)
+    other[..., 20:60, 100:140] = 1
+    write_image(photo / "photo.png", scene)
+    write_image(photo / "other.png", other)
+    files = [str(photo / name) for name in ("photo.png", "mask.png", "out.png")]
+    assert main(["remove", *files[:2], "-o", files[2], "--avoid", str(photo / "other.png")]) == 0
+    assert read_image(photo / "out.png")[:, 0, 30:50, 60:90].max() < 0.6
+
+
+def test_a_start_and_how_much_of_it_is_kept_change_the_picture(photo):
+    made = {}
+    for start in ("noise", "picture", "draft", "draft --denoise 0.9", "draft --show-draft"):
+        files = [str(photo / name) for name in ("photo.png", "mask.png", "out.png")]
+        command = ["remove", *files[:2], "-o", files[2], "--base", "mini", "--method", "sra", "--steps", "2"]
+        assert main([*command, "--start", *start.split()]) == 0
+        made[start] = read_image(photo / "out.png")
+    pictures = list(made.values())
+    assert not any(torch.equal(one, other) for i, one in enumerate(pictures) for other in pictures[:i])
+
+
 def test_masg_guides_without_a_prompt(photo):
-    arguments = ["remove", str(photo / "photo.png"), str(photo / "mask.png"), "--method", "masg", "--steps", "2", "-o"]
+    inputs = [str(photo / "photo.png"), str(photo / "mask.png")]
+    arguments = ["remove", *inputs, "--base", "mini", "--method", "masg", "--steps", "2", "-o"]
     for name, more in (("default", []), ("weak", ["--strength", "1"]), ("said", ["--prompt", "background"])):
         assert main([*arguments, str(photo / f"{name}.png"), *more]) == 0
     default, weak, said = (read_image(photo / f"{name}.png") for name in ("default", "weak", "said"))
@@ -75,7 +134,7 @@ def test_a_photo_keeps_its_profile_its_data_and_its_quality(photo):
     turned = Image.fromarray(picture).transpose(Image.Transpose.ROTATE_90)
     turned.save(photo / "turned.png", exif=exif, icc_profile=profile)
     for name in ("out.png", "out.jpg"):
-        run = ["remove", str(photo / "turned.png"), mask, "-o", str(photo / name), "--method", "plain", "--steps", "1"]
+        run = ["remove", str(photo / "turned.png"), mask, "-o", str(photo / name)]
         assert main(run) == 0
         with Image.open(photo / name) as out:
             assert out.info["icc_profile"] == profile
@@ -120,7 +179,8 @@ def test_adapters_choose_the_method_they_were_trained_for(photo, capsys):
     made = []
     for more in ([], ["--method", "sra"], ["--method", "plain"]):
         paths = [str(photo / name) for name in ("photo.png", "mask.png", "out.png")]
-        command = ["remove", *paths[:2], "-o", paths[2], "--adapters", str(trained), "--steps", "2", *more]
+        command = ["remove", *paths[:2], "-o", paths[2], "--base", "mini", "--adapters", str(trained)]
+        command += ["--steps", "2", *more]
         assert main(command) == 0
         made.append(read_image(photo / "out.png"))
     assert torch.equal(made[0], made[1]) and not torch.equal(made[0], made[2])
@@ -164,7 +224,8 @@ def test_an_eraser_takes_the_shadow_too_and_nothing_else(tmp_path, file):
         shutil.copyfile(ERASER, trained / "one_step.safetensors")
         (trained / "recipe.json").write_text('{"recipe": "osor"}')
     paths = [str(tmp_path / name) for name in ("photo.png", "mask.png", "out.png")]
-    arguments = ["remove", *paths[:2], "-o", paths[2], "--grow", "0", "--feather", "2", "--adapters", str(trained)]
+    arguments = ["remove", *paths[:2], "-o", paths[2], "--grow", "0", "--feather", "2"]
+    arguments += ["--base", "mini", "--adapters", str(trained)]
     assert main(arguments) == 0
     before, after = read_image(tmp_path / "photo.png"), read_image(tmp_path / "out.png")
     for region in (place, effect * (1 - place)):
@@ -179,8 +240,13 @@ def test_an_eraser_takes_the_shadow_too_and_nothing_else(tmp_path, file):
     [
         (["--method", "one-step"], "one-step needs an eraser"),
         (["--adapters", str(ERASER), "--method", "masg"], "holds a one-step eraser, and masg samples"),
-        (["--adapters", str(ERASER), "--prompt", "grass"], "leave --prompt and --negative out"),
-        (["--adapters", str(ERASER.with_name("unclutter-mini-lrnr.safetensors"))], "give a one-step eraser"),
+        (["--base", "mini", "--adapters", str(ERASER), "--prompt", "grass"], "leave --prompt and --negative out"),
+        (
+            ["--base", "mini", "--adapters", str(ERASER.with_name("unclutter-mini-lrnr.safetensors"))],
+            "give a one-step eraser",
+        ),
+        (["--adapters", str(ERASER)], "one-step needs a model"),
+        (["--base", "mini", "--adapters", str(ERASER), "--start", "draft"], "one-step begins from the picture"),
         (["--adapters", "nowhere"], "no training in nowhere"),
     ],
 )
@@ -192,21 +258,43 @@ def test_adapters_and_a_method_that_do_not_go_together_say_so(photo, capsys, mor
 
 
 def test_demo_measures_every_method(tmp_path):
-    scores = demo(tmp_path / "sheet.png", scenes=2, steps=2)
-    assert set(scores) == set(METHODS) and (tmp_path / "sheet.png").stat().st_size > 10_000
-    assert all(score.outside == 0 and 0 <= score.redrawn <= 1 for score in scores.values())
+    scores = demo(tmp_path / "page.png", scenes=2, steps=2)
+    assert set(scores) == {*METHODS, "one-step"} and (tmp_path / "page.png").stat().st_size > 10_000
+    assert all(score.outside == 0 and 0 <= score.removed <= 1 for score in scores.values())
+
+
+def test_the_demos_photographs_ship_with_a_mask_a_licence_and_a_use():
+    rows = photographs()
+    licences = (PACK / "photographs" / "README.md").read_text()
+    for name, row in zip(PHOTOGRAPHS, rows, strict=True):
+        (_, picture), (_, mask), (caption, draft) = row
+        assert f"`{name}.jpg`" in licences and PHOTOGRAPHS[name] in caption
+        assert (PACK / "photographs" / f"{name}.jpg").stat().st_size < 200_000
+        inside = mask > 0.5
+        assert torch.equal(draft[~inside], picture[~inside]) and 0.01 < inside.float().mean() < 0.3
+        assert (draft - picture)[inside].abs().mean() > 0.1
+
+
+def test_a_page_keeps_the_shape_of_its_pictures(tmp_path):
+    wide, square = torch.zeros(1, 3, 20, 40), torch.zeros(1, 3, 10, 10)
+    write_page(tmp_path / "page.png", [("two", [[("a", wide), ("b", wide)]]), ("one", [[("c", square)]])], 216)
+    dark = read_image(tmp_path / "page.png").amax(dim=(0, 1)) == 0
+    runs = (dark[:, 8:104].all(dim=1).sum(), dark[:, 8:208].all(dim=1).sum())
+    assert runs == (48 + 200, 200)  # two of 96×48 beside each other, one of 200×200
 
 
 def test_score_tells_a_redrawn_object_from_a_removal():
-    picture, truth = torch.zeros(2, 3, 8, 8), torch.zeros(2, 3, 8, 8)
-    mask = torch.zeros(2, 8, 8)
-    mask[:, 2:5, 2:5] = 1
-    picture[:, :, 2:5, 2:5] = 1
-    redrawn, removed = picture.clone(), truth.clone()
-    result = torch.cat([redrawn[:1], removed[1:] + 0.1 * mask[1:, None]])
-    measured = score(result, picture, truth, mask)
-    assert measured.redrawn == 0.5 and measured.outside == 0
-    assert measured.hole_psnr == pytest.approx((0 + 20) / 2, abs=1e-3)
+    generator = torch.Generator().manual_seed(1)
+    drawn = draw_scenes(4, 128, generator, difficulty="texture")
+    index = drawn.pick_object(generator)
+    picture, truth, mask = drawn.picture(), drawn.without(index), drawn.instance_masks()[torch.arange(4), index]
+    result = torch.where(mask[:, None] > 0, truth, picture)
+    result[:2] = torch.where(mask[:2, None] > 0, picture[:2, [2, 0, 1]], picture[:2])  # another colour is no removal
+    measured = score(result, picture, truth, mask, own_ground(drawn, index))
+    assert measured.removed == 0.5 and measured.outside == 0
+    inside = mask[:2, None].expand_as(truth[:2]) > 0
+    by_hand = [-10 * (result[row] - truth[row])[inside[row]].square().mean().log10() for row in range(2)]
+    assert measured.hole_psnr == pytest.approx((sum(by_hand).item() + 2 * 100) / 4, abs=1e-3)
 
 
 @pytest.mark.parametrize("command", COMMANDS)

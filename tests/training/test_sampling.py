@@ -7,7 +7,16 @@ from einops import rearrange
 from unclutter.kernels.attention import AAS, SRA, region_attention_reference
 from unclutter.kernels.regions import object_tokens
 from unclutter.training.attention import grid, regions
-from unclutter.training.sampling import MASG, AttentiveEraser, Plain, SelfRectifying, load_mini, predict, remove
+from unclutter.training.sampling import (
+    MASG,
+    AttentiveEraser,
+    Plain,
+    SelfRectifying,
+    euler,
+    load_mini,
+    predict,
+    remove,
+)
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +61,32 @@ def test_nothing_of_the_object_is_held_when_the_network_is_shown_the_nearest_mas
     out = remove(replace(base, mask_pooling="nearest"), picture(), mask, Plain(), steps=3)
     round_trip = ((base.decode(base.encode(2 * picture() - 1)) + 1) / 2).clamp(0, 1)
     assert (out - round_trip).abs()[mask[:, None].expand_as(out) > 0].mean() > 0.05
+
+
+def test_little_noise_keeps_what_the_hole_holds_at_the_start(base):
+    inside = hole()[:, None].expand(-1, 3, -1, -1) > 0
+    for shade in (0.2, 0.8):
+        flat = torch.where(inside, shade, picture())
+        made = remove(base, picture(), hole(), Plain(), start=flat, denoise=0.1, steps=3)
+        assert (made - shade)[inside].abs().mean() < 0.1
+        as_given = remove(base, flat, hole(), Plain(), start="picture", denoise=0.1, steps=3)
+        torch.testing.assert_close(made, as_given)
+
+
+def test_a_start_from_noise_knows_nothing_of_what_lay_in_the_hole(base):
+    other = torch.where(hole()[:, None] > 0, 1 - picture(), picture())
+    one, two = (remove(base, shown, hole(), Plain(), start="noise", steps=3) for shown in (picture(), other))
+    torch.testing.assert_close(one, two)
+    assert not torch.allclose(one, remove(base, picture(), hole(), Plain(), steps=3), atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("steps", "denoise", "expected"),
+    [(4, 1.0, [999, 749, 499, 249]), (3, 1.0, [999, 666, 333]), (2, 0.5, [499, 249]), (3, 0.4, [428, 285, 142])],
+)
+def test_less_denoising_takes_the_end_of_a_longer_schedule(base, steps, denoise, expected):
+    # (3, 0.4): int(3 / 0.4) = 7 steps, 999 - int(k · 1000 / 7) for k = 4, 5, 6.
+    assert euler(base, steps, denoise).timesteps.tolist() == expected
 
 
 @pytest.mark.parametrize("settings", [AAS, SRA])
