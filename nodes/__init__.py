@@ -1,14 +1,30 @@
 """ComfyUI nodes: thin V3 classes over `kernels`. `host/` alone touches ComfyUI's internals."""
 
-from . import attention, compose, conditioning, example, guidance, layers, masks, mini, morphology, onestep, prompt
+from . import (
+    attention,
+    compose,
+    conditioning,
+    draft,
+    example,
+    guidance,
+    layers,
+    masks,
+    mini,
+    morphology,
+    onestep,
+    prompt,
+    remove,
+)
 
 NODES = [
+    *remove.NODES,
+    *draft.NODES,
     *masks.NODES,
     *conditioning.NODES,
     *guidance.NODES,
     *attention.NODES,
-    *mini.NODES,
     *example.NODES,
+    *mini.NODES,
     *prompt.NODES,
     *onestep.NODES,
     *layers.NODES,

@@ -14,11 +14,34 @@ from .schema import Schema
 
 EVERYWHERE = frozenset({"input", "middle", "output"})
 LAYERS = {"decoder": frozenset({"output"}), "middle and decoder": frozenset({"middle", "output"}), "all": EVERYWHERE}
-MODES = {"Eq. 10": attention.SRA, "strict": attention.SRA_STRICT}
+MODES = {
+    "Eq. 10": attention.SRA,
+    "strict": attention.SRA_STRICT,
+    "from itself": attention.SRA,
+    "from all": attention.SRA_STRICT,
+}
 
 MASK_TOOLTIP = "White (1.0) is removed. One for all pictures, or one for each. Best a little larger than the object."
-START_TOOLTIP = "Where in the noise schedule it starts: 0 is pure noise, 1 the finished picture."
-END_TOOLTIP = "Where in the noise schedule it ends."
+SPAN = [
+    io.Float.Input(
+        "start_percent",
+        display_name="start at",
+        default=0.0,
+        min=0.0,
+        max=1.0,
+        step=0.001,
+        tooltip="Where in the noise schedule it starts: 0 is pure noise, 1 the finished picture.",
+    ),
+    io.Float.Input(
+        "end_percent",
+        display_name="end at",
+        default=1.0,
+        min=0.0,
+        max=1.0,
+        step=0.001,
+        tooltip="Where in the noise schedule it ends.",
+    ),
+]
 
 
 class AttentiveEraser(io.ComfyNode):
@@ -32,12 +55,14 @@ class AttentiveEraser(io.ComfyNode):
                 "Removes objects without training: the self-attention no longer sees the object, and every step is "
                 "pushed away from the picture that has it. Works with any sampler; best with an empty prompt and cfg 1."
             ),
-            search_aliases=["object removal", "aas", "sarg", "attention redirection"],
+            search_aliases=["object removal", "aas", "sarg", "attention redirection", "移除物体", "消除"],
+            hidden=[io.Hidden.unique_id],
             inputs=[
                 io.Model.Input("model", tooltip="SD 1.5, SD 2, SDXL or FLUX.1, base or inpainting."),
                 io.Mask.Input("mask", tooltip=MASK_TOOLTIP),
                 io.Float.Input(
                     "removal_scale",
+                    display_name="removal strength",
                     default=9.0,
                     min=1.0,
                     max=50.0,
@@ -47,6 +72,7 @@ class AttentiveEraser(io.ComfyNode):
                 ),
                 io.Float.Input(
                     "suppression",
+                    display_name="look-alike attention",
                     default=0.3,
                     min=0.0,
                     max=1.0,
@@ -56,6 +82,7 @@ class AttentiveEraser(io.ComfyNode):
                 ),
                 io.Float.Input(
                     "suppression_steps",
+                    display_name="for share of steps",
                     default=0.2,
                     min=0.0,
                     max=1.0,
@@ -69,8 +96,7 @@ class AttentiveEraser(io.ComfyNode):
                     tooltip="Which self-attention layers no longer see the object. FLUX has no decoder: there 'decoder' "
                     "and 'middle and decoder' are the single-stream blocks.",
                 ),
-                io.Float.Input("start_percent", default=0.0, min=0.0, max=1.0, step=0.001, tooltip=START_TOOLTIP),
-                io.Float.Input("end_percent", default=1.0, min=0.0, max=1.0, step=0.001, tooltip=END_TOOLTIP),
+                *SPAN,
             ],
             outputs=[
                 io.Model.Output("MODEL", display_name="model", tooltip="The model, which now removes the object.")
@@ -99,8 +125,11 @@ class AttentiveEraser(io.ComfyNode):
             settings_at=eraser_settings(suppression, suppression_steps),
         )
         if removal_scale == 1:
-            return io.NodeOutput(host.with_region_attention(model, patch, "Attentive Eraser"))
-        return io.NodeOutput(host.with_removal_guidance(model, patch, removal_scale, "Attentive Eraser"))
+            patched = host.with_region_attention(model, patch, "Attentive Eraser")
+        else:
+            patched = host.with_removal_guidance(model, patch, removal_scale, "Attentive Eraser")
+        host.warn_where_all_is_redrawn(patched, cls, "Attentive Eraser")
+        return io.NodeOutput(patched)
 
 
 class SelfRectifyingAttention(io.ComfyNode):
@@ -115,18 +144,20 @@ class SelfRectifyingAttention(io.ComfyNode):
                 "from the background. Costs no extra pass."
             ),
             search_aliases=["object removal", "sra", "eradiff"],
+            hidden=[io.Hidden.unique_id],
             inputs=[
                 io.Model.Input("model", tooltip="SD 1.5, SD 2, SDXL or FLUX.1, base or inpainting."),
                 io.Mask.Input("mask", tooltip=MASK_TOOLTIP),
                 io.Combo.Input(
                     "mode",
+                    display_name="hide the object",
                     options=list(MODES),
-                    default="Eq. 10",
-                    tooltip="Eq. 10 of the paper hides the object from itself only; strict hides it from the background "
-                    "too, as the paper's text says.",
+                    default="from itself",
+                    tooltip="from itself: what fills the hole looks at the background only, which still sees the hole "
+                    "(Eq. 10 of the paper). from all: the background does not see it either (the paper's text). Eq. 10 and "
+                    "strict are the same two under the names of older graphs.",
                 ),
-                io.Float.Input("start_percent", default=0.0, min=0.0, max=1.0, step=0.001, tooltip=START_TOOLTIP),
-                io.Float.Input("end_percent", default=1.0, min=0.0, max=1.0, step=0.001, tooltip=END_TOOLTIP),
+                *SPAN,
             ],
             outputs=[
                 io.Model.Output("MODEL", display_name="model", tooltip="The model, which now removes the object.")
@@ -143,7 +174,9 @@ class SelfRectifyingAttention(io.ComfyNode):
             *host.sigma_range(model, start_percent, end_percent),
             settings_at=lambda step, steps: MODES[mode],
         )
-        return io.NodeOutput(host.with_region_attention(model, patch, "Self-Rectifying Attention"))
+        patched = host.with_region_attention(model, patch, "Self-Rectifying Attention")
+        host.warn_where_all_is_redrawn(patched, cls, "Self-Rectifying Attention")
+        return io.NodeOutput(patched)
 
 
 def eraser_settings(suppression: float, share: float) -> Callable[[float, int], attention.RegionSettings]:

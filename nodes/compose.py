@@ -61,7 +61,8 @@ class Layers:
         if lacking := [k for k in range(len(left)) if revealed[k] and k not in {*gone, *self.generated}]:
             raise ValueError(
                 f"A removed person hides a part of person {lacking[0] + 1}, who has no layer: "
-                "name whom you keep in the input keep of Layered Sampler (or write any), or list that person last in order."
+                "name whom you keep in keep (who may stay) of Layered Sampler, or write any there, or list that person last "
+                "in order."
             )
         layers = [self.generated.get(k, self.image) for k in range(len(left))]
         return kernel.recompose(
@@ -117,12 +118,14 @@ class ComposeLayers(io.ComfyNode):
                 ),
                 io.String.Input(
                     "order",
+                    display_name="back to front",
                     default="",
                     tooltip="All numbers from the one furthest back to the one in front, such as 3, 1, 2: it says who "
                     "hides whom where masks overlap. Empty: by the depth map, or as the masks came.",
                 ),
                 io.Int.Input(
                     "feather",
+                    display_name="soft border (pixels)",
                     default=4,
                     min=0,
                     max=512,
@@ -204,6 +207,7 @@ class SaveLayers(io.ComfyNode):
                 ),
                 io.String.Input(
                     "filename_prefix",
+                    display_name="file name",
                     default="layers",
                     tooltip="The name in ComfyUI's output folder, with core's tokens such as %year%. A number follows.",
                 ),

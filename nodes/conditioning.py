@@ -8,11 +8,12 @@ import torch
 from comfy_api.latest import io
 
 from ..kernels import regions
-from . import host
+from . import host, masks
 from .schema import Schema
 
-# How bright the hole is in the condition image; None: the picture stays whole.
-CONDITION_IMAGES = {"full": None, "masked grey": 0.5, "masked black": 0.0}
+# How bright the hole is in the condition image; "full" leaves the picture whole and "draft" fills it from the draft.
+HOLES = {"masked grey": 0.5, "masked black": 0.0}
+CONDITION_IMAGES = ["full", *HOLES, "draft"]
 
 
 class RemovalConditioning(io.ComfyNode):
@@ -38,14 +39,16 @@ class RemovalConditioning(io.ComfyNode):
                 io.Mask.Input("mask", tooltip="White (1.0) is removed. One for all pictures, or one for each."),
                 io.Combo.Input(
                     "condition_image",
-                    options=list(CONDITION_IMAGES),
+                    display_name="the model sees",
+                    options=CONDITION_IMAGES,
                     default="masked grey",
                     tooltip="What an inpainting model sees. full: the whole picture (LRNR, OSOR). masked grey: a grey "
                     "hole (SDXL and SD inpainting, FLUX Fill, RORem, PowerPaint). masked black: a black hole (as "
-                    "PowerPaint was trained).",
+                    "PowerPaint was trained). draft: the picture with the draft in the hole.",
                 ),
                 io.Combo.Input(
                     "mask_pooling",
+                    display_name="mask rounding",
                     options=["max", "nearest", "none"],
                     default="max",
                     tooltip="The mask that an inpainting model is shown: a latent pixel belongs to it if any of its pixels "
@@ -55,9 +58,16 @@ class RemovalConditioning(io.ComfyNode):
                 ),
                 io.Boolean.Input(
                     "keep_background",
+                    display_name="keep the background",
                     default=True,
                     tooltip="On: the latent outside of the mask is held. Off: the model may change the whole picture, "
                     "for shadows and reflections of the object.",
+                ),
+                io.Image.Input(
+                    "draft",
+                    optional=True,
+                    tooltip="The picture without the object, from Draft Fill or any other node: sampling below a denoise of "
+                    "1 then begins from it, where it would begin from the object. As large as the picture.",
                 ),
             ],
             outputs=[
@@ -68,7 +78,9 @@ class RemovalConditioning(io.ComfyNode):
                     "NEGATIVE", display_name="negative", tooltip="negative with the condition image."
                 ),
                 io.Latent.Output(
-                    "LATENT", display_name="latent", tooltip="The whole picture, with the mask of the noise."
+                    "LATENT",
+                    display_name="latent",
+                    tooltip="The whole picture, with the draft in the mask if there is one, and the mask of the noise.",
                 ),
             ],
         )
@@ -84,7 +96,12 @@ class RemovalConditioning(io.ComfyNode):
         condition_image: str,
         mask_pooling: str,
         keep_background: bool,
+        draft: torch.Tensor | None = None,
     ) -> io.NodeOutput:
+        if condition_image == "draft" and draft is None:
+            raise ValueError(
+                "The model is to see the draft (condition_image) and no draft is connected: connect Draft Fill, or choose masked grey."
+            )
         cell = vae.spacial_compression_encode()
         pictures, height, width, _ = image.shape
         if height % cell or width % cell:
@@ -98,10 +115,6 @@ class RemovalConditioning(io.ComfyNode):
                 "The picture has NaN or infinite pixels: a VAE in fp16 makes them, run it with --fp32-vae."
             )
         mask = regions.normalize_mask(mask.to(image.device), pictures, height, width)
-        latent = vae.encode(image)
-        latent = latent.repeat(len(mask) // pictures, 1, 1, 1)
-        hole = CONDITION_IMAGES[condition_image]
-        shown = latent if hole is None else vae.encode(torch.where(mask[..., None] > 0, hole, image))
 
         def in_cells(pooling: str) -> torch.Tensor:
             # At the size of the picture, one value a cell: models, samplers and other nodes all scale masks themselves,
@@ -109,6 +122,14 @@ class RemovalConditioning(io.ComfyNode):
             cells = regions.latent_mask(mask, height // cell, width // cell, pooling).to(latent)
             return cells.repeat_interleave(cell, dim=2).repeat_interleave(cell, dim=3)
 
+        latent = shown = vae.encode(image).repeat(len(mask) // pictures, 1, 1, 1)
+        if draft is not None:
+            filled = vae.encode(with_draft(image, mask, draft))
+            free = regions.latent_mask(mask, height // cell, width // cell, "max").to(latent)
+            latent = torch.where(free > 0, filled, latent)
+            shown = filled if condition_image == "draft" else shown
+        if condition_image in HOLES:
+            shown = vae.encode(torch.where(mask[..., None] > 0, HOLES[condition_image], image))
         seen = mask[:, None].to(latent) if mask_pooling == "none" else in_cells(mask_pooling)
         samples = {"samples": latent, "noise_mask": in_cells("max")} if keep_background else {"samples": latent}
         return io.NodeOutput(
@@ -116,6 +137,23 @@ class RemovalConditioning(io.ComfyNode):
             host.set_condition_image(negative, shown, seen),
             samples,
         )
+
+
+def with_draft(image: torch.Tensor, mask: torch.Tensor, draft: torch.Tensor) -> torch.Tensor:
+    """The pictures [B,H,W,3] with the draft [1 or masks,H,W,3] in the masks [masks,H,W].
+
+    Raises:
+        ValueError: the draft is of another size, not of three channels, or as many as fit no picture.
+    """
+    masks.check_picture(draft, "The draft")
+    if draft.shape[1:3] != image.shape[1:3]:
+        raise ValueError(
+            f"The draft is {draft.shape[2]}x{draft.shape[1]} and the picture {image.shape[2]}x{image.shape[1]}: make the "
+            "draft of the same picture (with Crop To Mask, put Draft Fill behind it)."
+        )
+    if len(draft) not in (1, len(mask)):
+        raise ValueError(f"{len(draft)} drafts came for {len(mask)} pictures: give one draft for all, or one for each.")
+    return torch.where(mask[..., None] > 0, draft.to(image), image)
 
 
 NODES = [RemovalConditioning]

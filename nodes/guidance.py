@@ -42,6 +42,7 @@ class MASGGuider(io.ComfyNode):
                 io.Mask.Input("mask", tooltip="White (1.0) is removed. One for all pictures, or one for each."),
                 io.Float.Input(
                     "mask_scale",
+                    display_name="guidance in the mask",
                     default=12.5,
                     min=0.0,
                     max=100.0,
@@ -50,6 +51,7 @@ class MASGGuider(io.ComfyNode):
                 ),
                 io.Float.Input(
                     "background_scale",
+                    display_name="guidance around it",
                     default=1.0,
                     min=0.0,
                     max=100.0,
@@ -59,6 +61,7 @@ class MASGGuider(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "schedule",
+                    display_name="how it falls",
                     options=list(guidance.SCHEDULES),
                     default="cosine_step",
                     tooltip="How the guidance in the mask falls to that of the background: not at all (constant), over "
@@ -67,6 +70,7 @@ class MASGGuider(io.ComfyNode):
                 ),
                 io.Float.Input(
                     "cutoff",
+                    display_name="falls at (share left)",
                     default=0.5,
                     min=0.0,
                     max=1.0,
@@ -119,8 +123,8 @@ def plot(scales: list[float], background_scale: float, title: str) -> torch.Tens
 
     picture = Image.new("RGB", (768, 384), "white")
     draw = ImageDraw.Draw(picture)
-    font = ImageFont.load_default(15)
-    left, top, right, bottom = 64, 64, 744, 328
+    font = ImageFont.load_default(28)
+    left, top, right, bottom = 72, 108, 744, 300
     highest = max(*scales, background_scale, 1.0) * 1.05
     steps = len(scales)
 
@@ -131,26 +135,26 @@ def plot(scales: list[float], background_scale: float, title: str) -> torch.Tens
         return bottom - (bottom - top) * scale / highest
 
     for value in ticks(highest):
-        draw.line([(left, y(value)), (right, y(value))], fill="#dddddd")
-        draw.text((left - 8, y(value)), f"{value:g}", fill="black", font=font, anchor="rm")
+        draw.line([(left, y(value)), (right, y(value))], fill="#dddddd", width=2)
+        draw.text((left - 10, y(value)), f"{value:g}", fill="black", font=font, anchor="rm")
     for value in {1, *(round(step) for step in ticks(steps) if step >= 1)}:
-        draw.line([(x(value), bottom), (x(value), bottom + 5)], fill="black")
-        draw.text((x(value), bottom + 8), f"{value}", fill="black", font=font, anchor="mt")
-    draw.line([(left, top), (left, bottom), (right, bottom)], fill="black")
-    draw.text(((left + right) / 2, 380), "step", fill="black", font=font, anchor="mb")
-    draw.text((left, 14), f"Guidance: {title}", fill="black", font=font)
-    legend(draw, [("in the mask", "#c0392b"), ("around it", "#2471a3")], right, 16, font)
+        draw.line([(x(value), bottom), (x(value), bottom + 6)], fill="black", width=2)
+        draw.text((x(value), bottom + 10), f"{value}", fill="black", font=font, anchor="mt")
+    draw.line([(left, top), (left, bottom), (right, bottom)], fill="black", width=2)
+    draw.text((right, 380), "step", fill="black", font=font, anchor="rb")
+    draw.text((left, 10), f"Guidance: {title}", fill="black", font=font)
+    legend(draw, [("in the mask", "#c0392b"), ("around it", "#2471a3")], right, 56, font)
     # Each step holds one value: stairs, drawn from the left edge of the step to its right one.
     for color, values in (("#2471a3", [background_scale] * steps), ("#c0392b", scales)):
         stairs = [(x(i + 1 + edge), y(value)) for i, value in enumerate(values) for edge in (-0.5, 0.5)]
-        draw.line(stairs, fill=color, width=3, joint="curve")
+        draw.line(stairs, fill=color, width=5, joint="curve")
     return torch.from_numpy(numpy.array(picture))[None].float() / 255
 
 
 def ticks(highest: float) -> list[float]:
-    """Round numbers from 0 up to `highest`, five to ten of them."""
+    """Round numbers from 0 up to `highest`, three to six of them."""
     power = 10.0 ** numpy.floor(numpy.log10(highest / 5))
-    width = next(power * factor for factor in (1, 2, 5, 10) if highest / (power * factor) <= 10)
+    width = next(power * factor for factor in (1, 2, 5, 10) if highest / (power * factor) <= 5)
     return [i * width for i in range(int(highest / width) + 1)]
 
 
@@ -158,8 +162,8 @@ def legend(draw: ImageDraw, entries: list[tuple[str, str]], right: float, top: f
     for text, color in reversed(entries):
         width = draw.textlength(text, font=font)
         draw.text((right - width, top), text, fill="black", font=font)
-        draw.line([(right - width - 34, top + 8), (right - width - 8, top + 8)], fill=color, width=3)
-        right -= width + 54
+        draw.line([(right - width - 48, top + 16), (right - width - 10, top + 16)], fill=color, width=5)
+        right -= width + 76
 
 
 NODES = [MASGGuider]

@@ -83,6 +83,7 @@ class LayeredSampler(io.ComfyNode):
                 io.Vae.Input("vae", tooltip="The VAE of the model."),
                 io.String.Input(
                     "keep",
+                    display_name="who may stay",
                     default="any",
                     tooltip="Whom you may want to keep, which is what costs time. any or all: the layer of everyone whose "
                     "mask overlaps another, so that Compose Layers can show every subset. 2, 3 or all but 1: of those who "
@@ -106,7 +107,13 @@ class LayeredSampler(io.ComfyNode):
                     tooltip="Guidance of the background. 1 for both halves the time: the negative prompt is left out.",
                 ),
                 io.Float.Input(
-                    "person_cfg", default=5.0, min=0.0, max=100.0, step=0.1, tooltip="Guidance of the layers of people."
+                    "person_cfg",
+                    display_name="cfg of people",
+                    default=5.0,
+                    min=0.0,
+                    max=100.0,
+                    step=0.1,
+                    tooltip="Guidance of the layers of people.",
                 ),
                 io.Combo.Input("sampler_name", options=host.SAMPLERS, default="euler", tooltip="Any of core's."),
                 io.Combo.Input("scheduler", options=host.SCHEDULERS, default="simple", tooltip="Any of core's."),
@@ -118,6 +125,7 @@ class LayeredSampler(io.ComfyNode):
                 advanced(
                     io.Combo.Input(
                         "masg",
+                        display_name="cfg falls (MASG)",
                         options=["off", *guidance_kernel.SCHEDULES],
                         default="off",
                         tooltip="Mask-aware guidance: cfg in the hole, falling on this schedule (from half of the steps on in "
@@ -126,6 +134,7 @@ class LayeredSampler(io.ComfyNode):
                 ),
                 io.Float.Input(
                     "grow_percent",
+                    display_name="grow (% of its size)",
                     default=5.0,
                     min=0.0,
                     max=100.0,
@@ -135,6 +144,7 @@ class LayeredSampler(io.ComfyNode):
                 ),
                 io.Float.Input(
                     "context",
+                    display_name="surroundings (× size)",
                     default=0.5,
                     min=0.0,
                     max=10.0,
@@ -144,6 +154,7 @@ class LayeredSampler(io.ComfyNode):
                 ),
                 io.Int.Input(
                     "minimum",
+                    display_name="smallest side",
                     default=512,
                     min=8,
                     max=8192,
@@ -153,6 +164,7 @@ class LayeredSampler(io.ComfyNode):
                 ),
                 io.Int.Input(
                     "maximum",
+                    display_name="largest side (0: any)",
                     default=1024,
                     min=0,
                     max=16384,
@@ -163,6 +175,7 @@ class LayeredSampler(io.ComfyNode):
                 advanced(
                     io.Boolean.Input(
                         "match_color",
+                        display_name="match colours",
                         default=True,
                         tooltip="Take away the colour shift of the VAE and the model, measured around each hole.",
                     ),

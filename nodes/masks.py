@@ -42,6 +42,7 @@ class PrepareMask(io.ComfyNode):
                 io.Image.Input("image", tooltip="The picture the mask belongs to."),
                 io.Float.Input(
                     "grow_percent",
+                    display_name="grow (% of its size)",
                     default=7.5,
                     min=-50.0,
                     max=100.0,
@@ -51,19 +52,22 @@ class PrepareMask(io.ComfyNode):
                 ),
                 io.Int.Input(
                     "grow_pixels",
+                    display_name="grow (pixels)",
                     default=0,
                     min=-512,
                     max=512,
                     step=1,
-                    tooltip="Grow by this many pixels on top of grow_percent. Negative shrinks.",
+                    tooltip="Grow by this many pixels on top of the share of its size. Negative shrinks.",
                 ),
                 io.Boolean.Input(
                     "fill_holes",
+                    display_name="fill holes",
                     default=True,
                     tooltip="Also remove what the mask encloses. Turn off to keep, say, the view through a ring.",
                 ),
                 io.Int.Input(
                     "min_area",
+                    display_name="smallest part",
                     default=0,
                     min=0,
                     max=16777216,
@@ -114,7 +118,7 @@ class PrepareMask(io.ComfyNode):
                 f"Grown by {grow_percent} % and {grow_pixels} pixels the mask covers the whole picture and leaves "
                 "nothing to fill it from: lower grow_percent or grow_pixels, or paint a smaller mask."
             )
-        return io.NodeOutput(prepared, _preview(image, drawn, prepared))
+        return io.NodeOutput(prepared, preview_of(image, drawn, prepared))
 
 
 class SplitInstances(io.ComfyNode):
@@ -133,6 +137,7 @@ class SplitInstances(io.ComfyNode):
                 ),
                 io.Int.Input(
                     "min_area",
+                    display_name="smallest part",
                     default=64,
                     min=0,
                     max=16777216,
@@ -172,6 +177,7 @@ class CropToMask(io.ComfyNode):
                 io.Mask.Input("mask", tooltip="What to remove, best from Prepare Removal Mask."),
                 io.Float.Input(
                     "context",
+                    display_name="surroundings (× size)",
                     default=0.5,
                     min=0.0,
                     max=10.0,
@@ -181,6 +187,7 @@ class CropToMask(io.ComfyNode):
                 advanced(
                     io.Int.Input(
                         "multiple",
+                        display_name="sides multiple of",
                         default=64,
                         min=8,
                         max=128,
@@ -191,20 +198,22 @@ class CropToMask(io.ComfyNode):
                 ),
                 io.Int.Input(
                     "minimum",
-                    default=512,
+                    display_name="smallest side",
+                    default=1024,
                     min=64,
                     max=8192,
                     step=8,
-                    tooltip="No side of the crop is shorter. Set it to the size the model was trained at: 512 for "
-                    "SD 1.5, 1024 for SDXL and FLUX.",
+                    tooltip="No side of the crop is shorter. The size that the model was trained at: 1024 for SDXL and FLUX, "
+                    "512 for SD 1.5, 64 for the mini model.",
                 ),
                 io.Int.Input(
                     "maximum",
+                    display_name="largest side (0: any)",
                     default=0,
                     min=0,
                     max=16384,
                     step=8,
-                    tooltip="A crop with a longer side is scaled down to this; 0 means no limit. Time and memory grow "
+                    tooltip="A crop with a longer side is scaled down to this; 0: no limit. Time and memory grow "
                     "with the area of the crop, and attention with its square.",
                 ),
             ],
@@ -256,6 +265,7 @@ class PasteBack(io.ComfyNode):
                 ),
                 io.Int.Input(
                     "feather",
+                    display_name="soft border (pixels)",
                     default=8,
                     min=0,
                     max=512,
@@ -264,17 +274,19 @@ class PasteBack(io.ComfyNode):
                 ),
                 io.Boolean.Input(
                     "match_color",
+                    display_name="match colours",
                     default=True,
                     tooltip="Take away the colour shift of the VAE and the model, measured on a ring around the mask.",
                 ),
                 advanced(
                     io.Int.Input(
                         "ring",
+                        display_name="match colours within",
                         default=32,
                         min=1,
                         max=512,
                         step=1,
-                        tooltip="Width of that ring in pixels of the picture. Narrower follows a shift that changes quickly, "
+                        tooltip="How far from the mask the colours are compared, in pixels of the picture. Narrower follows a shift that changes quickly, "
                         "wider is steadier on busy ground.",
                     ),
                 ),
@@ -309,7 +321,7 @@ class PasteBack(io.ComfyNode):
         if mask is None:
             blend = crop.mask.expand(count, -1, -1)
         else:
-            blend = _into_picture(mask.to(original.device), boxes, size, height, width)
+            blend = into_picture(mask.to(original.device), boxes, size, height, width)
         pasted = seams.paste_back(
             original.expand(count, -1, -1, -1).movedim(-1, 1),
             image.to(original).expand(count, -1, -1, -1).movedim(-1, 1),
@@ -322,16 +334,16 @@ class PasteBack(io.ComfyNode):
         return io.NodeOutput(pasted.movedim(1, -1).contiguous())
 
 
-def check_picture(image: torch.Tensor) -> None:
+def check_picture(image: torch.Tensor, name: str = "The picture") -> None:
     if image.shape[-1] != 3:
         raise ValueError(
-            f"The picture has {image.shape[-1]} channels and 3 are expected (RGB): "
+            f"{name} has {image.shape[-1]} channels and 3 are expected (RGB): "
             "take an alpha channel away with Split Image with Alpha."
         )
     # The extremes carry NaN along, and need no copy of a large picture.
     if not torch.stack(torch.aminmax(image)).isfinite().all():
         raise ValueError(
-            "The picture has NaN or infinite pixels: a VAE in fp16 makes them, run it in fp32 (--fp32-vae) "
+            f"{name} has NaN or infinite pixels: a VAE in fp16 makes them, run it in fp32 (--fp32-vae) "
             "or take one made for fp16."
         )
 
@@ -348,10 +360,13 @@ def _check_shape(result: torch.Tensor, size: tuple[int, int]) -> None:
 
 def _nothing_that_large(min_area: int, mask: torch.Tensor) -> str:
     areas = ", ".join(str(int(area)) for area in mask.flatten(1).sum(dim=1))
-    return f"No part of the mask has {min_area} pixels, so nothing is left: lower min_area (the mask has {areas})."
+    return (
+        f"No part of the mask has {min_area} pixels, so nothing is left: lower min_area, the smallest part "
+        f"that counts (the mask has {areas})."
+    )
 
 
-def _into_picture(
+def into_picture(
     mask: torch.Tensor, boxes: tuple[seams.Box, ...], size: tuple[int, int], height: int, width: int
 ) -> torch.Tensor:
     """A blend mask [B,h,w] as large as the crop, `size`, or as the picture -> [len(boxes),height,width] of 0 and 1."""
@@ -368,7 +383,7 @@ def _into_picture(
             if row.sum() > row[box.top : box.top + box.height, box.left : box.left + box.width].sum():
                 raise ValueError(
                     "The blend mask reaches beyond the crop, where there is no result to paste: "
-                    "give a smaller mask, or raise context in Crop To Mask."
+                    "give a smaller mask, or raise context, the surroundings, in Crop To Mask."
                 )
         return blend
     whole = blend.new_zeros(len(boxes), height, width)
@@ -378,7 +393,7 @@ def _into_picture(
     return whole
 
 
-def _preview(image: torch.Tensor, drawn: torch.Tensor, prepared: torch.Tensor) -> torch.Tensor:
+def preview_of(image: torch.Tensor, drawn: torch.Tensor, prepared: torch.Tensor) -> torch.Tensor:
     """`image` [B,H,W,3] with `prepared` [B,H,W] tinted red and a yellow line just outside of `drawn` [B,H,W]."""
     preview = image.expand(len(prepared), -1, -1, -1).clone()
     red, yellow = image.new_tensor([1.0, 0.0, 0.0]), image.new_tensor([1.0, 0.9, 0.0])

@@ -53,6 +53,7 @@ class HumanMorphology(io.ComfyNode):
                 advanced(
                     io.Int.Input(
                         "labels",
+                        display_name="parsing labels",
                         default=morphology.LIP,
                         min=2,
                         max=256,

@@ -13,6 +13,7 @@ from comfy_api.latest import io
 from ..adapters import one_step
 from ..kernels import regions
 from . import host, masks
+from .conditioning import with_draft
 from .schema import Schema
 
 MULTIPLE = 16
@@ -21,6 +22,7 @@ SHORT_SIDE, LONG_SIDE = 512, 1024
 
 TIMESTEP = io.Int.Input(
     "timestep",
+    display_name="noise (of 1000)",
     default=400,
     min=0,
     max=999,
@@ -30,6 +32,7 @@ TIMESTEP = io.Int.Input(
 )
 ALPHA_STRENGTH = io.Float.Input(
     "alpha_strength",
+    display_name="strength",
     default=1.0,
     min=0.0,
     max=10.0,
@@ -89,7 +92,7 @@ class OneStepErase(io.ComfyNode):
                 "Removes what the mask marks, with its shadow and reflection, in one call of the network. The alpha shows "
                 "what it took; it forgives masks that are too small, too large or have holes."
             ),
-            search_aliases=["remove object", "object removal", "osor", "erase shadow", "inpaint"],
+            search_aliases=["remove object", "object removal", "osor", "erase shadow", "inpaint", "移除物体", "消除"],
             inputs=[
                 io.Model.Input("model", tooltip="From Load One-Step Eraser."),
                 io.Conditioning.Input(
@@ -113,6 +116,7 @@ class OneStepErase(io.ComfyNode):
                 ALPHA_STRENGTH,
                 io.Int.Input(
                     "resolution",
+                    display_name="work at (0: trained)",
                     default=0,
                     min=0,
                     max=8192,
@@ -122,9 +126,16 @@ class OneStepErase(io.ComfyNode):
                 ),
                 io.Boolean.Input(
                     "paste_back",
+                    display_name="keep untouched pixels",
                     default=False,
                     tooltip="On: outside of the alpha every pixel is the original one. Off: the whole picture has been "
                     "through the VAE. On can bring back what is left of a shadow where the alpha is faint.",
+                ),
+                io.Image.Input(
+                    "draft",
+                    optional=True,
+                    tooltip="The picture without the object, from Draft Fill or any other node: a second call of the model, "
+                    "from this draft, fills the mask; shadow and reflection go by the first one. As large as the picture.",
                 ),
             ],
             outputs=[
@@ -151,6 +162,7 @@ class OneStepErase(io.ComfyNode):
         resolution: int,
         paste_back: bool,
         conditioning: list | None = None,
+        draft: torch.Tensor | None = None,
     ) -> io.NodeOutput:
         host.check_number("timestep", timestep, 0, 999)
         host.check_number("alpha_strength", alpha_strength, 0, 10)
@@ -161,25 +173,39 @@ class OneStepErase(io.ComfyNode):
         pictures, height, width = image.shape[:3]
         mask = regions.normalize_mask(mask.to(image.device), pictures, height, width)
         image = image.expand(len(mask), -1, -1, -1)
+        drafted = None if draft is None else with_draft(image, mask, draft)
         size = working_size(height, width, eraser.backbone, resolution or trained_resolution(eraser.metadata))
-        progress = host.Progress(3 * len(image))
+        progress = host.Progress((3 if drafted is None else 5) * len(image))
 
         # One picture at a time, so that memory does not grow with the batch; each network is loaded once.
-        latents = []
-        for picture in image.split(1):
-            latents.append(vae.encode(resize(picture, size)))
-            progress.advance()
-        latent = torch.cat(latents)
+        def encode(pictures: torch.Tensor) -> torch.Tensor:
+            latents = []
+            for picture in pictures.split(1):
+                latents.append(vae.encode(resize(picture, size)))
+                progress.advance()
+            return torch.cat(latents)
+
+        latent = encode(image)
         check_latent(latent, model.model.latent_format.latent_channels)
         pixels = regions.resize_mask(mask, *size).to(latent.device)
         cells = regions.latent_mask(pixels, *latent.shape[-2:], pooling=trained_pooling(eraser.metadata))
         noise = torch.randn(latent.shape, generator=torch.Generator().manual_seed(seed)).to(latent)
-        sigmas, erased, alphas = eraser.sigmas(timestep), [], []
-        for row in zip(latent.split(1), pixels.split(1), cells.split(1), noise.split(1), strict=True):
-            clean, alpha = host.erase_latent(model, conditioning, *row, sigmas, alpha_strength)
-            erased.append(clean)
-            alphas.append(alpha)
-            progress.advance()
+        sigmas = eraser.sigmas(timestep)
+
+        def erase(latent: torch.Tensor) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+            erased, alphas = [], []
+            for row in zip(latent.split(1), pixels.split(1), cells.split(1), noise.split(1), strict=True):
+                clean, alpha = host.erase_latent(model, conditioning, *row, sigmas, alpha_strength)
+                erased.append(clean)
+                alphas.append(alpha)
+                progress.advance()
+            return erased, alphas
+
+        erased, alphas = erase(latent)
+        if drafted is not None:
+            hole = regions.latent_mask(pixels, *latent.shape[-2:], pooling="max") > 0
+            again, _ = erase(torch.where(hole, encode(drafted), latent))
+            erased = torch.where(hole, torch.cat(again), torch.cat(erased)).split(1)
         alpha = F.interpolate(torch.cat(alphas).float(), size, mode="bilinear")
         alpha = F.interpolate(alpha, (height, width), mode="bilinear")[:, 0]
         results = []
@@ -245,6 +271,11 @@ def working_size(height: int, width: int, backbone: str, resolution: int) -> tup
 def trained_resolution(metadata: dict[str, str]) -> int:
     """What the file says it was trained at; 0 where it says nothing."""
     return int(metadata.get("unclutter.resolution", 0))
+
+
+def working_side(eraser: host.Eraser) -> int:
+    """The side of the pictures that the eraser is trained on, in pixels."""
+    return trained_resolution(eraser.metadata) or (LONG_SIDE if eraser.backbone == "flux" else SHORT_SIDE)
 
 
 def trained_pooling(metadata: dict[str, str]) -> str:

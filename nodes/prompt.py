@@ -36,24 +36,28 @@ class LoadRemovalPrompt(io.ComfyNode):
                 ),
                 io.Boolean.Input(
                     "enhancers",
+                    display_name="quality words",
                     default=True,
                     tooltip="On: the quality words that the prompt was trained beside stand beside it (LRNR's P_enh). "
                     "Off: the learned vectors alone.",
                 ),
                 io.Combo.Input(
                     "order",
+                    display_name="learned words stand",
                     options=list(ORDERS),
                     default="as trained",
                     tooltip="The learned vectors before the words, or after them.",
                 ),
                 io.String.Input(
                     "background",
+                    display_name="words for background",
                     default="",
                     tooltip="More words, after the quality words: what is to be seen in the hole. Empty as trained. "
                     "(word:1.2) weighs a word; embedding: does not work here.",
                 ),
                 io.String.Input(
                     "negative_text",
+                    display_name="negative prompt",
                     default="",
                     tooltip="The negative prompt in words. Empty as trained. (word:1.2) weighs a word; embedding: does not "
                     "work here.",
@@ -64,7 +68,7 @@ class LoadRemovalPrompt(io.ComfyNode):
                 io.Conditioning.Output(
                     "NEGATIVE",
                     display_name="negative",
-                    tooltip="negative_text, with PowerPaint's object prompt behind it where the file has one.",
+                    tooltip="The negative prompt, with PowerPaint's object prompt behind it where the file has one.",
                 ),
                 io.String.Output(
                     "INFO", display_name="info", tooltip="How the file was trained, and what goes with it."

@@ -9,12 +9,32 @@ from comfy_api.latest import io
 
 @dataclasses.dataclass
 class Schema(io.Schema):
-    """ComfyUI's schema, which has words for the search since 0.11."""
+    """ComfyUI's schema, which has words for the search since 0.11 and a list of essential nodes since 0.18."""
 
     search_aliases: list[str] = dataclasses.field(default_factory=list)
+    essentials_category: str | None = None
 
 
 def advanced(widget: io.Input) -> io.Input:
     """The same widget, folded away under "advanced" where ComfyUI can (since 0.10)."""
     widget.extra_dict["advanced"] = True
     return widget
+
+
+def choice(name: str, options: dict[str, list[io.Input]], tooltip: str) -> list[io.Input]:
+    """A drop-down whose options bring widgets of their own, as ComfyUI can since 0.8.
+
+    Before, it is a plain drop-down with the widgets of all options behind it. `chosen` reads both.
+    """
+    dynamic = getattr(io, "DynamicCombo", None)
+    if dynamic is None:
+        widgets = [advanced(widget) for own in options.values() for widget in own]
+        return [io.Combo.Input(name, options=list(options), tooltip=tooltip), *widgets]
+    return [dynamic.Input(name, [dynamic.Option(key, own) for key, own in options.items()], tooltip=tooltip)]
+
+
+def chosen(name: str, value: str | dict, others: dict) -> dict:
+    """The value of a `choice` and of its option's widgets, those that were set, by their names; `others` holds the widgets
+    where they are inputs of the node itself."""
+    picked = value if isinstance(value, dict) else {name: value, **others}
+    return {key: setting for key, setting in picked.items() if setting is not None}

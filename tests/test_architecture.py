@@ -22,8 +22,8 @@ MAY_IMPORT = {
     "nodes": {"nodes", "adapters", "kernels"},
     "training": {"training", "adapters", "kernels"},
 }
-COMFYUI_INTERNALS = {"comfy", "folder_paths", "latent_preview", "node_helpers"}
-COMFYUI = COMFYUI_INTERNALS | {"comfy_api", "comfy_extras", "comfy_execution", "execution", "nodes", "server"}
+COMFYUI_INTERNALS = {"comfy", "folder_paths", "latent_preview", "node_helpers", "server"}
+COMFYUI = COMFYUI_INTERNALS | {"comfy_api", "comfy_extras", "comfy_execution", "execution", "nodes"}
 RUNTIME = {"torch", "numpy", "scipy", "einops", "kornia", "safetensors", "PIL", "tqdm"}
 
 FILES = [ROOT / "__init__.py", *(path for part in MAY_IMPORT if part for path in sorted((ROOT / part).rglob("*.py")))]

@@ -40,6 +40,7 @@ def erase_once(
     image: Tensor,
     mask: Tensor,
     *,
+    draft: Tensor | None = None,
     timestep: int | None = None,
     strength: float = 1.0,
     seed: int = 0,
@@ -49,6 +50,8 @@ def erase_once(
     Args:
         image: [B, 3, H, W] in 0..1; H and W multiples of `base.multiple`.
         mask: [B, H, W] in {0, 1}, 1 = remove.
+        draft: [B, 3, H, W] without the object: a second call of the network, from this draft, fills the mask, and what
+            lies around it goes by the first one.
         timestep: how much noise the picture is given; by default what the adapter was trained with.
         strength: of the alpha.
 
@@ -61,8 +64,9 @@ def erase_once(
     with applied(base.unet, adapter):
         chosen = timestep or int(adapter.metadata.get("unclutter.timestep", TIMESTEP))
         prompt = adapter.metadata.get("unclutter.prompt", PROMPT)
-        more: dict[str, Any] = {"strength": strength, "seed": seed, "corrects": adapter.corrects}
-        return run_once(base, image, mask, timestep=chosen, prompt=prompt, **more)
+        settings: Any = {"timestep": chosen, "prompt": prompt, "strength": strength, "seed": seed}
+        settings["corrects"] = adapter.corrects
+        return run_once(base, image, mask, draft=draft, **settings)
 
 
 @torch.inference_mode()
@@ -71,6 +75,7 @@ def run_once(
     image: Tensor,
     mask: Tensor,
     *,
+    draft: Tensor | None = None,
     timestep: int = TIMESTEP,
     prompt: str = PROMPT,
     strength: float = 1.0,
@@ -83,9 +88,18 @@ def run_once(
     hole = latent_mask(mask, *shot.shape[-2:], pooling=base.mask_pooling).to(shot)
     noise = torch.randn(shot.shape, generator=torch.Generator().manual_seed(seed)).to(shot)
     text = base.texts.encode([prompt], (image.shape[-2], image.shape[-1]))
-    clean, logits = denoise_once(base, shot, mask, hole, noise, timestep, text, corrects)
-    alpha = hole if logits is None else alpha_from_logits(logits, strength)
-    latent = blend(clean, shot, alpha)
+
+    def erased(begun: Tensor) -> tuple[Tensor, Tensor]:
+        clean, logits = denoise_once(base, begun, mask, hole, noise, timestep, text, corrects)
+        alpha = hole if logits is None else alpha_from_logits(logits, strength)
+        return blend(clean, begun, alpha), alpha
+
+    latent, alpha = erased(shot)
+    if draft is not None:
+        within = latent_mask(mask, *shot.shape[-2:], pooling="max") > 0
+        drafted = base.encode(2 * torch.where(mask[:, None] > 0, draft.to(image), image) - 1)
+        again, _ = erased(torch.where(within, drafted, shot))
+        latent = torch.where(within, again, latent)
     return Erased(((base.decode(latent) + 1) / 2).clamp(0, 1), alpha[:, 0], latent)
 
 

@@ -4,15 +4,20 @@ Masks here have been through `normalize_mask`: float [masks, H, W] of 0 and 1, w
 """
 
 from .attention import RegionPatch, with_region_attention, with_removal_guidance
-from .common import check_number, normalize_mask, set_condition_image, sigma_range
+from .common import Progress, check_number, normalize_mask, set_condition_image, sigma_range, tracked
+from .facts import Facts, facts_of, prompt_of_training
 from .guider import MASGGuider
 from .layered import Rows, load_layered
 from .mini import load_mini
-from .onestep import OneStepSampler, Progress, adapter_files, adapter_path, erase_latent, eraser_of, with_one_step
+from .notice import tell, warn_where_all_is_redrawn
+from .onestep import Eraser, OneStepSampler, adapter_files, adapter_path, erase_latent, eraser_of, with_one_step
 from .prompt import embedding_files, embedding_path, encode_with_vectors
 from .rows import SAMPLERS, SCHEDULERS, lora_files, next_output_file, sample_layers, stack_conditionings
+from .sampling import decode, encode_text, guided, sample_latent, with_lora
 
 __all__ = [
+    "Eraser",
+    "Facts",
     "MASGGuider",
     "OneStepSampler",
     "Progress",
@@ -23,20 +28,30 @@ __all__ = [
     "adapter_files",
     "adapter_path",
     "check_number",
+    "decode",
     "embedding_files",
     "embedding_path",
+    "encode_text",
     "encode_with_vectors",
     "erase_latent",
     "eraser_of",
+    "facts_of",
+    "guided",
     "load_layered",
     "load_mini",
     "lora_files",
     "next_output_file",
     "normalize_mask",
+    "prompt_of_training",
+    "sample_latent",
     "sample_layers",
     "set_condition_image",
     "sigma_range",
     "stack_conditionings",
+    "tell",
+    "tracked",
+    "warn_where_all_is_redrawn",
+    "with_lora",
     "with_one_step",
     "with_region_attention",
     "with_removal_guidance",

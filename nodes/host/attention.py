@@ -204,8 +204,7 @@ def check_areas(executor: Any, model: Any, conds: list, x: Tensor, *rest: Any) -
 
 def claim_attention(model: Any, name: str) -> Any:
     """A clone marked as patched by the node `name`; a model no such node can work on is a ValueError."""
-    network = model.model.diffusion_model
-    if not (is_flux(network) or is_unet(network)) or isinstance(model.model, comfy.model_base.SVD_img2vid):
+    if not takes_region_attention(model):
         raise ValueError(
             f"{name} cannot patch a model of the family {type(model.model).__name__}: "
             "load a SD 1.5, SD 2, SDXL or FLUX.1 checkpoint (base or inpainting)."
@@ -218,6 +217,11 @@ def claim_attention(model: Any, name: str) -> Any:
     model = model.clone()
     model.model_options["unclutter_attention"] = name
     return model
+
+
+def takes_region_attention(model: Any) -> bool:
+    network = model.model.diffusion_model
+    return (is_flux(network) or is_unet(network)) and not isinstance(model.model, comfy.model_base.SVD_img2vid)
 
 
 def check_tokens(queries: Tensor, keys: Tensor, objects: Tensor) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import comfy.ldm.flux.model
 import comfy.ldm.modules.attention
 import comfy.ldm.modules.diffusionmodules.openaimodel
+import comfy.model_management
+import comfy.utils
 import node_helpers
 from torch import Tensor
 
@@ -89,3 +91,23 @@ def core_attention(extra: dict) -> Callable[..., Tensor]:
         skip_output_reshape=True,
         transformer_options=extra,
     )
+
+
+class Progress:
+    """A progress bar for `total` pieces of work, which stops the run where the artist has pressed cancel."""
+
+    def __init__(self, total: int) -> None:
+        self.bar = comfy.utils.ProgressBar(total)
+
+    def advance(self) -> None:
+        self.bar.update(1)
+        comfy.model_management.throw_exception_if_processing_interrupted()
+
+
+def tracked(steps: Iterable) -> Iterator:
+    """Passes the steps of a long work on, with a progress bar, and stops where the artist has pressed cancel."""
+    whole = list(steps)
+    progress = Progress(len(whole))
+    for step in whole:
+        yield step
+        progress.advance()

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from ...adapters import mini
 from ...kernels import patches
+from .facts import MINI
 
 # The mini model's adapters appear in core's own loaders, after the user's files.
 folder_paths.add_model_folder_path("loras", str(mini.FOLDER / "loras"))
@@ -28,7 +29,9 @@ folder_paths.add_model_folder_path("embeddings", str(mini.FOLDER / "embeddings")
 def load_mini(files: mini.Mini) -> tuple[Any, Any, Any]:
     """The mini model as ComfyUI's MODEL, CLIP and VAE, in fp32, without an entry in ComfyUI's model registry."""
     vae, latent_format = mini_vae(files.weights["vae"], files.configs["vae"])
-    return mini_model(files, latent_format), mini_clip(files), vae
+    model = mini_model(files, latent_format)
+    model.model_options[MINI] = files.configs["unet"]["sample_size"] * vae.spacial_compression_encode()
+    return model, mini_clip(files), vae
 
 
 def mini_model(files: mini.Mini, latent_format: comfy.latent_formats.LatentFormat) -> Any:

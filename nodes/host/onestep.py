@@ -8,7 +8,6 @@ from collections.abc import Callable
 from typing import Any
 
 import comfy.lora
-import comfy.model_management
 import comfy.patcher_extension
 import comfy.samplers
 import comfy.utils
@@ -295,14 +294,3 @@ def erase_latent(
     sampler = OneStepSampler(strength, found.append)
     clean = guider.sample(noise, latent, sampler, sigmas, denoise_mask=hard, disable_pbar=True, seed=0)
     return clean.to(latent), cells if hard is not None else found[0].to(latent.device)
-
-
-class Progress:
-    """A progress bar for `total` pieces of work, which stops the run where the artist has pressed cancel."""
-
-    def __init__(self, total: int) -> None:
-        self.bar = comfy.utils.ProgressBar(total)
-
-    def advance(self) -> None:
-        self.bar.update(1)
-        comfy.model_management.throw_exception_if_processing_interrupted()

@@ -18,11 +18,14 @@ def vae(tiny):
     return tiny.vae()
 
 
-def condition(tiny, vae, image, mask, condition_image="masked grey", mask_pooling="max", keep_background=True):
+def condition(
+    tiny, vae, image, mask, condition_image="masked grey", mask_pooling="max", keep_background=True, draft=None
+):
     from unclutter.nodes.conditioning import RemovalConditioning
 
     prompts = tiny.conditioning(1), tiny.conditioning(2)
-    return RemovalConditioning.execute(*prompts, vae, image, mask, condition_image, mask_pooling, keep_background).args
+    settings = condition_image, mask_pooling, keep_background, draft
+    return RemovalConditioning.execute(*prompts, vae, image, mask, *settings).args
 
 
 def picture(batch=1, height=64, width=104):
@@ -140,3 +143,57 @@ def test_masks_that_remove_nothing_or_everything(tiny, vae):
         condition(tiny, vae, picture(), torch.zeros(1, 64, 64))
     with pytest.raises(ValueError, match="(?i)fill"):
         condition(tiny, vae, picture(), torch.ones(1, 64, 104))
+
+
+def test_sampling_begins_from_the_draft_in_the_hole_and_from_the_picture_around_it(tiny, vae):
+    image, mask = picture(), tiny.square_mask(64, 104, (18, 38, 26, 46))  # cells 2 to 4 and 3 to 5
+    draft = 1 - image  # not only the hole is another: what lies around it must not count
+    held, free = condition(tiny, vae, image, mask)[2], condition(tiny, vae, image, mask, draft=draft)[2]
+    in_hole = torch.zeros(1, 1, 8, 13, dtype=torch.bool)
+    in_hole[..., 2:5, 3:6] = True
+    whole = vae.encode(torch.where(mask[..., None] > 0, draft, image))
+    assert torch.equal(free["samples"], torch.where(in_hole, whole, vae.encode(image)))
+    assert torch.equal(free["noise_mask"], held["noise_mask"])
+    assert not torch.equal(whole[in_hole.expand_as(whole)], held["samples"][in_hole.expand_as(whole)])
+
+
+@pytest.mark.parametrize("kind", ["full", "masked grey", "masked black"])
+def test_what_the_model_sees_does_not_change_with_the_start(tiny, vae, kind):
+    image, mask = picture(), tiny.square_mask(64, 104)
+    for with_draft, without in zip(
+        condition(tiny, vae, image, mask, kind, draft=1 - image)[:2],
+        condition(tiny, vae, image, mask, kind)[:2],
+        strict=True,
+    ):
+        assert torch.equal(shown(with_draft)[0], shown(without)[0])
+
+
+def test_the_model_sees_the_draft_in_the_hole(tiny, vae):
+    image, mask = picture(), tiny.square_mask(64, 104)
+    positive, negative, _ = condition(tiny, vae, image, mask, "draft", draft=1 - image)
+    for conditioning in (positive, negative):
+        assert torch.equal(shown(conditioning)[0], vae.encode(torch.where(mask[..., None] > 0, 1 - image, image)))
+
+
+def test_one_draft_for_many_masks_and_one_for_each(tiny, vae):
+    image = picture(2)
+    masks = torch.cat([tiny.square_mask(64, 104, (0, 8 * (i + 1), 0, 16)) for i in range(2)])
+    for drafts in (1 - image[:1], 1 - image):
+        _, _, latent = condition(tiny, vae, image, masks, "draft", draft=drafts)
+        alone = condition(tiny, vae, image[1:], masks[1:], "draft", draft=drafts[-1:])[2]
+        torch.testing.assert_close(latent["samples"][1:], alone["samples"])
+
+
+@pytest.mark.parametrize(
+    ("kind", "draft", "says"),
+    [
+        ("draft", None, "no draft is connected"),
+        ("full", torch.zeros(1, 32, 104, 3), "104x32.*104x64"),
+        ("full", torch.zeros(2, 64, 104, 3), "2 drafts came for 1 "),
+        ("full", torch.zeros(1, 64, 104, 4), "The draft has 4 channels"),
+        ("full", torch.full((1, 64, 104, 3), float("nan")), "The draft has NaN"),
+    ],
+)
+def test_a_draft_that_does_not_fit(tiny, vae, kind, draft, says):
+    with pytest.raises(ValueError, match=says):
+        condition(tiny, vae, picture(), tiny.square_mask(64, 104), kind, draft=draft)

@@ -223,12 +223,12 @@ def test_the_plot_shows_the_schedule_over_the_given_steps(tiny):
         plot = masg(tiny, model, schedule=schedule, sigmas=sigmas)[1]
         assert plot.shape == (1, 384, 768, 3)
         assert plot.min() >= 0 and plot.max() <= 1
-        red = (plot[0, 60:, :, 0] > 0.6) & (plot[0, 60:, :, 1] < 0.5)
-        columns = torch.arange(70, 740)
+        red = (plot[0, 100:, :, 0] > 0.6) & (plot[0, 100:, :, 1] < 0.5)
+        columns = torch.arange(76, 740)
         return red[:, columns].float().argmax(dim=0)
 
     falling = highest_red(None, "linear")
-    assert (falling.diff() >= 0).all() and falling[-1] > falling[0] + 150
+    assert (falling.diff() >= 0).all() and falling[-1] > falling[0] + 120
     assert highest_red(None, "constant").unique().numel() == 1
     _, widths = highest_red(tiny.sigmas(model, 5), "linear").unique(return_counts=True)
     assert (widths > 50).sum() == 5

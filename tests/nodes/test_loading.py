@@ -19,6 +19,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SCHEMA = Path(__file__).with_name("schema.json")
+NOT_OURS = ("file", "sampler_name", "scheduler", "eraser", "lora", "removal_prompt")
 
 
 @pytest.fixture(scope="module")
@@ -28,17 +29,26 @@ def published(comfy_server) -> dict[str, dict[str, Any]]:
 
 
 def inputs_of(info: dict[str, Any]) -> dict[str, list]:
-    """input name -> [type, options], in the order in which workflows store their values."""
-    return {**info["input"].get("required", {}), **info["input"].get("optional", {})}
+    """input name -> [type, options], in the order in which workflows store their values; the widgets that come with an
+    option of a dynamic drop-down by the name they have in API files, `method.lora`."""
+    inputs = {}
+    for name, spec in [*info["input"].get("required", {}).items(), *info["input"].get("optional", {}).items()]:
+        inputs[name] = spec
+        if spec[0] == "COMFY_DYNAMICCOMBO_V3":
+            for option in spec[1]["options"]:
+                inputs |= {f"{name}.{key}": own for key, own in inputs_of({"input": option["inputs"]}).items()}
+    return inputs
 
 
 def schema_of(info: dict[str, Any]) -> dict[str, Any]:
     """The part of /object_info that saved workflows depend on."""
     inputs = {}
     for name, (kind, options) in inputs_of(info).items():
-        inputs[name] = {"type": kind, "optional": name in info["input"].get("optional", {})}
+        inputs[name] = {"type": kind, "optional": "." in name or name in info["input"].get("optional", {})}
+        if kind == "COMFY_DYNAMICCOMBO_V3":
+            inputs[name]["options"] = [option["key"] for option in options["options"]]
         # Which files there are is the user's, and which samplers ComfyUI's.
-        if kind == "COMBO" and name not in ("file", "sampler_name", "scheduler"):
+        elif kind == "COMBO" and name.rpartition(".")[2] not in NOT_OURS:
             inputs[name]["options"] = options["options"]
     return {
         "inputs": inputs,
@@ -125,9 +135,18 @@ def test_every_node_has_a_help_page_with_a_picture_that_names_its_inputs_and_out
             missing.append(page.name)
             continue
         text = page.read_text()
-        missing += [f"{page.name}: {key}" for key in [*inputs_of(info), *info["output_name"]] if key not in text]
+        keys = [key.rpartition(".")[2] for key in [*inputs_of(info), *info["output_name"]]]
+        missing += [f"{page.name}: {key}" for key in keys if key not in text]
+        # The panel is some 270 pixels wide and cuts tables off.
+        missing += [f"{page.name}: a list in place of a table"] if re.search(r"^\|", text, re.MULTILINE) else []
         pictures = re.findall(r"!\[[^\]]*\]\(\./([^)]+)\)", text)
         missing += [] if pictures else [f"{page.name}: a picture"]
         missing += [f"{page.name}: {picture}" for picture in pictures if not (page.parent / picture).is_file()]
         assert comfy_server.get(f"/extensions/ComfyUI-Unclutter/docs/{page.name}").text == text
     assert missing == []
+
+
+def test_every_help_picture_can_be_made_anew(published, comfy_server) -> None:
+    from unclutter.tools.make_help_pictures import Graph, pages_of
+
+    assert set(pages_of(Graph(comfy_server))) == set(published), "tools/make_help_pictures.py"

@@ -326,6 +326,25 @@ def test_seeds_batches_and_masks(tiny):
         erase(eraser, vae, images, mask.repeat(3, 1, 1), prompt)
 
 
+@BOTH
+@torch.inference_mode()
+def test_a_draft_fills_the_mask_and_all_around_it_goes_by_the_picture(tiny, backbone):
+    model, vae = base(tiny, backbone)
+    file = eraser_file(model, backbone, 2)
+    eraser, prompt = with_eraser(model, file), tiny.conditioning(1)
+    image, mask = picture(1, 64, 80), tiny.square_mask(64, 80, (17, 39, 25, 47))
+    _, plain_alpha, plain = erase(eraser, vae, image, mask, prompt)
+    result, alpha, latent = erase(eraser, vae, image, mask, prompt, draft=1 - image)
+    hole = F.max_pool2d(mask[:, None], 8) > 0
+    drafted = torch.where(hole, vae.encode(torch.where(mask[..., None] > 0, 1 - image, image)), vae.encode(image))
+    again, _ = by_the_formulas(patched_by_hand(tiny, backbone, file), backbone, 2, drafted, mask, prompt)
+    torch.testing.assert_close(latent["samples"], torch.where(hole, again, plain["samples"]), atol=2e-4, rtol=2e-4)
+    assert torch.equal(alpha, plain_alpha) and torch.equal(result, vae.decode(latent["samples"]))
+    assert torch.equal(erase(eraser, vae, image, mask, prompt, draft=image)[0], vae.decode(plain["samples"]))
+    with pytest.raises(ValueError, match="The draft is 40x64 and the picture 80x64"):
+        erase(eraser, vae, image, mask, prompt, draft=image[:, :, :40])
+
+
 @torch.inference_mode()
 def test_strength_timestep_and_paste_back(tiny):
     model, vae = base(tiny, "unet")
@@ -567,10 +586,13 @@ def test_both_hosts_make_the_same_picture(comfy):
     image, mask = scene.picture(), scene.effect_mask(scene.pick_object(generator))
     model, clip, vae = host.load_mini(mini.load())
     nearest = mini_file(phase=1, **{"unclutter.mask_pooling": "nearest"})
+    draft = 1 - image
     corrections = [mini_file(phase=phase, **{"unclutter.prediction": "correction"}) for phase in (1, 2)]
-    for file in (mini_file(), mini_file(phase=1), nearest, *corrections):
-        made = erase_once(load_mini(), file, image, mask, seed=3)
-        result, alpha, _ = erase(with_eraser(model, file, clip), vae, image.movedim(1, -1), mask, None)
+    plain = (mini_file(), mini_file(phase=1), nearest, *corrections)
+    for file, start in (*((file, None) for file in plain), (mini_file(), draft), (corrections[1], draft)):
+        made = erase_once(load_mini(), file, image, mask, draft=start, seed=3)
+        begun = {} if start is None else {"draft": start.movedim(1, -1)}
+        result, alpha, _ = erase(with_eraser(model, file, clip), vae, image.movedim(1, -1), mask, None, **begun)
         assert -10 * (result.movedim(-1, 1) - made.picture).square().mean().log10() >= 40
         smooth = F.interpolate(made.alpha[:, None], (64, 64), mode="bilinear")[:, 0]
         torch.testing.assert_close(alpha, smooth, atol=1e-3, rtol=0)

@@ -1,0 +1,45 @@
+"""Words on a node in the page, while and after it runs."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import comfy.patcher_extension
+
+from .facts import inpaints
+
+
+def tell(node: Any, text: str, warning: bool = False) -> None:
+    """Shows a text on the node that runs (a V3 class with the hidden input unique_id), and warnings in the log too.
+
+    Outside of a graph, where the node has no id, there is no page to show it in.
+    """
+    if warning:
+        logging.warning(text)
+    node_id = getattr(node.hidden, "unique_id", None)
+    if node_id is not None:
+        from server import PromptServer
+
+        PromptServer.instance.send_progress_text(text, node_id)
+
+
+def warn_where_all_is_redrawn(model: Any, node: Any, name: str) -> None:
+    """Makes a model that the node `name` patched warn in a run where nothing holds the picture outside of the mask."""
+
+    def check(
+        executor: Any, noise: Any, latent: Any, sampler: Any, sigmas: Any, mask: Any = None, *rest: Any, **more: Any
+    ) -> Any:
+        conds = [cond for group in executor.class_obj.conds.values() for cond in group]
+        is_shown = inpaints(model.model) and any("concat_latent_image" in cond for cond in conds)
+        if mask is None and not is_shown:
+            tell(
+                node,
+                f"{name}: the latent has no noise mask, so the whole picture will be redrawn and not only what the mask marks. "
+                "Connect the latent of Removal Conditioning to the sampler, or put Set Latent Noise Mask before it.",
+                warning=True,
+            )
+        return executor(noise, latent, sampler, sigmas, mask, *rest, **more)
+
+    kind = comfy.patcher_extension.WrappersMP.OUTER_SAMPLE
+    model.add_wrapper_with_key(kind, "unclutter_unmasked", check)

@@ -1,0 +1,69 @@
+"""Sampling as core's KSampler does it, with its progress and preview, by any guider."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import comfy.model_management
+import comfy.sample
+import comfy.samplers
+import comfy.sd
+import comfy.utils
+import folder_paths
+import latent_preview
+
+
+def sample_latent(
+    guider: Any, latent: dict, seed: int, steps: int, sampler_name: str, scheduler: str, denoise: float
+) -> dict:
+    """The LATENT that core's KSampler makes of `latent`, guided by one of ComfyUI's guiders."""
+    model = guider.model_patcher
+    start = comfy.sample.fix_empty_latent_channels(model, latent["samples"])
+    schedule = comfy.samplers.KSampler(model, steps, model.load_device, sampler_name, scheduler, denoise=denoise).sigmas
+    samples = guider.sample(
+        comfy.sample.prepare_noise(start, seed, latent.get("batch_index")),
+        start,
+        comfy.samplers.sampler_object(sampler_name),
+        schedule,
+        denoise_mask=latent.get("noise_mask"),
+        callback=latent_preview.prepare_callback(model, steps),
+        disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
+        seed=seed,
+    )
+    return {**latent, "samples": samples.to(comfy.model_management.intermediate_device())}
+
+
+def guided(model: Any, positive: list, negative: list, cfg: float) -> Any:
+    """Core's guider by classifier-free guidance, as KSampler uses it."""
+    guider = comfy.samplers.CFGGuider(model)
+    guider.set_conds(positive, negative)
+    guider.set_cfg(cfg)
+    return guider
+
+
+def encode_text(clip: Any, text: str) -> list:
+    """The CONDITIONING that core's CLIP Text Encode makes."""
+    return clip.encode_from_tokens_scheduled(clip.tokenize(text))
+
+
+def decode(vae: Any, latent: dict) -> Any:
+    """The pictures [B,H,W,3] that core's VAE Decode makes."""
+    pictures = vae.decode(latent["samples"])
+    return pictures.flatten(0, -4) if pictures.ndim == 5 else pictures
+
+
+def with_lora(model: Any, name: str) -> Any:
+    """The model with a LoRA of models/loras, as core's loader puts it on, at strength 1.
+
+    Raises:
+        ValueError: nothing of the file fits the model.
+    """
+    path = folder_paths.get_full_path_or_raise("loras", name)
+    weights, metadata = comfy.utils.load_torch_file(path, safe_load=True, return_metadata=True)
+    patched, _ = comfy.sd.load_lora_for_models(model, None, weights, 1.0, 0.0)
+    if sum(map(len, patched.patches.values())) == sum(map(len, model.patches.values())):
+        raise ValueError(
+            f"None of the {len(weights)} tensors in {name} fits this model: choose the LoRA that was trained on it."
+        )
+    patched.set_attachments("lora_metadata", metadata)
+    return patched

@@ -1,0 +1,80 @@
+"""Which way of removal suits a model, and the numbers each way wants: what Remove Object goes by."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from . import host
+
+METHODS = ("auto", "one step", "learned", "Attentive Eraser", "SRA", "MASG", "plain", "draft")
+STARTS = ("draft", "picture", "noise")
+"""What is in the hole when sampling begins: the noised draft, the noised picture, or pure noise."""
+SMALL_STEPS = 10
+"""So few steps are asked of models made for few steps only."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+    """A way to sample.
+
+    attention   which node's attention the model gets: "Attentive Eraser", "SRA" or none
+    masg        whether the guidance is MASG's, strong in the mask and 1 around it
+    scale       the number that pushes the object away, at strength 1: MASG's guidance in the mask, Attentive Eraser's
+                removal scale, else the guidance (which means something only where words are given)
+    steps       as its authors sample
+    denoise     the share of the noise schedule that is run, by what it begins from: a draft as was best on drawn scenes,
+                the picture as its authors do
+    """
+
+    attention: str | None
+    masg: bool
+    scale: float
+    steps: int
+    denoise: dict[str, float]
+
+
+def choose(facts: host.Facts | None, steps: int) -> tuple[str, str]:
+    """The method that `auto` takes for a model (None: there is none) and the reason, for the artist to read."""
+    if facts is None:
+        return "draft", "no model is connected, so the hole is filled with copies of its surroundings"
+    if facts.one_step:
+        return "one step", "the model carries a one-step eraser"
+    if facts.inpaints and facts.recipe == "lrnr":
+        return "learned", "the model carries a LoRA of LRNR's training"
+    if facts.inpaints and facts.attention and facts.recipe == "eradiff":
+        return "SRA", "the model carries a LoRA of EraDiff's training"
+    if facts.inpaints and facts.attention and facts.distilled:
+        return "SRA", "it is an inpainting model whose guidance is part of its weights"
+    if facts.inpaints and facts.attention:
+        return "SRA + MASG", "it is an inpainting model without a removal adapter"
+    if facts.attention and few_steps(facts, steps):
+        return "Attentive Eraser", "the model cannot inpaint, and it runs few steps, which bear no removal guidance"
+    if facts.attention:
+        return "Attentive Eraser", "the model cannot inpaint"
+    return "plain", "this family's attention cannot be steered"
+
+
+def method_for(name: str, facts: host.Facts, steps: int) -> Method:
+    """The numbers of a method that samples, on this model.
+
+    They are the papers': LRNR's 12.5 to 1, Attentive Eraser's 9 over 40 steps. The mini model
+    wants less of everything, and models made for few steps or with guidance in their weights burn with any of it.
+    """
+    denoise = {"draft": 0.4, "picture": 1.0, "noise": 1.0}
+    weak = few_steps(facts, steps)
+    if name == "Attentive Eraser":
+        scale = 1.0 if weak or facts.distilled else 3.0 if facts.mini else 9.0
+        method = Method("Attentive Eraser", False, scale, 40, {**denoise, "picture": 0.8})
+    elif name in ("MASG", "learned", "SRA + MASG"):
+        scale = (3.0 if name == "learned" else 6.0) if facts.mini else 12.5
+        method = Method("SRA" if name == "SRA + MASG" else None, True, 2.0 if weak else scale, 50, denoise)
+        method = dataclasses.replace(method, denoise={**denoise, "draft": 0.6}) if name == "learned" else method
+    else:
+        scale = 1.0 if weak or facts.distilled else 3.0 if facts.mini else 7.0
+        method = Method("SRA" if name == "SRA" else None, False, scale, 50, denoise)
+    wanted = steps or (20 if facts.mini else 4 if facts.few_steps else method.steps)
+    return dataclasses.replace(method, steps=wanted)
+
+
+def few_steps(facts: host.Facts, steps: int) -> bool:
+    return not facts.mini and (facts.few_steps or 0 < steps <= SMALL_STEPS)
