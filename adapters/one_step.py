@@ -74,6 +74,11 @@ class OneStep:
         return 0 if self.phase == 1 else {"unet": 1, "flux": 4}[self.backbone]
 
     @property
+    def corrects(self) -> bool:
+        """Whether the network predicts the clean latent as a correction to the shown one, instead of the noise."""
+        return self.metadata.get("unclutter.prediction") == "correction"
+
+    @property
     def rank(self) -> int:
         return max(pair.down.shape[0] for pair in self.lora.values())
 
@@ -186,6 +191,12 @@ def check_terminal(one_step: OneStep, path: Path) -> None:
         raise ValueError(
             f"{path.name} has NaN or infinite values in {TERMINAL[one_step.backbone]}: its training failed or the file is "
             "damaged, get it again or take an earlier checkpoint."
+        )
+    stated = one_step.metadata.get("unclutter.prediction", "noise")
+    if stated not in ("noise", "correction") or (one_step.corrects and one_step.backbone == "flux"):
+        raise ValueError(
+            f"{path.name} predicts {stated} on {one_step.backbone}, expected noise, or a correction on a UNet: it needs a "
+            "newer version of the pack."
         )
     try:
         one_step.phase  # noqa: B018

@@ -64,6 +64,17 @@ def predict_clean(noisy: Tensor, predicted: Tensor, level: NoiseLevel) -> Tensor
     return noisy - level.noise * predicted
 
 
+def noise_of_correction(noisy: Tensor, shown: Tensor, correction: Tensor, level: NoiseLevel) -> Tensor:
+    """The noise that a network has predicted which predicts the clean latents as a correction to the shown ones.
+
+    ẑ = z + c, so ε̂ = (z_t - a (z + c)) / b: `predict_clean` of it is z + c, and samplers need to know nothing of corrections.
+
+    Args:
+        noisy, shown, correction: z_t, z and c, [B, C, h, w].
+    """
+    return (noisy - level.signal * (shown + correction)) / level.noise
+
+
 def alpha_from_logits(logits: Tensor, strength: float = 1.0) -> Tensor:
     """α [B, 1, h, w] in 0..1 (Eq. 12); `strength` scales it, and what passes 1 is cut off."""
     return (strength * logits.float().sigmoid()).clamp(max=1.0)

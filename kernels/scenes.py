@@ -144,9 +144,10 @@ def draw_scenes(
     light = (1 + 0.35 * 2**0.5 * lit).clamp(0.55, 1.35)
     if structured:
         light = light * (1 - 0.35 * (1 + 5 * near).clamp(0, 1))  # a darker rim: no tile has one
-    reflections = torch.zeros_like(alphas)
-    if reflecting.any():
-        reflections = _reflections(x, y, place, sides, turned, *look) * (reflecting[:, None, None] * ground.floor)[row]
+    reflections, mirrored = torch.zeros_like(alphas), reflecting[row] > 0
+    if mirrored.any():
+        objects = (value[mirrored] for value in (place, sides, turned, *look))
+        reflections[mirrored] = _reflections(x, y, *objects) * (reflecting[:, None, None] * ground.floor)[row[mirrored]]
     return Scenes(
         ground=ground,
         surface=surface,

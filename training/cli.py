@@ -165,6 +165,7 @@ COMMANDS: dict[str, Command] = {
     "evaluate starts": Command(
         function(".evaluate_starts", "evaluate_starts"), "noise, the picture or a draft as the beginning of each method"
     ),
+    "gpu": Command(function(".gpu", "run_on_gpu"), "all that wants a GPU, in stages that go on where they stopped"),
     "convert": Command(function(".convert", "convert"), "a LoRA file in kohya's keys, or in diffusers'"),
     "bench draft": Command(
         function(".bench_draft", "bench_draft"),
@@ -172,6 +173,9 @@ COMMANDS: dict[str, Command] = {
         "dev",
     ),
     "bench attention": Command(function(".bench", "bench_attention"), "region attention beside plain attention"),
+    "bench precision": Command(
+        function(".bench_precision", "bench_precision"), "region attention in half precision, and beside FlexAttention"
+    ),
     "bench guider": Command(function(".bench", "bench_guider"), "MASG and SARG beside ComfyUI's own guidance"),
     "bench layers": Command(
         function(".bench_layers", "bench_layers"),

@@ -23,7 +23,9 @@ from ..kernels.regions import feather, grow
 from ..kernels.scenes import CROWD, draw_scenes
 from .adapt import with_mini_lrnr
 from .comfyui import PACK, ComfyServer
+from .judge import load_judge, own_ground, stands
 from .layered import erase_layers
+from .measures import decibels, error
 from .onestep import erase_once, taken_by
 from .pictures import check_writable, read_image, read_mask, write_image, write_page
 from .sampling import MASG, AttentiveEraser, Base, Method, Plain, SelfRectifying, Start, load_mini, remove
@@ -64,12 +66,12 @@ class Score:
 
     Attributes:
         hole_psnr: dB inside the hole against the scene in which the object never was.
-        redrawn: share of fills nearer to the erased object than to the true background (squared error in the hole).
+        removed: share of objects in whose place the judge sees none, as in `unclutter evaluate`.
         outside: largest change of any pixel outside the hole and its soft border, 0..1.
     """
 
     hole_psnr: float
-    redrawn: float
+    removed: float
     outside: float
 
 
@@ -105,7 +107,7 @@ def demo(
     pictures = photographs()
     generator = torch.Generator().manual_seed(10_000 + seed)  # training drew with other seeds
     size = load_mini().native_size
-    drawn = draw_scenes(scenes, size, generator)
+    drawn = draw_scenes(scenes, size, generator, difficulty=mini.DIFFICULTY)
     index = drawn.pick_object(generator)
     # To 8 bits, as ComfyUI is given the scenes in files: what is compared then is the same in both hosts.
     picture, truth = ((scene.clamp(0, 1) * 255).round() / 255 for scene in (drawn.picture(), drawn.without(index)))
@@ -115,10 +117,11 @@ def demo(
     else:
         results, reached = run_graphs(comfyui, list(METHODS), picture, mask, steps, seed), {}
 
-    table = Table("method", "hole PSNR, dB", "redrawn", "largest change outside")
-    scores = {name: score(result, picture, truth, mask, reached.get(name)) for name, result in results.items()}
+    table = Table("method", "hole PSNR, dB", "removed", "largest change outside, of 1")
+    ground = own_ground(drawn, index)
+    scores = {name: score(result, picture, truth, mask, ground, reached.get(name)) for name, result in results.items()}
     for name, row in scores.items():
-        table.add_row(name, f"{row.hole_psnr:.2f}", f"{row.redrawn:.0%}", f"{row.outside:.4f}")
+        table.add_row(name, f"{row.hole_psnr:.2f}", f"{row.removed:.0%}", f"{row.outside:.4f}")
     shown = {"input": picture, "mask": mask[:, None].expand(-1, 3, -1, -1), **results, "truth": truth}
     rows = [[(name, x[row : row + 1]) for name, x in shown.items()] for row in range(min(scenes, 3))]
     blocks = [
@@ -265,16 +268,16 @@ def with_inputs(graph: dict, scene: str, hole: str, steps: int, seed: int) -> di
     }
 
 
-def score(result: Tensor, picture: Tensor, truth: Tensor, mask: Tensor, reached: Tensor | None = None) -> Score:
+def score(
+    result: Tensor, picture: Tensor, truth: Tensor, mask: Tensor, ground: Tensor, reached: Tensor | None = None
+) -> Score:
     """Compare fills [B, 3, H, W] with the scene without the object; mask [B, H, W] of 0 and 1.
 
     Args:
+        ground: [B, H, W] of 0 and 1, the part of the object's place where no other object is (`judge.own_ground`).
         reached: [B, H, W], all that the method may have changed, where that is more than the mask.
     """
-    hole = mask[:, None]
-    area = 3 * mask.sum(dim=(1, 2))
-    to_truth = ((result - truth).square() * hole).sum(dim=(1, 2, 3)) / area
-    to_object = ((result - picture).square() * hole).sum(dim=(1, 2, 3)) / area
     outside = (result - picture).abs() * (feather(mask if reached is None else reached, FEATHER) == 0)[:, None]
-    psnr = -10 * to_truth.clamp(min=1e-10).log10()
-    return Score(psnr.mean().item(), (to_object < to_truth).float().mean().item(), outside.max().item())
+    removed = ~stands(load_judge(), result, ground)
+    psnr = decibels(error(result, truth, mask))
+    return Score(psnr.mean().item(), removed.float().mean().item(), outside.max().item())

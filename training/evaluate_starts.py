@@ -14,15 +14,15 @@ from tqdm import tqdm
 from ..kernels.exemplar import exemplar_fill
 from .adapt import with_mini_lrnr
 from .bench import report
+from .cases import Case, draw
 from .demo import BACKGROUND, METHODS, erase
-from .evaluate import Case, decibels, draw, error
+from .measures import bootstrap_interval, decibels, error
 from .pictures import contact_sheet
 from .sampling import Base, Start, load_mini
 
 BATCH = 32
 SEED = 30_000
 """Scenes of trainings, of the demo and of `unclutter evaluate` come from other seeds."""
-RESAMPLES = 10_000
 
 Name = Literal["plain", "attentive-eraser", "sra", "masg", "lrnr"]
 AUTHORS: dict[Name, float] = {"plain": 1.0, "attentive-eraser": 0.8, "sra": 1.0, "masg": 1.0, "lrnr": 1.0}
@@ -37,7 +37,7 @@ class Row:
         start: "draft, shown too": an inpainting model is shown the draft in place of its usual condition image; "draft
             alone": the draft without any sampling.
         hole_db: PSNR in the hole against the true background, mean over scenes.
-        removed: share of fills nearer (mean squared error) to the true background than to the erased object.
+        nearer_truth: share of fills nearer (mean squared error) to the true background than to the erased object.
         gain_db: mean difference of `hole_db` to the authors' way on the same scenes.
         gain_low, gain_high: the 95 % bootstrap interval of that mean.
     """
@@ -47,7 +47,7 @@ class Row:
     denoise: float
     scenes: int
     hole_db: float
-    removed: float
+    nearer_truth: float
     gain_db: float
     gain_low: float
     gain_high: float
@@ -132,29 +132,20 @@ def filled(
 def row(method: str, way: tuple[str, float], fills: list[Tensor], authors: list[Tensor], cases: list[Case]) -> Row:
     own = hole_decibels(fills, cases)
     gain = own - hole_decibels(authors, cases)
-    low, high = interval(gain)
-    removed = torch.cat(
+    low, high = bootstrap_interval(gain)
+    nearer = torch.cat(
         [
             error(x, case.truth, case.place) < error(x, case.picture, case.place)
             for x, case in zip(fills, cases, strict=True)
         ]
     )
-    mean = (own.mean().item(), removed.float().mean().item(), gain.mean().item())
+    mean = (own.mean().item(), nearer.float().mean().item(), gain.mean().item())
     return Row(method, *way, len(own), *mean, low, high)
 
 
 def hole_decibels(fills: list[Tensor], cases: list[Case]) -> Tensor:
     """PSNR in the hole of each scene, [scenes]."""
     return decibels(torch.cat([error(x, case.truth, case.place) for x, case in zip(fills, cases, strict=True)]))
-
-
-def interval(differences: Tensor, seed: int = 0) -> tuple[float, float]:
-    """The 95 % percentile bootstrap interval of the mean of paired differences [N]."""
-    generator = torch.Generator().manual_seed(seed)
-    drawn = torch.randint(len(differences), (RESAMPLES, len(differences)), generator=generator)
-    means = differences.double()[drawn].mean(dim=1)
-    low, high = means.quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
-    return low, high
 
 
 def show(table: list[Row], title: str, markdown: bool) -> None:
@@ -165,7 +156,7 @@ def show(table: list[Row], title: str, markdown: bool) -> None:
             "start": row.start,
             "denoise": f"{row.denoise:g}" if row.denoise else "",
             "hole PSNR, dB": f"{row.hole_db:.2f}",
-            "removed": f"{row.removed:.1%}",
+            "nearer the truth than the object": f"{row.nearer_truth:.1%}",
             "gain over the authors' way, dB": f"{row.gain_db:+.2f} [{row.gain_low:+.2f}, {row.gain_high:+.2f}]"
             + (", noise" if row.gain_low <= 0 <= row.gain_high and row.gain_low < row.gain_high else ""),
         }

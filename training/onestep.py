@@ -65,6 +65,7 @@ def erase_once(
         chosen = timestep or int(adapter.metadata.get("unclutter.timestep", TIMESTEP))
         prompt = adapter.metadata.get("unclutter.prompt", PROMPT)
         settings: Any = {"timestep": chosen, "prompt": prompt, "strength": strength, "seed": seed}
+        settings["corrects"] = adapter.corrects
         return run_once(base, image, mask, draft=draft, **settings)
 
 
@@ -79,6 +80,7 @@ def run_once(
     prompt: str = PROMPT,
     strength: float = 1.0,
     seed: int = 0,
+    corrects: bool = False,
 ) -> Erased:
     """The same by a base whose network has an eraser in it already; whether it predicts an alpha, its output tells."""
     image, mask = image.to(base.unet.device), mask.to(base.unet.device)
@@ -88,7 +90,7 @@ def run_once(
     text = base.texts.encode([prompt], (image.shape[-2], image.shape[-1]))
 
     def erased(begun: Tensor) -> tuple[Tensor, Tensor]:
-        clean, logits = denoise_once(base, begun, mask, hole, noise, timestep, text)
+        clean, logits = denoise_once(base, begun, mask, hole, noise, timestep, text, corrects)
         alpha = hole if logits is None else alpha_from_logits(logits, strength)
         return blend(clean, begun, alpha), alpha
 
@@ -102,7 +104,14 @@ def run_once(
 
 
 def denoise_once(
-    base: Base, shot: Tensor, mask: Tensor, hole: Tensor, noise: Tensor, timestep: int, text: Prompt
+    base: Base,
+    shot: Tensor,
+    mask: Tensor,
+    hole: Tensor,
+    noise: Tensor,
+    timestep: int,
+    text: Prompt,
+    corrects: bool = False,
 ) -> tuple[Tensor, Tensor | None]:
     """Equations 3 to 5: the picture's own latent, noised to `timestep`, and what the network makes of it.
 
@@ -111,6 +120,7 @@ def denoise_once(
         mask: [B, H, W], at the size of the picture.
         hole: the same, pooled, [B, 1, h, w].
         text: the prompt, encoded once for all rows.
+        corrects: the network predicts the clean latent as a correction to z_shot, instead of the noise.
 
     Returns:
         ẑ [B, C, h, w], and the alpha's logits [B, 1, h, w] where the network has a row for them.
@@ -120,7 +130,8 @@ def denoise_once(
     noisy = add_noise(shot, noise, level)
     output = backbone.call(base.unet, noisy, backbone.shown(mask, hole).to(noisy), shot, timestep, text).float()
     channels = shot.shape[1]
-    clean = predict_clean(noisy, output[:, :channels], level)
+    predicted = output[:, :channels]
+    clean = shot + predicted if corrects else predict_clean(noisy, predicted, level)
     return clean, output[:, channels:] if output.shape[1] > channels else None
 
 

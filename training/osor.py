@@ -65,7 +65,7 @@ class OSOR(Objective):
             self.mask_key = "effect_mask"
         device = base.unet.device
         self.add_lora(self.backbone.targets)
-        last = last_layer(self.last, self.backbone.alpha_rows if recipe.predicts_alpha else 0)
+        last = last_layer(self.last, self.backbone.alpha_rows if recipe.predicts_alpha else 0, self.corrects)
         setattr(self.unet, self.backbone.last, last.to(device))
         trunk = load_trunk(recipe.trunk, recipe.trunk_weights, recipe.missing_weights, base.unet.dtype)
         self.discriminator = Discriminator(trunk, recipe.discriminator_width, recipe.discriminator_scale).to(device)
@@ -76,6 +76,11 @@ class OSOR(Objective):
         self.texts: dict[tuple[int, int], Prompt] = {}
         if recipe.start is not None and not recipe.resume:
             self.continue_from(recipe.start)
+
+    @property
+    def corrects(self) -> bool:
+        """Whether the network predicts a correction to the shown latent."""
+        return self.recipe.prediction == "correction"
 
     @property
     def last(self) -> Any:
@@ -130,7 +135,7 @@ class OSOR(Objective):
         shot = self.encode(batch["source"])
         hole = latent_mask(shown, *shot.shape[-2:], pooling=self.recipe.mask_pooling)
         noise, text = noise_like(shot, generators), self.prompt(*shown.shape[-2:])
-        clean, logits = denoise_once(self.base, shot, shown, hole, noise, self.recipe.timestep, text)
+        clean, logits = denoise_once(self.base, shot, shown, hole, noise, self.recipe.timestep, text, self.corrects)
         alpha = hole if logits is None else logits.sigmoid()
         with torch.autocast(shot.device.type, enabled=False):
             return self.base.decode(blend(clean, shot, alpha).float()), logits
@@ -161,6 +166,7 @@ class OSOR(Objective):
             "unclutter.guidance": "cfg 1",
             "unclutter.phase": "2" if self.recipe.predicts_alpha else "1",
             "unclutter.timestep": str(self.recipe.timestep),
+            "unclutter.prediction": self.recipe.prediction,
             "unclutter.resolution": str(self.recipe.size or self.base.native_size),
             "unclutter.prompt": one_step.PROMPT,
         }
@@ -180,12 +186,17 @@ class OSOR(Objective):
         types = {"bf16": torch.bfloat16, "fp16": torch.float16}
         dtype = types.get(self.recipe.mixed_precision)
         with torch.autocast(self.unet.device.type, dtype=dtype, enabled=dtype is not None):
-            return run_once(self.base, source, mask, timestep=self.recipe.timestep).picture
+            return run_once(self.base, source, mask, timestep=self.recipe.timestep, corrects=self.corrects).picture
 
     @torch.no_grad()
     def continue_from(self, start: Path) -> None:
         """Take over what another training has learned."""
         adapter = one_step.load(start / ADAPTER if start.is_dir() else start)
+        if adapter.corrects != self.corrects:
+            theirs = "correction" if adapter.corrects else "noise"
+            raise ValueError(
+                f"{start} predicts {theirs} and prediction is {self.recipe.prediction}: give --prediction {theirs}."
+            )
         own, last = get_peft_model_state_dict(self.unet), self.last
         learned = {}
         scale = (self.recipe.lora_alpha or self.recipe.lora_rank) / self.recipe.lora_rank
@@ -217,9 +228,9 @@ class OSOR(Objective):
             self.discriminator.heads.load_state_dict(heads)
 
 
-def last_layer(layer: nn.Conv2d | nn.Linear, alpha_rows: int) -> nn.Conv2d | nn.Linear:
+def last_layer(layer: nn.Conv2d | nn.Linear, alpha_rows: int, corrects: bool = False) -> nn.Conv2d | nn.Linear:
     """The network's last layer in fp32, to be trained; with more rows for the alpha, whose bias of 0 makes it start around
-    one half."""
+    one half. For corrections its other rows are zero, so that at first the shown latent stays as it is."""
     rows = len(layer.weight)
     made = with_rows(layer, rows + alpha_rows)
     weight, bias = made.parameters()
@@ -227,7 +238,7 @@ def last_layer(layer: nn.Conv2d | nn.Linear, alpha_rows: int) -> nn.Conv2d | nn.
     nn.init.zeros_(bias)
     with torch.no_grad():
         for own, given in zip((weight, bias), layer.parameters(), strict=True):
-            own[:rows].copy_(given)
+            own[:rows].copy_(torch.zeros_like(given) if corrects else given)
     return made
 
 

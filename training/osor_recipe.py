@@ -52,6 +52,9 @@ class OSORRecipe(Recipe):
     sample_every: int = 1000
     timestep: int = TIMESTEP
     """How much noise the picture with the object is given. OSOR: 400 (its SDXL phase 1 ran with 600)."""
+    prediction: Literal["noise", "correction"] = "noise"
+    """What the network predicts: the noise, as in OSOR, or the clean latent as a correction to the one it is shown, which
+    starts at zero. A small network learns the second much faster."""
     guidance: Guidance = "occupancy"
     """What a patch's target is: the share of it that is masked, or OSOR's ablations: its first pixel (hard), and that
     map blurred (gaussian)."""
@@ -98,6 +101,8 @@ class OSORRecipe(Recipe):
             raise ValueError(
                 f"mask_pooling is {self.mask_pooling} and FLUX is shown every pixel of the mask: leave it at max."
             )
+        if self.backbone == "flux" and self.prediction != "noise":
+            raise ValueError(f"prediction is {self.prediction} and FLUX predicts a velocity: leave it at noise.")
         if self.backbone == "flux" and self.mixed_precision == "fp16":
             raise ValueError("mixed_precision is fp16, in which FLUX overflows: choose bf16.")
         self.check("timestep", least=1, most=999)

@@ -86,6 +86,20 @@ class SplitAlpha:
         return out[:, : self.channels]
 
 
+@dataclasses.dataclass(frozen=True)
+class CorrectionAsNoise:
+    """Hands on what the network predicts, a correction to the latent that it is shown, as the noise which that amounts to."""
+
+    channels: int
+
+    def __call__(self, executor: Any, x: Tensor, timestep: Tensor, *rest: Any, **more: Any) -> Tensor:
+        out, count = executor(x, timestep, *rest, **more), self.channels
+        noisy, shown = x[:, :count].float(), x[:, count + 1 : 2 * count + 1].float()
+        level = onestep.noise_level(round(float(timestep[0])), "epsilon")
+        noise = onestep.noise_of_correction(noisy, shown, out[:, :count].float(), level)
+        return torch.cat([noise.to(out), out[:, count:]], dim=1)
+
+
 class OneStepSampler(comfy.samplers.Sampler):
     """One call of the network from the noised picture to its estimate without the object, blended by the predicted alpha,
     where there is one, and held outside of the noise mask, where there is one.
@@ -215,11 +229,14 @@ def add_last_layer(model: Any, file: one_step.OneStep, latent_channels: int, nam
             "load the base model that the file was trained on."
         )
     model.add_object_patch(f"{key}.forward", LastLayer(weight, file.terminal["bias"]))
-    if file.alpha_rows:
+    # The first of them is the outermost: it takes the alpha off what the second hands on.
+    wrappers = [SplitAlpha(latent_channels)] if file.alpha_rows else []
+    wrappers += [CorrectionAsNoise(latent_channels)] if file.corrects else []
+    for wrapper in wrappers:
         comfy.patcher_extension.add_wrapper_with_key(
             comfy.patcher_extension.WrappersMP.DIFFUSION_MODEL,
             "unclutter_one_step",
-            SplitAlpha(latent_channels),
+            wrapper,
             model.model_options,
             is_model_options=True,
         )

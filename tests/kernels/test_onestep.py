@@ -4,7 +4,15 @@ import pytest
 import torch
 from diffusers import DDPMScheduler, FlowMatchEulerDiscreteScheduler
 
-from unclutter.kernels.onestep import NoiseLevel, add_noise, alpha_from_logits, blend, noise_level, predict_clean
+from unclutter.kernels.onestep import (
+    NoiseLevel,
+    add_noise,
+    alpha_from_logits,
+    blend,
+    noise_level,
+    noise_of_correction,
+    predict_clean,
+)
 
 
 @pytest.fixture
@@ -91,3 +99,13 @@ def test_alpha_from_logits():
     torch.testing.assert_close(alpha_from_logits(logits), torch.tensor([0.5, 0.75, 1.0]), atol=2e-3, rtol=0)
     torch.testing.assert_close(alpha_from_logits(logits, 1.6), torch.tensor([0.8, 1.0, 1.0]), atol=2e-3, rtol=0)
     assert alpha_from_logits(logits, 0.0).tolist() == [0.0, 0.0, 0.0]
+
+
+def test_a_correction_is_the_noise_that_leads_to_the_corrected_latent(latents):
+    shown, noise, correction = latents
+    level = noise_level(400, "epsilon")
+    noisy = add_noise(shown, noise, level)
+    predicted = noise_of_correction(noisy, shown, correction, level)
+    torch.testing.assert_close(predict_clean(noisy, predicted, level), shown + correction, atol=1e-5, rtol=1e-5)
+    # No correction: the noise is that which was added.
+    torch.testing.assert_close(noise_of_correction(noisy, shown, 0 * shown, level), noise, atol=1e-5, rtol=1e-5)

@@ -587,7 +587,9 @@ def test_both_hosts_make_the_same_picture(comfy):
     model, clip, vae = host.load_mini(mini.load())
     nearest = mini_file(phase=1, **{"unclutter.mask_pooling": "nearest"})
     draft = 1 - image
-    for file, start in ((mini_file(), None), (mini_file(phase=1), None), (nearest, None), (mini_file(), draft)):
+    corrections = [mini_file(phase=phase, **{"unclutter.prediction": "correction"}) for phase in (1, 2)]
+    plain = (mini_file(), mini_file(phase=1), nearest, *corrections)
+    for file, start in (*((file, None) for file in plain), (mini_file(), draft), (corrections[1], draft)):
         made = erase_once(load_mini(), file, image, mask, draft=start, seed=3)
         begun = {} if start is None else {"draft": start.movedim(1, -1)}
         result, alpha, _ = erase(with_eraser(model, file, clip), vae, image.movedim(1, -1), mask, None, **begun)

@@ -106,6 +106,15 @@ def test_a_training_goes_on_with_more_steps_but_not_with_another_network(tmp_pat
     assert log_of(tmp_path)[-1]["step"] == 5
 
 
+def test_a_training_may_start_from_the_weights_of_another(tmp_path):
+    train_mini(replace(TINY, output=tmp_path / "first"))
+    slow = {"steps": 1, "learning_rate": 1e-12, "seed": 5}
+    train_mini(replace(TINY, output=tmp_path / "second", initial=tmp_path / "first", **slow))
+    assert same_weights(tmp_path / "first", tmp_path / "second")
+    read = [(tmp_path / run / "vae.safetensors").read_bytes() for run in ("first", "second")]
+    assert read[0] == read[1]
+
+
 def test_unseen_holes_are_filled_measured_and_drawn_along_the_way(tmp_path):
     train_mini(replace(TINY, output=tmp_path, sample_every=3, difficulties=("objects",)))
     measured = log_of(tmp_path)[-1]

@@ -295,6 +295,22 @@ def test_the_file_erases_as_the_training_did(first_phase, tmp_path, pairs):
     assert not torch.equal(made.picture, again.picture)
 
 
+def test_corrections_start_from_the_shown_picture_and_go_on_in_phase_2(quick, tmp_path, pairs):
+    recipe = replace(quick, prediction="correction")
+    untrained, mask = OSOR(load_mini(), recipe), torch.ones(1, 64, 64)
+    picture = scene(pairs)[0]
+    kept = (untrained.base.decode(untrained.base.encode(2 * picture - 1)) + 1) / 2
+    torch.testing.assert_close(untrained.erase(picture, mask), kept.clamp(0, 1), atol=1e-4, rtol=0)
+    train(recipe, OSOR)
+    with pytest.raises(ValueError, match="predicts correction and prediction is noise: give --prediction correction"):
+        train(second(replace(recipe, prediction="noise"), tmp_path / "two"), OSOR)
+    train(second(recipe, tmp_path / "two"), OSOR)
+    file = one_step.load(tmp_path / "two" / "one_step.safetensors")
+    assert file.corrects and file.phase == 2
+    made = erase_once(load_mini(), file, picture, mask).picture
+    assert made.isfinite().all() and not torch.allclose(made, kept, atol=1e-4)
+
+
 @pytest.mark.parametrize("pooling", ["nearest", "max"])
 def test_training_and_file_pool_the_mask_alike(quick, pairs, pooling):
     objective = OSOR(load_mini(), replace(quick, mask_pooling=pooling))

@@ -3,10 +3,9 @@
 import json
 
 import pytest
-import torch
 
 from unclutter.training.cli import main
-from unclutter.training.evaluate_starts import Row, evaluate_starts, interval, show
+from unclutter.training.evaluate_starts import Row, evaluate_starts, show
 
 
 def test_every_start_is_compared_with_the_authors_on_the_same_scenes(tmp_path, capsys):
@@ -24,14 +23,6 @@ def test_every_start_is_compared_with_the_authors_on_the_same_scenes(tmp_path, c
     assert [json.loads(line)["hole_db"] for line in rows.read_text().splitlines()] == [row.hole_db for row in table]
     assert sheet.stat().st_size > 5_000
     assert "| sra | picture | 1 |" in capsys.readouterr().out
-
-
-def test_the_interval_is_that_of_the_mean():
-    # The mean of 400 draws of 0 or 2 has a standard error of 1 / 20: 95 % lie within 1.96 of them.
-    differences = torch.arange(400) % 2 * 2.0
-    low, high = interval(differences)
-    assert low == pytest.approx(1 - 0.098, abs=0.01) and high == pytest.approx(1 + 0.098, abs=0.01)
-    assert interval(torch.full((5,), 0.3)) == pytest.approx((0.3, 0.3))
 
 
 def test_a_gain_whose_interval_holds_0_is_called_noise(capsys):

@@ -57,6 +57,8 @@ class MiniConfig:
     """Weight of the loss outside of the hole, where the network is shown the answer."""
     mixed_precision: Literal["auto", "no", "bf16"] = "auto"
     """auto: bf16 where the GPU or the CPU computes in it, as CPUs with AVX512-BF16 or AMX do."""
+    initial: Path | None = None
+    """Folder of a mini model of the same structure whose weights, autoencoder and words to start from; None: from nothing."""
     seed: int = 0
     output: Path = Path("runs/mini")
     """Folder that receives the weights, `training_log.jsonl` and `state.pt` to resume from."""
@@ -111,7 +113,7 @@ class MiniConfig:
 
     def values(self) -> dict[str, Any]:
         """What decides the weights, as plain JSON values."""
-        others = ("output", "save_every", "sample_every", "resume")
+        others = ("output", "save_every", "sample_every", "resume", "initial")
         return json.loads(json.dumps({key: value for key, value in asdict(self).items() if key not in others}))
 
 

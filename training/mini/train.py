@@ -7,6 +7,7 @@ object-shaped holes whose target is the picture itself, so it has the same vice:
 from __future__ import annotations
 
 import math
+import shutil
 from typing import Any
 
 import torch
@@ -14,10 +15,11 @@ from diffusers import DDPMScheduler
 from diffusers.training_utils import compute_snr
 from torch import Tensor, nn
 from tqdm import tqdm
+from transformers import CLIPTokenizer
 
 from ...adapters import mini as mini_files
 from ..run_folder import STATE, only_training_in, stop_on_signal, write_state
-from ..sampling import mini_autoencoder
+from ..sampling import load_mini, mini_autoencoder
 from .batches import Batch, training_batch
 from .config import CPU, MiniConfig
 from .network import PlainAttention, build_unet
@@ -48,7 +50,10 @@ def train_mini(config: MiniConfig = CPU) -> None:
         torch.manual_seed(config.seed)
         log = Log(folder / "training_log.jsonl", step)
         log.write(event="start", step=step, config=config.values(), device=device.type)
-        if config.resume and vae_file.exists():
+        if config.initial and not vae_file.exists():
+            shutil.copytree(config.initial / "tokenizer", folder / "tokenizer", dirs_exist_ok=True)
+            shutil.copyfile(config.initial / vae_file.name, vae_file)
+        if vae_file.exists():
             weights, structure, _ = mini_files.load_part(folder, "vae")
             encode, _, _ = mini_autoencoder(weights, structure, str(device))
         else:
@@ -68,7 +73,8 @@ def train_network(
     Args:
         state: of the training to continue.
     """
-    tokenizer = build_tokenizer(config.output / "tokenizer")
+    words = config.output / "tokenizer"
+    tokenizer = CLIPTokenizer.from_pretrained(words) if (words / "vocab.json").exists() else build_tokenizer(words)
     torch.manual_seed(config.seed)
     unet = build_unet(config).to(device).train()
     text_encoder = build_text_encoder(tokenizer, config.text_width, config.text_layers).to(device).train()
@@ -78,6 +84,11 @@ def train_network(
     optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
     averages = [parameter.detach().clone() for parameter in parameters]
     start = 0
+    if config.initial and not state:
+        base = load_mini(config.initial, str(device))
+        unet.load_state_dict(base.unet.state_dict())
+        text_encoder.load_state_dict(base.texts.encoders[0].module.state_dict())
+        averages = [parameter.detach().clone() for parameter in parameters]
     if state:
         unet.load_state_dict(state["unet"])
         text_encoder.load_state_dict(state["text_encoder"])
