@@ -42,8 +42,10 @@ class Case:
     truth: Tensor | None
 
 
-def bench_draft(photos: Path | None = None, sheet: Path | None = None, markdown: bool = False) -> list[dict]:
-    """The draft against OpenCV's Telea and SHIFTMAP and the package object-remove, on scikit-image's sample pictures.
+def bench_draft(
+    photos: Path | None = None, sheet: Path | None = None, slow: bool = False, markdown: bool = False
+) -> list[dict]:
+    """The draft against OpenCV's Telea and SHIFTMAP, on scikit-image's sample pictures.
 
     Each sample picture has a hole of 5 % at a place that chance chose, and is its own truth. PSNR is that of the hole.
     *Times SHIFTMAP's* is the median over the pictures of the time by that of SHIFTMAP, taken in turn in one run.
@@ -52,10 +54,11 @@ def bench_draft(photos: Path | None = None, sheet: Path | None = None, markdown:
         photos: a folder with more pictures: NAME.jpg with NAME_mask.png, of which no truth is known, and
             NAME_before.jpg with NAME_after.jpg, where what differs much is the hole.
         sheet: write a contact sheet of all fills there.
+        slow: against the package object-remove too, which takes minutes for a picture.
         markdown: print Markdown tables.
     """
     cases = [*sample_cases(), *(photo_cases(photos) if photos else [])]
-    fills = rivals()
+    fills = rivals(slow)
     rows, ratios, sheets = [], [], []
     for case in tqdm(cases, desc="pictures"):
         results, seconds = {}, {}
@@ -74,10 +77,9 @@ def bench_draft(photos: Path | None = None, sheet: Path | None = None, markdown:
     return rows
 
 
-def rivals() -> dict[str, Fill]:
+def rivals(slow: bool = False) -> dict[str, Fill]:
     """The fills that are compared, each from pictures [1, 3, H, W] and masks [1, H, W]."""
     import cv2
-    from object_remove import EngineTier, RemoveObjectJob
 
     cv2.setNumThreads(torch.get_num_threads())
 
@@ -104,10 +106,13 @@ def rivals() -> dict[str, Fill]:
         return tensor(cv2.cvtColor(filled, cv2.COLOR_Lab2RGB)) / 255
 
     def object_remove(image: Tensor, mask: Tensor) -> Tensor:
+        from object_remove import EngineTier, RemoveObjectJob
+
         job = RemoveObjectJob(pixels(image), device="cpu")
         return tensor(np.asarray(job.run(mask[0].numpy() > 0, tier=EngineTier.AUTO).image))
 
-    return {"draft": exemplar_fill, "SHIFTMAP": shift_map, "Telea": telea, "object-remove": object_remove}
+    fills: dict[str, Fill] = {"draft": exemplar_fill, "SHIFTMAP": shift_map, "Telea": telea}
+    return fills | ({"object-remove": object_remove} if slow else {})
 
 
 def sample_cases() -> list[Case]:

@@ -110,7 +110,7 @@ def test_the_draft_is_compared_with_the_fills_of_others(tmp_path, monkeypatch, c
     (case,) = photo_cases(tmp_path)
     assert case.name == "a" and case.mask[0, 22:38, 32:48].all() and not case.mask[0, :5].any()
     monkeypatch.setattr(bench_draft_module, "sample_cases", lambda: [])
-    (row,) = bench_draft(photos=tmp_path, sheet=sheet, markdown=True)
+    (row,) = bench_draft(photos=tmp_path, sheet=sheet, slow=True, markdown=True)
     assert set(row) == {"picture", "hole", "draft", "SHIFTMAP", "Telea", "object-remove"}
     assert "times SHIFTMAP's" in capsys.readouterr().out and read_image(sheet).shape[-1] > 6 * 240
     with pytest.raises(ValueError, match="NAME_mask.png"):
