@@ -33,8 +33,6 @@ NAMES = [
 ]
 SIDE = 512
 """Of the crop; the graphs' own 1024 takes four times as long and shows nothing more."""
-SCALE = 8
-"""Of the example pictures, 64 pixels wide."""
 UNET = {"image_size": 32, "out_channels": 4, "model_channels": 320, "num_res_blocks": [2, 2, 2]}
 UNET |= {"channel_mult": [1, 2, 4], "transformer_depth": [0, 0, 2, 2, 10, 10], "context_dim": 2048}
 UNET |= {"transformer_depth_output": [0, 0, 0, 2, 2, 2, 10, 10, 10], "transformer_depth_middle": 10}
