@@ -22,16 +22,17 @@ from unclutter.adapters import layered, lora, one_step, prompt
 from unclutter.kernels import regions
 from unclutter.kernels.morphology import HumanMorphology
 from unclutter.training.comfyui import PACK, ComfyServer
-from unclutter.training.pictures import read_image, read_mask, write_image
 from unclutter.training.shapes import SDXL_INPAINTING
 
 pytestmark = [pytest.mark.full_size, pytest.mark.timeout(3600)]
 GRAPHS = PACK / "workflows"
-NAMES = sorted(path.stem for path in GRAPHS.glob("*.json") if not path.stem.endswith("_mini"))
+NAMES = [
+    name
+    for name in sorted(path.stem for path in (GRAPHS / "api").glob("*.json"))
+    if not name.startswith("Toy") and not name.endswith(("_mini", "no model"))
+]
 SIDE = 512
 """Of the crop; the graphs' own 1024 takes four times as long and shows nothing more."""
-SCALE = 8
-"""Of the example pictures, 64 pixels wide."""
 UNET = {"image_size": 32, "out_channels": 4, "model_channels": 320, "num_res_blocks": [2, 2, 2]}
 UNET |= {"channel_mult": [1, 2, 4], "transformer_depth": [0, 0, 2, 2, 10, 10], "context_dim": 2048}
 UNET |= {"transformer_depth_output": [0, 0, 0, 2, 2, 2, 10, 10, 10], "transformer_depth_middle": 10}
@@ -53,10 +54,6 @@ def server(comfy, comfyui_path: Path, tmp_path_factory: pytest.TempPathFactory) 
     folder = tmp_path_factory.mktemp("full_size")
     options = ("--fp16-unet", "--fp16-text-enc", "--cache-none")
     with ComfyServer(comfyui_path, folder, options) as server:
-        for picture in GRAPHS.glob("example_*.png"):
-            large = read_image(picture).repeat_interleave(SCALE, dim=2).repeat_interleave(SCALE, dim=3)
-            write_image(folder / picture.name, large)
-            server.upload(folder / picture.name)
         yield server
 
 
@@ -181,7 +178,7 @@ def random_lora(network: torch.nn.Module, targets: tuple[str, ...]) -> dict[str,
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_graph_runs_on_the_real_shape(request, server, models, name):
-    request.getfixturevalue("flux" if name.endswith("flux") else "sdxl")
+    request.getfixturevalue("flux" if name.endswith("FLUX") else "sdxl")
     graph = json.loads((GRAPHS / "api" / f"{name}.json").read_text())
     for node in graph.values():
         if "steps" in node["inputs"] and not isinstance(node["inputs"]["steps"], list):
@@ -189,15 +186,21 @@ def test_a_graph_runs_on_the_real_shape(request, server, models, name):
         if "maximum" in node["inputs"]:
             node["inputs"] |= {"minimum": SIDE, "maximum": SIDE}
     before_log = len(server.log())
-    after = server.images(server.post(graph, timeout=3000), "18").movedim(-1, 1)
-    scene, marked = ("crowd", "crowd_3") if name.startswith("mild") else ("scene", "mask")
-    folder = server.base_directory
-    before, mask = read_image(folder / f"example_{scene}.png"), read_mask(folder / f"example_{marked}.png")
-    if not name.startswith("osor"):  # its alpha covers the picture
+    source = next(key for key, node in graph.items() if node["class_type"] in ("LoadImage", "UnclutterExampleScene"))
+    (saved,) = [key for key, node in graph.items() if node["class_type"] == "SaveImage"]
+    graph["white"] = {"class_type": "MaskToImage", "inputs": {"mask": [source, 1]}, "_meta": {}}
+    for key, picture in (("picture", [source, 0]), ("marked", ["white", 0])):
+        graph[key] = {"class_type": "PreviewImage", "inputs": {"images": picture}, "_meta": {}}
+    outputs = server.post(graph, timeout=3000)
+    before, after = (server.images(outputs, key).movedim(-1, 1) for key in ("picture", saved))
+    mask = (server.images(outputs, "marked")[..., 0] > 0.5).float()
+    # One step's alpha covers the picture, and of people another one goes than the one whose mask is marked.
+    if "shadow" not in name and "one step" not in name and "people" not in name:
         feather = max(node["inputs"].get("feather", 0) for node in graph.values())
         hole = regions.grow(regions.fill_holes(mask), percent=7.5)
         outside = (regions.feather(hole, feather) == 0)[:, None].expand_as(before)
         assert outside.float().mean() > 0.3 and torch.equal(before[outside], after[outside])
-    assert (before - after).abs()[mask[:, None].expand_as(before) > 0].mean() > 0.02
+    changed = (before - after).abs().mean(dim=1)
+    assert (changed if "people" in name else changed[mask > 0]).max() > 0.02
     complaints = re.findall(r".*(?:not loaded|missing|unexpected|NaN|invalid value).*", server.log()[before_log:])
     assert not complaints
