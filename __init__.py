@@ -18,8 +18,12 @@ async def comfy_entrypoint() -> ComfyExtension:
     from comfy_api.latest import ComfyExtension
 
     from .nodes import NODES
+    from .nodes.host.examples import offer_example_pictures
 
     class UnclutterExtension(ComfyExtension):
+        async def on_load(self) -> None:
+            offer_example_pictures()
+
         async def get_node_list(self) -> list[type]:
             return list(NODES)
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import re
 
+import numpy
 import torch
-from comfy_api.latest import io
+from comfy_api.latest import io, ui
 
 from ..kernels import layers as kernel
 from ..kernels import regions
 from . import host
-from .layered_files import save_openraster, save_psd
+from .layered_files import merged, save_openraster, save_psd, sheets_of
 from .morphology import check_proportions, counted
 from .schema import Schema
 
@@ -221,6 +222,7 @@ class SaveLayers(io.ComfyNode):
                 ),
             ],
             outputs=[io.String.Output("FILE", display_name="file", tooltip="The path of the file.")],
+            hidden=[io.Hidden.unique_id],
             is_output_node=True,
         )
 
@@ -230,7 +232,10 @@ class SaveLayers(io.ComfyNode):
         path, subfolder = host.next_output_file(filename_prefix, f".{format}", height, width)
         FORMATS[format](path, layers)
         saved = {"filename": path.name, "subfolder": subfolder, "type": "output"}
-        return io.NodeOutput(str(path), ui={"files": [saved]})
+        host.tell(cls, f"Saved as output/{f'{subfolder}/' if subfolder else ''}{path.name}")
+        shown = merged(sheets_of(layers)).convert("RGB")
+        picture = torch.from_numpy(numpy.array(shown))[None].float() / 255
+        return io.NodeOutput(str(path), ui={"files": [saved], **ui.PreviewImage(picture, cls=cls).as_dict()})
 
 
 def parse_people(text: str, count: int, name: str) -> list[int]:

@@ -15,6 +15,7 @@ from ..kernels import lowrank, regions, seams
 from . import host
 from .compose import LAYERS, Layers, parse_people
 from .morphology import MORPHOLOGY, Morphology, check_proportions, encode_morphology
+from .overlay import numbered
 from .schema import Schema, advanced
 
 LAYERED_MODEL = io.Custom("UNCLUTTER_LAYERED_MODEL")
@@ -181,7 +182,14 @@ class LayeredSampler(io.ComfyNode):
                     ),
                 ),
             ],
-            outputs=[LAYERS.Output("LAYERS", display_name="layers", tooltip="For Compose Layers and Save Layers.")],
+            outputs=[
+                LAYERS.Output("LAYERS", display_name="layers", tooltip="For Compose Layers and Save Layers."),
+                io.Image.Output(
+                    "PREVIEW",
+                    display_name="preview",
+                    tooltip="Everyone with their number, by which who may stay and Compose Layers call them.",
+                ),
+            ],
         )
 
     @classmethod
@@ -270,7 +278,8 @@ class LayeredSampler(io.ComfyNode):
             for result, *row in zip(decoded, changed, hidden, strict=True)
         ]
         generated = dict(zip(chosen, results[:-1], strict=True))
-        return io.NodeOutput(Layers(picture, results[-1], masks, holes, generated))
+        layers = Layers(picture, results[-1], masks, holes, generated)
+        return io.NodeOutput(layers, numbered(masks, image[0]))
 
 
 def check_people(

@@ -9,6 +9,7 @@ from comfy_api.latest import io
 
 from ..kernels import regions, seams
 from . import host
+from .overlay import numbered
 from .schema import Schema, advanced
 
 CROP = io.Custom("UNCLUTTER_CROP")
@@ -145,19 +146,31 @@ class SplitInstances(io.ComfyNode):
                     tooltip="Drop parts with fewer pixels than this. 64 pixels are one pixel of the latent picture: "
                     "less than that no model can see.",
                 ),
+                io.Image.Input(
+                    "image",
+                    optional=True,
+                    tooltip="The picture, only for the preview. Without it the objects are shown on grey.",
+                ),
             ],
-            outputs=[io.Mask.Output("MASKS", display_name="masks", tooltip="One mask per object, from left to right.")],
+            outputs=[
+                io.Mask.Output("MASKS", display_name="masks", tooltip="One mask per object, from left to right."),
+                io.Image.Output(
+                    "PREVIEW",
+                    display_name="preview",
+                    tooltip="Each object with its number: its place in the batch, from 1, as Compose Layers counts.",
+                ),
+            ],
         )
 
     @classmethod
-    def execute(cls, mask: torch.Tensor, min_area: int) -> io.NodeOutput:
+    def execute(cls, mask: torch.Tensor, min_area: int, image: torch.Tensor | None = None) -> io.NodeOutput:
         host.check_number("min_area", min_area, 0, 16777216)
         count = mask.shape[0] if mask.ndim > 2 else 1
         whole = regions.normalize_mask(mask, count, *mask.shape[-2:], allow_full=True)
         parts = torch.cat([regions.split_instances(one, min_area) for one in whole])
         if len(parts) == 0:
             raise ValueError(_nothing_that_large(min_area, whole))
-        return io.NodeOutput(parts)
+        return io.NodeOutput(parts, numbered(parts, None if image is None else image[0, ..., :3]))
 
 
 class CropToMask(io.ComfyNode):

@@ -39,6 +39,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--full-size", action="store_true", help="run the graphs on networks of the real size, and only them"
     )
+    parser.addoption(
+        "--screenshots",
+        metavar="FOLDER",
+        default=os.environ.get("UNCLUTTER_SCREENSHOTS"),
+        help="where the tests of ComfyUI's page keep their screenshots; default: UNCLUTTER_SCREENSHOTS, or a temporary folder",
+    )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -8,20 +8,19 @@ every translation that is there, adds the English text of what is not, for a per
 from __future__ import annotations
 
 import json
-import os
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
+from unclutter.tools.comfy_page import comfyui_path
 from unclutter.training.comfyui import ComfyServer
 
 FOLDER = Path(__file__).resolve().parent.parent / "locales"
 
 
 def main(language: str) -> None:
-    comfyui = Path(os.environ.get("COMFYUI_PATH") or Path.home() / "comfy" / "ComfyUI").expanduser()
-    with tempfile.TemporaryDirectory() as folder, ComfyServer(comfyui, Path(folder)) as server:
+    with tempfile.TemporaryDirectory() as folder, ComfyServer(comfyui_path(), Path(folder)) as server:
         english = said_by(server.object_info())
     file = FOLDER / language / "nodeDefs.json"
     file.parent.mkdir(parents=True, exist_ok=True)

@@ -9,7 +9,6 @@ Needs a ComfyUI (COMFYUI_PATH). ComfyUI's help panel is some 270 pixels wide, so
 from __future__ import annotations
 
 import io
-import os
 import sys
 import tempfile
 from pathlib import Path
@@ -17,10 +16,11 @@ from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
+from unclutter.adapters import photos
+from unclutter.tools.comfy_page import comfyui_path
 from unclutter.training.comfyui import PACK, ComfyServer
 
 FOLDER = PACK / "web" / "docs" / "images"
-PHOTOGRAPHS = PACK / "photographs"
 WIDTH, GAP, FONT = 540, 12, 24
 LARGE = {
     "UnclutterCropToMask": "png",
@@ -37,8 +37,7 @@ Entry = tuple
 
 
 def main(wanted: list[str]) -> None:
-    comfyui = Path(os.environ.get("COMFYUI_PATH") or Path.home() / "comfy" / "ComfyUI").expanduser()
-    with tempfile.TemporaryDirectory() as folder, ComfyServer(comfyui, Path(folder)) as server:
+    with tempfile.TemporaryDirectory() as folder, ComfyServer(comfyui_path(), Path(folder)) as server:
         graph = Graph(server)
         pages = pages_of(graph)
         if unknown := set(wanted) - set(pages):
@@ -235,7 +234,7 @@ class Graph:
 
     def photograph(self, name: str, kind: str = "LoadImage") -> Node:
         channel = {"channel": "red"} if kind == "LoadImageMask" else {}
-        return self.add(kind, image=self.server.upload(PHOTOGRAPHS / name), **channel)
+        return self.add(kind, image=self.server.upload(photos.FOLDER / name), **channel)
 
     def united(self, masks: Link, count: int) -> Link:
         """`count` masks of a batch as one."""

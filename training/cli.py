@@ -167,6 +167,11 @@ COMMANDS: dict[str, Command] = {
     ),
     "gpu": Command(function(".gpu", "run_on_gpu"), "all that wants a GPU, in stages that go on where they stopped"),
     "convert": Command(function(".convert", "convert"), "a LoRA file in kohya's keys, or in diffusers'"),
+    "bench draft": Command(
+        function(".bench_draft", "bench_draft"),
+        "the draft against other fills that need no weights: PSNR and time",
+        "dev",
+    ),
     "bench attention": Command(function(".bench", "bench_attention"), "region attention beside plain attention"),
     "bench precision": Command(
         function(".bench_precision", "bench_precision"), "region attention in half precision, and beside FlexAttention"

@@ -53,8 +53,8 @@ WIDTH = 1232
 """Of the page, in pixels."""
 FOLDER = PACK / "photographs"
 PHOTOGRAPHS = {
-    "rocket": "the distraction is gone",
-    "coffee": "a start for a diffusion model",
+    "rocket": "for an empty sky",
+    "camera": "for a skyline without the tower",
 }
 """The shipped photographs, and what one would use their drafts for."""
 ADAPTERS = mini.FOLDER / "loras"

@@ -127,15 +127,15 @@ def test_no_input_is_changed_in_place(masks):
 def test_split_gives_one_mask_for_each_object_from_left_to_right(masks):
     left, right = rectangle(60, 100, 30, 5, 20, 20), rectangle(60, 100, 2, 60, 30, 30)
     speck = rectangle(60, 100, 50, 90, 3, 3)
-    (parts,) = masks.SplitInstances.execute(right + left + speck, 64).args
+    parts, _ = masks.SplitInstances.execute(right + left + speck, 64).args
     assert torch.equal(parts, torch.cat([left, right]))
-    (parts,) = masks.SplitInstances.execute(torch.cat([right, left + speck]), 0).args
+    parts, _ = masks.SplitInstances.execute(torch.cat([right, left + speck]), 0).args
     assert torch.equal(parts, torch.cat([right, left, speck]))
 
 
 def test_a_long_object_stays_one_object(masks):
     bar = rectangle(60, 900, 20, 10, 6, 880)
-    (parts,) = masks.SplitInstances.execute(bar, 64).args
+    parts, _ = masks.SplitInstances.execute(bar, 64).args
     assert torch.equal(parts, bar)
 
 
@@ -262,3 +262,20 @@ def test_half_precision_pictures_stay_half_precision(masks):
     pasted = paste_back(masks, part.float() + 0.05, crop, match_color=True)
     assert preview.dtype == part.dtype == pasted.dtype == torch.float16
     assert pasted.isfinite().all()
+
+
+def test_instances_are_numbered_in_the_order_of_the_batch(masks):
+    """Where a number stands the preview is white or black, as its digits are, and elsewhere in the object tinted."""
+    mask = torch.zeros(1, 600, 800)
+    mask[:, 100:300, 100:300] = 1
+    mask[:, 300:500, 500:700] = 1
+    parts, preview = masks.SplitInstances.execute(mask, 64, torch.full((1, 600, 800, 3), 0.5)).args
+    assert preview.shape == (1, 600, 800, 3)
+    assert torch.equal(preview[0, :90, :90], torch.full((90, 90, 3), 128 / 255))
+    colors = [preview[0, 110, 110], preview[0, 310, 510]]
+    assert not torch.equal(*colors) and all((color - 0.5).abs().max() > 0.1 for color in colors)
+    for part, (row, column) in zip(parts, ((200, 200), (400, 600)), strict=True):
+        around = preview[0, row - 20 : row + 20, column - 20 : column + 20]
+        assert part[row, column] and (around.amin(dim=-1) > 0.95).any() and (around.amax(dim=-1) < 0.05).any()
+    small = masks.SplitInstances.execute(torch.nn.functional.interpolate(mask[None], (60, 80))[0], 4).args[1]
+    assert small.shape == (1, 384, 512, 3)

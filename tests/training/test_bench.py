@@ -5,13 +5,16 @@ from dataclasses import replace
 import pytest
 import torch
 
+import unclutter.training.bench_draft as bench_draft_module
 import unclutter.training.bench_onestep as bench_onestep_module
 import unclutter.training.bench_train as bench_train_module
 from unclutter.training.bench import SETTINGS, bench_attention, bench_guider
+from unclutter.training.bench_draft import bench_draft, photo_cases, round_hole
 from unclutter.training.bench_layers import bench_layers, calls
 from unclutter.training.bench_train import bench_train
 from unclutter.training.cli import main
 from unclutter.training.layered import fresh_adapter
+from unclutter.training.pictures import read_image, write_image
 from unclutter.training.sampling import load_mini
 
 
@@ -95,3 +98,25 @@ def test_onestep_table_compares_the_whole_with_its_parts_and_with_sampling(capsy
 def test_the_base_of_a_bench_may_be_a_word(command, capsys):
     assert main(["bench", command, "--base", "mini", "--size", "64", "--repeats", "1", "--device", "cpu"]) == 0
     assert "mini" in capsys.readouterr().out
+
+
+def test_the_draft_is_compared_with_the_fills_of_others(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("cv2")
+    picture, sheet = torch.rand(1, 3, 64, 72), tmp_path / "sheet.png"
+    bright = picture.clone()
+    bright[:, :, 20:40, 30:50] += 0.5
+    write_image(tmp_path / "a_before.png", bright)
+    write_image(tmp_path / "a_after.png", picture)
+    (case,) = photo_cases(tmp_path)
+    assert case.name == "a" and case.mask[0, 22:38, 32:48].all() and not case.mask[0, :5].any()
+    monkeypatch.setattr(bench_draft_module, "sample_cases", lambda: [])
+    (row,) = bench_draft(photos=tmp_path, sheet=sheet, markdown=True)
+    assert set(row) == {"picture", "hole", "draft", "SHIFTMAP", "Telea", "object-remove"}
+    assert "times SHIFTMAP's" in capsys.readouterr().out and read_image(sheet).shape[-1] > 6 * 240
+    with pytest.raises(ValueError, match="NAME_mask.png"):
+        photo_cases(tmp_path / "none")
+
+
+def test_round_holes_mark_a_twentieth_of_the_picture():
+    for seed in range(5):
+        assert round_hole(200, 300, seed).mean().item() == pytest.approx(0.05, rel=0.2)

@@ -78,7 +78,7 @@ def write_sam3(path: Path) -> None:
     config = TinySAM3({"image_model": "SAM3"})
     config.set_inference_dtype(torch.float32, None)
     network = config.get_model({}, "", device="cpu").diffusion_model
-    tiny.fill(network, 2)
+    tiny.fill(network, 7)  # with these weights a box marks much of the picture and not all of it
     weights = {f"detector.backbone.language_backbone.encoder.{key}": value for key, value in text_encoder().items()}
     save_file({key: value.half().contiguous() for key, value in {**network.state_dict(), **weights}.items()}, path)
 

@@ -1,0 +1,508 @@
+"""The graphs that the pack ships as templates: what `make workflows` lays out, in words a person can edit.
+
+A template is a note and some columns of nodes, from left to right; each column becomes a group. An input that begins with
+"@" is a link to a node of the same template by its key and the name of its output, as in "@picture.MASK".
+File names are all that ComfyUI's template browser shows and searches, and on most systems it lists them by the alphabet:
+they say what a person wants, and their alphabet is the order in which a newcomer should meet them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+INPAINTING = "sd_xl_base_1.0_inpainting_0.1.safetensors"
+BASE = "sd_xl_base_1.0.safetensors"
+HUGGING_FACE = "https://huggingface.co"
+FLUX_FILES = f"{HUGGING_FACE}/comfyanonymous/flux_text_encoders/resolve/main"
+OSOR = f"{HUGGING_FACE}/QinmingZhou/OSOR/resolve/main"
+MODELS = {
+    INPAINTING: ("checkpoints", f"{HUGGING_FACE}/wangqyqq/{INPAINTING}/resolve/main/{INPAINTING}"),
+    BASE: ("checkpoints", f"{HUGGING_FACE}/stabilityai/stable-diffusion-xl-base-1.0/resolve/main/{BASE}"),
+    "sdxlinpainting_phase2.pth": ("loras", f"{OSOR}/osor-sdxlinpainting/weights/sdxlinpainting_phase2.pth"),
+    "fluxfill_phase2.pth": ("loras", f"{OSOR}/osor-fluxfill/weights/fluxfill_phase2.pth"),
+    "flux1-fill-dev.safetensors": (
+        "diffusion_models",
+        f"{HUGGING_FACE}/black-forest-labs/FLUX.1-Fill-dev/resolve/main/flux1-fill-dev.safetensors",
+    ),
+    "clip_l.safetensors": ("text_encoders", f"{FLUX_FILES}/clip_l.safetensors"),
+    "t5xxl_fp16.safetensors": ("text_encoders", f"{FLUX_FILES}/t5xxl_fp16.safetensors"),
+    "ae.safetensors": ("vae", f"{HUGGING_FACE}/black-forest-labs/FLUX.1-dev/resolve/main/ae.safetensors"),
+}
+"""Every file that ComfyUI's missing-model dialog can fetch by a click: its folder in models/, and its address."""
+
+PAINT = "Load a picture of your own, right-click it, open the mask editor and paint what is to go."
+KEPT = "Every pixel beyond the mask and its soft border stays as it was."
+TOY = "**A toy: it knows drawn scenes, a photo comes out spoiled.** Nothing to download: press Run."
+SHADOWS = (
+    "One call of the network takes the object with its shadow and reflection; the mask may be careless. *What it took* "
+    "shows how far each pixel was replaced. For a shadow that reaches far raise `context` in *Crop To Mask*."
+)
+
+
+@dataclass(frozen=True)
+class Node:
+    """A node of a template: `height` is that of its picture or text, in addition to what its widgets need."""
+
+    key: str
+    type: str
+    title: str
+    inputs: dict[str, Any] = field(default_factory=dict)
+    height: int = 0
+
+
+@dataclass(frozen=True)
+class Template:
+    """`app` names the inputs, as (key, widget), and the outputs, as keys, of the same graph opened as an app."""
+
+    note: str
+    columns: dict[str, list[Node]]
+    app: tuple[list[tuple[str, str]], list[str]] | None = None
+
+
+@dataclass(frozen=True)
+class Scale:
+    """What differs between the mini model and a real one."""
+
+    loader: Node
+    minimum: int
+    maximum: int
+    multiple: int
+    feather: int
+    steps: int
+    enlarge: int = 1
+    photo: str = ""
+
+
+TOY_SCALE = Scale(Node("model", "UnclutterLoadMini", "Load Mini Model"), 64, 128, 8, 2, 20, enlarge=8)
+
+
+def sdxl(checkpoint: str, photo: str = "rocket") -> Scale:
+    loader = Node("model", "CheckpointLoaderSimple", "Load Checkpoint", {"ckpt_name": checkpoint})
+    return Scale(loader, 1024, 0, 64, 8, 50, photo=photo)
+
+
+def picture(scale: Scale) -> Node:
+    if scale.enlarge > 1:
+        return Node("picture", "UnclutterExampleScene", "Example Scene", {"seed": 3, "control_after_generate": "fixed"})
+    return Node("picture", "LoadImage", "Picture", {"image": f"unclutter_{scale.photo}.png [temp]"}, 230)
+
+
+def lora(file: str) -> Node:
+    values = {"model": "@model.MODEL", "clip": "@model.CLIP", "lora_name": file, "strength_clip": 0.0}
+    return Node("lora", "LoraLoader", "LoRA of the training", values)
+
+
+def result(scale: Scale, source: str, prefix: str) -> list[Node]:
+    """Save Image; the picture of the mini model is enlarged first, or it would be a stamp on screen."""
+    if scale.enlarge == 1:
+        return [
+            Node("result", "SaveImage", "Result", {"images": source, "filename_prefix": f"unclutter/{prefix}"}, 260)
+        ]
+    values = {"image": source, "upscale_method": "nearest-exact", "scale_by": float(scale.enlarge)}
+    return [
+        Node("larger", "ImageScaleBy", f"Show it {scale.enlarge} times as large", values),
+        Node(
+            "result", "SaveImage", "Result", {"images": "@larger.IMAGE", "filename_prefix": f"unclutter/{prefix}"}, 260
+        ),
+    ]
+
+
+def masked(scale: Scale) -> list[Node]:
+    return [
+        Node(
+            "mask", "UnclutterPrepareMask", "Prepare Removal Mask", {"mask": "@picture.MASK", "image": "@picture.IMAGE"}
+        ),
+        Node("shown", "PreviewImage", "What will be removed", {"images": "@mask.preview"}, 190),
+        crop(scale, "@mask.mask", 0.5),
+    ]
+
+
+def crop(scale: Scale, mask: str, context: float) -> Node:
+    sizes = {"multiple": scale.multiple, "minimum": scale.minimum, "maximum": scale.maximum}
+    values = {"image": "@picture.IMAGE", "mask": mask, "context": context, **sizes}
+    return Node("crop", "UnclutterCropToMask", "Crop To Mask", values)
+
+
+def prompts(wanted: str = "", clip: str = "@model.CLIP") -> list[Node]:
+    return [
+        Node("positive", "CLIPTextEncode", "What to put in its place", {"clip": clip, "text": wanted}, 50),
+        Node("negative", "CLIPTextEncode", "What to keep away", {"clip": clip, "text": ""}, 50),
+    ]
+
+
+def conditioning(shown: str = "masked grey", pooling: str = "max", prompt: str = "@positive.CONDITIONING") -> Node:
+    negative = "@prompt.negative" if prompt.startswith("@prompt") else "@negative.CONDITIONING"
+    values = {
+        "positive": prompt,
+        "negative": negative,
+        "vae": "@model.VAE",
+        "image": "@crop.image",
+        "mask": "@crop.mask",
+    }
+    values |= {"condition_image": shown, "mask_pooling": pooling}
+    return Node("conditioning", "UnclutterRemovalConditioning", "Removal Conditioning", values)
+
+
+def decoded(scale: Scale, samples: str) -> list[Node]:
+    pasted = {"image": "@decoded.IMAGE", "crop": "@crop.crop", "feather": scale.feather}
+    return [
+        Node("decoded", "VAEDecode", "VAE Decode", {"samples": samples, "vae": "@model.VAE"}),
+        Node("pasted", "UnclutterPasteBack", "Paste Back", pasted),
+    ]
+
+
+def remove_object(scale: Scale | None, note: str, prefix: str) -> Template:
+    """The one node that does it all; without a model it fills from the picture itself."""
+    wanted = {"image": "@picture.IMAGE", "mask": "@picture.MASK", "seed": 1, "control_after_generate": "fixed"}
+    if scale:
+        wanted |= {name: f"@model.{name.upper()}" for name in ("model", "vae", "clip")}
+    scale, loaders = scale or sdxl(""), [scale.loader] if scale else []
+    columns = {
+        "1. Your picture": [picture(scale), *loaders],
+        "2. Remove": [Node("remove", "UnclutterRemoveObject", "Remove Object", wanted)],
+        "3. Result": result(scale, "@remove.image", prefix),
+    }
+    first = ("picture", "image" if scale.enlarge == 1 else "seed")
+    return Template(note, columns, ([first, ("remove", "seed")], ["result"]))
+
+
+def attention(
+    scale: Scale, note: str, method: Node, prefix: str, denoise: float = 1.0, lora_file: str = ""
+) -> Template:
+    """A method that changes the model's attention, so that any KSampler samples with it."""
+    sampler = {
+        "model": f"@{method.key}.model",
+        **{name: f"@conditioning.{name}" for name in ("positive", "negative")},
+        "latent_image": "@conditioning.latent",
+        **{"seed": 1, "control_after_generate": "fixed", "steps": scale.steps, "cfg": 1.0, "sampler_name": "euler"},
+        **{"scheduler": "simple", "denoise": denoise},
+    }
+    clip = "@lora.CLIP" if lora_file else "@model.CLIP"
+    pooling = "nearest" if lora_file and scale.enlarge == 1 else "max"
+    columns = {
+        "Picture and model": [picture(scale), scale.loader, *([lora(lora_file)] if lora_file else [])],
+        "Mask": masked(scale),
+        "Prompt": [*prompts(clip=clip), conditioning(pooling=pooling)],
+        "Method": [method, Node("sampler", "KSampler", "Remove", sampler)],
+        "Result": [*decoded(scale, "@sampler.LATENT"), *result(scale, "@pasted.image", prefix)],
+    }
+    return Template(note, columns)
+
+
+def masg(scale: Scale, note: str, strength: float, prefix: str, lora_file: str = "") -> Template:
+    """MASG as the guider of SamplerCustomAdvanced, with a written prompt, or with LRNR's LoRA and learned prompt."""
+    model, shown = ("@lora.MODEL", "full") if lora_file else ("@model.MODEL", "masked grey")
+    learned = {"clip": "@lora.CLIP", "file": lora_file}
+    written = prompts("background")
+    condition = conditioning(shown)
+    if lora_file:
+        written = [Node("prompt", "UnclutterLoadRemovalPrompt", "Load Removal Prompt", learned)]
+        condition = conditioning(shown, "max" if scale.enlarge > 1 else "nearest", "@prompt.positive")
+    guided = {"model": model, "positive": "@conditioning.positive", "negative": "@conditioning.negative"}
+    guided |= {"mask": "@crop.mask", "sigmas": "@sigmas.SIGMAS", "mask_scale": strength}
+    sampled = {"noise": "@noise.NOISE", "guider": "@guider.guider", "sampler": "@method.SAMPLER"}
+    sampled |= {"sigmas": "@sigmas.SIGMAS", "latent_image": "@conditioning.latent"}
+    columns = {
+        "Picture and model": [picture(scale), scale.loader, *([lora(lora_file)] if lora_file else [])],
+        "Mask": masked(scale),
+        "Prompt": [*written, condition],
+        "Guidance": [
+            Node("sigmas", "BasicScheduler", "Steps", {"model": model, "scheduler": "simple", "steps": scale.steps}),
+            Node("guider", "UnclutterMASGGuider", "MASG Guider", guided),
+            Node("plot", "PreviewImage", "Strength at each step", {"images": "@guider.plot"}, 190),
+        ],
+        "Sample": [
+            Node("noise", "RandomNoise", "Seed", {"noise_seed": 1, "control_after_generate": "fixed"}),
+            Node("method", "KSamplerSelect", "Sampler", {"sampler_name": "euler"}),
+            Node("sampler", "SamplerCustomAdvanced", "Remove", sampled),
+        ],
+        "Result": [*decoded(scale, "@sampler.output"), *result(scale, "@pasted.image", prefix)],
+    }
+    return Template(note, columns)
+
+
+def one_step(scale: Scale, note: str, file: str, loaders: list[Node] | None = None) -> Template:
+    """OSOR: one call of the network takes the object and its effects, and says by its alpha what it took."""
+    erased = {"model": "@eraser.model", "image": "@crop.image", "mask": "@crop.mask"}
+    erased |= {"vae": "@vae.VAE" if loaders else "@model.VAE", "seed": 1, "control_after_generate": "fixed"}
+    eraser = {"model": "@model.MODEL", "file": file, **({"clip": "@clip.CLIP"} if loaders else {})}
+    pasted = {"image": "@erased.image", "crop": "@crop.crop", "mask": "@erased.alpha", "feather": scale.feather}
+    columns = {
+        "Picture": [picture(scale), crop(scale, "@picture.MASK", 1.0)],
+        "Model and eraser": [
+            *(loaders or [scale.loader]),
+            Node("eraser", "UnclutterLoadOneStep", "Load One-Step Eraser", eraser),
+        ],
+        "Erase": [
+            Node("erased", "UnclutterOneStepErase", "One-Step Erase", erased),
+            Node("alpha", "MaskPreview", "What it took, shadow and all", {"mask": "@erased.alpha"}, 190),
+        ],
+        "Result": [
+            Node("pasted", "UnclutterPasteBack", "Paste Back", pasted),
+            *result(scale, "@pasted.image", "one_step"),
+        ],
+    }
+    return Template(note, columns)
+
+
+def one_step_sampler(scale: Scale, note: str, file: str) -> Template:
+    """The same in the parts of a sampling graph."""
+    shown = {name: "@prompt.CONDITIONING" for name in ("positive", "negative")}
+    shown |= {"vae": "@model.VAE", "image": "@crop.image", "mask": "@crop.mask", "condition_image": "full"}
+    shown |= {"keep_background": False}
+    sampled = {"noise": "@noise.NOISE", "guider": "@guider.GUIDER", "sampler": "@step.sampler"}
+    sampled |= {"sigmas": "@step.sigmas", "latent_image": "@conditioning.latent"}
+    reach = {"mask": "@crop.mask", "image": "@crop.image", "grow_percent": 60.0}
+    pasted = {"image": "@decoded.IMAGE", "crop": "@crop.crop", "mask": "@reach.mask", "feather": scale.feather}
+    words = {"clip": "@model.CLIP", "text": "Remove the instance of object"}
+    columns = {
+        "Picture and model": [
+            picture(scale),
+            scale.loader,
+            Node("eraser", "UnclutterLoadOneStep", "Load One-Step Eraser", {"model": "@model.MODEL", "file": file}),
+        ],
+        "What the model sees": [
+            crop(scale, "@picture.MASK", 1.0),
+            Node("prompt", "CLIPTextEncode", "OSOR's prompt", words, 50),
+            Node("conditioning", "UnclutterRemovalConditioning", "Removal Conditioning", shown),
+        ],
+        "Erase": [
+            Node("noise", "RandomNoise", "Seed", {"noise_seed": 1, "control_after_generate": "fixed"}),
+            Node(
+                "guider",
+                "BasicGuider",
+                "No guidance",
+                {"model": "@eraser.model", "conditioning": "@conditioning.positive"},
+            ),
+            Node("step", "UnclutterOneStepSampler", "One-Step Sampler", {"model": "@eraser.model"}),
+            Node("sampler", "SamplerCustomAdvanced", "Erase", sampled),
+            Node("decoded", "VAEDecode", "VAE Decode", {"samples": "@sampler.output", "vae": "@model.VAE"}),
+        ],
+        "How far it may reach": [
+            Node("reach", "UnclutterPrepareMask", "May change", reach),
+            Node("shown", "PreviewImage", "May change", {"images": "@reach.preview"}, 190),
+            Node("pasted", "UnclutterPasteBack", "Paste Back", pasted),
+        ],
+        "Result": result(scale, "@pasted.image", "one_step_sampler"),
+    }
+    return Template(note, columns)
+
+
+def people(scale: Scale, note: str, file: str) -> Template:
+    """MILD: one sampling gives a layer per person, and then any subset of them is one click away."""
+    toy = scale.enlarge > 1
+
+    def text(key: str, title: str, words: str) -> Node:
+        return Node(key, "CLIPTextEncode", title, {"clip": "@model.CLIP", "text": words}, 30)
+
+    def composed(key: str, title: str, remove: str) -> Node:
+        values = {"layers": "@layers.layers", "remove": remove, "feather": 1 if toy else 4}
+        return Node(key, "UnclutterComposeLayers", title, values)
+
+    scene = {"seed": 3, "control_after_generate": "fixed", "difficulty": "crowd" if toy else "people"}
+    scene |= {} if toy else {"size": 1024}
+    sampled = {"layered_model": "@eraser.layered_model", "image": "@scene.image", "masks": "@scene.masks"}
+    sampled |= {"person": "@person.CONDITIONING", "background": "@background.CONDITIONING"}
+    sampled |= {"negative": "@negative.CONDITIONING", "vae": "@model.VAE", "steps": scale.steps}
+    sampled |= {
+        "seed": 1,
+        "control_after_generate": "fixed",
+        "minimum": scale.minimum,
+        "maximum": scale.maximum or 1024,
+    }
+    if toy:
+        sampled |= {"cfg": 1.0, "person_cfg": 1.0}
+    saved = {"layers": "@without.layers", "filename_prefix": "unclutter/layers"}
+    columns = {
+        "Picture, a mask per person": [
+            Node("scene", "UnclutterExampleScene", "Example Scene", scene),
+            Node("shown", "PreviewImage", "The picture", {"images": "@scene.image"}, 190),
+            Node("masks", "MaskPreview", "Masks, the last stands in front", {"mask": "@scene.masks"}, 190),
+        ],
+        "Model and eraser": [
+            scale.loader,
+            Node("eraser", "UnclutterLoadLayered", "Load Layered Eraser", {"model": "@model.MODEL", "file": file}),
+        ],
+        "Prompts": [
+            text("person", "What the people are", "a person"),
+            text("background", "What is behind them", "clean background, empty scene"),
+            text("negative", "What to keep away", ""),
+        ],
+        "Layers": [
+            Node("layers", "UnclutterLayeredSampler", "Layered Sampler", sampled),
+            Node("saved", "UnclutterSaveLayers", "Save Layers", saved),
+        ],
+        "Any subset": [composed("without", "Without person 3", "3"), *result(scale, "@without.image", "people")],
+        "Another": [
+            composed("nobody", "Nobody", "all"),
+            Node("empty", "PreviewImage", "Nobody", {"images": "@nobody.image"}, 230),
+        ],
+    }
+    return Template(note, columns)
+
+
+SRA = Node(
+    "sra",
+    "UnclutterSelfRectifyingAttention",
+    "Self-Rectifying Attention",
+    {"model": "@model.MODEL", "mask": "@crop.mask"},
+)
+
+
+def attentive(scale: float) -> Node:
+    values = {"model": "@model.MODEL", "mask": "@crop.mask", "removal_scale": scale}
+    return Node("aas", "UnclutterAttentiveEraser", "Attentive Eraser", values)
+
+
+def note(title: str, *paragraphs: str) -> str:
+    """Markdown in sizes that can be read at the zoom at which a template opens."""
+    return "\n".join((f"# {title}", *(f"### {paragraph}" for paragraph in paragraphs)))
+
+
+TRAIN = "No weights have been released for this method: train them with `unclutter train {}`, then put {}."
+STEPS = "What *Remove Object* does with this method, part by part, for those who want to change one."
+
+TEMPLATES = {
+    "Remove an object, no model": remove_object(
+        None,
+        note(
+            "Press Run: the rocket goes, without any model",
+            PAINT,
+            "A draft: it copies the surroundings and understands nothing. Connect a checkpoint's model, clip and vae to "
+            "*Remove Object* and it samples instead.",
+        ),
+        "draft",
+    ),
+    "Remove an object, SDXL": remove_object(
+        sdxl(INPAINTING, "coffee"),
+        note(
+            "One node removes the object",
+            "*Remove Object* takes the method that suits the checkpoint, and says on the node which one. " + PAINT,
+            KEPT,
+        ),
+        "removed",
+    ),
+    "Remove object and shadow, FLUX": one_step(
+        sdxl(INPAINTING, "coffee"),
+        note(
+            "An object with its shadow, in one step on FLUX", SHADOWS, PAINT, "OSOR's FLUX weights are non-commercial."
+        ),
+        "fluxfill_phase2.pth",
+        [
+            Node("model", "UNETLoader", "FLUX.1 Fill", {"unet_name": "flux1-fill-dev.safetensors"}),
+            Node(
+                "clip",
+                "DualCLIPLoader",
+                "Text encoders",
+                {"clip_name1": "clip_l.safetensors", "clip_name2": "t5xxl_fp16.safetensors", "type": "flux"},
+            ),
+            Node("vae", "VAELoader", "VAE", {"vae_name": "ae.safetensors"}),
+        ],
+    ),
+    "Remove object and shadow, SDXL": one_step(
+        sdxl(INPAINTING, "coffee"),
+        note("An object with its shadow, in one step", SHADOWS, PAINT, KEPT),
+        "sdxlinpainting_phase2.pth",
+    ),
+    "Steps of Attentive Eraser, SDXL": attention(
+        sdxl(BASE),
+        note("Attentive Eraser", STEPS, "It was made for a base checkpoint, not an inpainting one.", PAINT, KEPT),
+        attentive(9.0),
+        "attentive_eraser",
+        0.8,
+    ),
+    "Steps to remove, MASG, SDXL": masg(
+        sdxl(INPAINTING, "rocket"), note("Mask-aware guidance (MASG)", STEPS, PAINT, KEPT), 12.5, "masg"
+    ),
+    "Steps to remove, one step, SDXL": one_step_sampler(
+        sdxl(INPAINTING, "coffee"),
+        note(
+            "One-step erasing as a sampling graph",
+            "What *One-Step Erase* does, for those who want to change the noise, the guider or the latent. The predicted "
+            "alpha blends the latent; *May change* says how far the result reaches, shadow included.",
+            PAINT,
+        ),
+        "sdxlinpainting_phase2.pth",
+    ),
+    "Steps to remove, SRA, SDXL": attention(
+        sdxl(INPAINTING, "rocket"), note("Self-rectifying attention (SRA)", STEPS, PAINT, KEPT), SRA, "sra"
+    ),
+    "Toy model, Attentive Eraser": attention(
+        TOY_SCALE, note("Attentive Eraser on the mini model", TOY), attentive(3.0), "attentive_eraser"
+    ),
+    "Toy model, remove an object": remove_object(TOY_SCALE, note("Remove Object on the mini model", TOY), "removed"),
+    "Toy model, remove by EraDiff": attention(
+        TOY_SCALE,
+        note(
+            "EraDiff on the mini model",
+            TOY,
+            "A LoRA of its training, and SRA. The LoRA alone fills better here: bypass *Self-Rectifying Attention* to see.",
+        ),
+        Node("sra", SRA.type, SRA.title, {**SRA.inputs, "model": "@lora.MODEL"}),
+        "eradiff",
+        lora_file="unclutter-mini-eradiff.safetensors",
+    ),
+    "Toy model, remove by LRNR": masg(
+        TOY_SCALE,
+        note("LRNR on the mini model", TOY, "A learned prompt, a LoRA and MASG."),
+        3.0,
+        "lrnr",
+        "unclutter-mini-lrnr.safetensors",
+    ),
+    "Toy model, remove by MASG": masg(TOY_SCALE, note("MASG on the mini model", TOY), 6.0, "masg"),
+    "Toy model, remove by SRA": attention(TOY_SCALE, note("SRA on the mini model", TOY), SRA, "sra"),
+    "Toy model, remove in one step": one_step(
+        TOY_SCALE, note("One-step erasing on the mini model", TOY, SHADOWS), "unclutter-mini-osor.safetensors"
+    ),
+    "Toy model, remove people": people(
+        TOY_SCALE,
+        note(
+            "People as layers, on the mini model",
+            TOY,
+            "*Layered Sampler* runs once; then *Compose Layers* shows any subset at once: `2`, `1, 3`, `all but 2`, `all`.",
+        ),
+        "unclutter-mini-mild.safetensors",
+    ),
+    "Toy model, steps of one step": one_step_sampler(
+        TOY_SCALE, note("One-step erasing as a sampling graph", TOY), "unclutter-mini-osor.safetensors"
+    ),
+    "Train first, remove by EraDiff": attention(
+        sdxl(INPAINTING, "coffee"),
+        note(
+            "EraDiff on SDXL",
+            TRAIN.format("eradiff", "`lora.safetensors` into `models/loras` as `unclutter-eradiff.safetensors`"),
+            PAINT,
+        ),
+        Node("sra", SRA.type, SRA.title, {**SRA.inputs, "model": "@lora.MODEL"}),
+        "eradiff",
+        lora_file="unclutter-eradiff.safetensors",
+    ),
+    "Train first, remove by LRNR": masg(
+        sdxl(INPAINTING, "rocket"),
+        note(
+            "LRNR on SDXL",
+            TRAIN.format(
+                "lrnr",
+                "`lora.safetensors` into `models/loras` and `prompt.safetensors` into `models/embeddings`, both as "
+                "`unclutter-lrnr.safetensors`",
+            ),
+            PAINT,
+        ),
+        12.5,
+        "lrnr",
+        "unclutter-lrnr.safetensors",
+    ),
+    "Train first, remove people": people(
+        sdxl(INPAINTING),
+        note(
+            "People as layers, on SDXL",
+            TRAIN.format("mild", "`layered.safetensors` into `models/loras` as `unclutter-mild.safetensors`"),
+            "For your own: *Load Image*, and a mask per person from SAM3 or *Batch Masks*. They may overlap.",
+            "*Layered Sampler* runs once; then *Compose Layers* shows any subset at once: `2`, `1, 3`, `all but 2`, `all`.",
+        ),
+        "unclutter-mild.safetensors",
+    ),
+}
+APPS = ("Remove an object, no model", "Remove an object, SDXL")
+"""The templates that also come as an app: NAME.app.json, which the page opens without its graph."""
