@@ -163,7 +163,7 @@ def table(results: list[Result], several: bool) -> list[dict[str, float | str]]:
                 "removed": f"{rate:.1%} ({low:.0%} to {high:.0%})",
                 f"p against {first.name}": "–"
                 if result is first
-                else f"{chance:.3f}" + (", within noise" if chance >= NOISE else ""),
+                else ("< 0.001" if chance < 0.001 else f"{chance:.3f}") + (", within noise" if chance >= NOISE else ""),
                 "hole PSNR, dB": result.hole.mean().item(),
                 "gain over the ring, dB": "–"
                 if result.name == RING
