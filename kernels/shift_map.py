@@ -183,6 +183,7 @@ def expand(level: Level, shifts: Tensor, costs: Tensor, labels: Tensor, tried: l
         )
         return torch.where(a == b, 0.0, cost)
 
+    energy = _energy(unary, seam, current, first, second)
     for label in tried:
         free = (unary[label] < IMPOSSIBLE) & (current != label)
         if not free.any():
@@ -192,9 +193,11 @@ def expand(level: Level, shifts: Tensor, costs: Tensor, labels: Tensor, tried: l
         taking = unary[label] - unary[current, torch.arange(len(current))]
         taking = taking.index_add(0, first, first_takes - both_stay).index_add(0, second, -first_takes)
         takes = _minimum_cut(taking, first, second, (second_takes + first_takes - both_stay).clamp(min=0))
-        moved = torch.where(takes & free, label, current)
-        if _energy(unary, seam, moved, first, second) < _energy(unary, seam, current, first, second):
-            current = moved
+        if (takes & free).any():
+            moved = torch.where(takes & free, label, current)
+            after = _energy(unary, seam, moved, first, second)
+            if after < energy:
+                current, energy = moved, after
     out = labels.clone()
     out[level.hole] = current.to(labels.device)
     return out
