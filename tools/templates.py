@@ -417,8 +417,9 @@ def by_boxes() -> Template:
             Node("size", "GetImageSize", "Size of the picture", {"image": "@picture.IMAGE"}),
             Node("boxes", "CreateBoundingBoxes", "Draw a box around it", drawn, 60),
         ],
-        "3. Remove": [*found(bboxes="@boxes.bboxes"), removed()],
-        "4. Result": result(SDXL_SCALE, "@remove.image", "removed"),
+        "3. Find it": found(bboxes="@boxes.bboxes"),
+        "4. Remove": [removed()],
+        "5. Result": result(SDXL_SCALE, "@remove.image", "removed"),
     }
     how = "Draw boxes on the picture; each is filled with the object in it, and the objects go. Run once to see the picture there."
     return Template(note("Draw a box around what goes", how, KEPT), columns)

@@ -14,7 +14,7 @@ from unclutter.training.comfyui import PACK, PACK_FOLDER, ComfyServer
 INPAINTING, SAM3 = "sd_xl_base_1.0_inpainting_0.1.safetensors", "sam3.1_multiplex_fp16.safetensors"
 PATHS = "tiny:\n  base_path: {}\n  custom_nodes: custom_nodes\n  checkpoints: checkpoints\n  loras: loras\n"
 QUICK = {"steps": 1, "threshold": 0.0, "refine_iterations": 0, "grow_percent": 0.0, "minimum": 64, "maximum": 128}
-QUICK |= {"resolution": 448, "start": "noise"}
+QUICK |= {"size": 512, "resolution": 448, "start": "noise"}
 """For time, and for networks with random weights: SAM3 is sure of nothing, and marks much of the picture, in dots that a
 smaller resolution would run together."""
 BLUEPRINTS = {
@@ -68,8 +68,14 @@ WORD = """() => {
 UNPACK = "() => app.graph.unpackSubgraph(app.graph.nodes.find((node) => node.subgraph))"
 
 
+@pytest.fixture
+def page(browser, server):
+    """A tab of its own for each test: what an earlier graph left selected takes the double click that opens the search."""
+    return browser.open(server)
+
+
 @pytest.fixture(scope="module")
-def page(comfy, browser, comfyui_path, tmp_path_factory):
+def server(comfy, browser, comfyui_path, tmp_path_factory):
     from unclutter.adapters import layered, one_step
     from unclutter.tests.nodes import tiny, tiny_checkpoints
     from unclutter.tests.nodes.test_layers import adapter_for
@@ -90,16 +96,14 @@ def page(comfy, browser, comfyui_path, tmp_path_factory):
     found = ("--extra-model-paths-config", str(files / "paths.yaml"))
     packs = ("--whitelist-custom-nodes", PACK_FOLDER, "tiny_checkpoints")
     # ComfyUI's own attention on a CPU takes several times as long for SAM3's 5184 tokens.
-    with ComfyServer(comfyui_path, base, (*found, *packs, "--use-pytorch-cross-attention")) as server:
-        yield browser.open(server)
+    with ComfyServer(comfyui_path, base, (*found, *packs, "--use-pytorch-cross-attention")) as started:
+        yield started
 
 
 def add_from_search(page, name):
     """Puts a blueprint into an empty graph as an artist does: double click, type, choose."""
     page.use_nodes_2(False)
     page.load({"version": 0.4, "nodes": [], "links": [], "groups": [], "extra": {}})
-    # Away from where the next click is, which would otherwise count as the second of two.
-    page.page.mouse.click(600, 750)
     page.page.mouse.dblclick(800, 600)
     page.wait_for("() => document.activeElement?.tagName === 'INPUT'")
     page.page.keyboard.type(name)
