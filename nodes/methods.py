@@ -68,7 +68,7 @@ def method_for(name: str, facts: host.Facts, steps: int) -> Method:
     elif name in ("MASG", "learned", "SRA + MASG"):
         scale = (3.0 if name == "learned" else 6.0) if facts.mini else 12.5
         method = Method("SRA" if name == "SRA + MASG" else None, True, 2.0 if weak else scale, 50, denoise)
-        method = dataclasses.replace(method, denoise={**denoise, "draft": 0.6}) if name == "learned" else method
+        method = dataclasses.replace(method, denoise={**denoise, "draft": 0.8}) if name == "learned" else method
     else:
         scale = 1.0 if weak or facts.distilled else 3.0 if facts.mini else 7.0
         method = Method("SRA" if name == "SRA" else None, False, scale, 50, denoise)

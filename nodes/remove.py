@@ -147,7 +147,7 @@ class RemoveObject(io.ComfyNode):
                         max=1.0,
                         step=0.01,
                         tooltip="The share of the noise schedule that is run: less keeps more of the draft. 0: 0.4 from the draft "
-                        "(0.6 with learned), and all of it from noise.",
+                        "(0.8 with learned), and all of it from noise.",
                     )
                 ),
                 advanced(

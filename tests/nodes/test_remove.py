@@ -209,7 +209,7 @@ def test_begun_from_the_draft_it_is_the_graph_with_draft_fill(server, name):
         part=(cropped()[0], {**cropped()[1], "image": ["filled", 0]}),
     )
     long["conditioned"]["inputs"]["draft"] = ["part", 0]
-    long["sigmas"]["inputs"]["denoise"] = 0.6 if name == "learned" else 0.4
+    long["sigmas"]["inputs"]["denoise"] = 0.8 if name == "learned" else 0.4
     made = run(server, one_node(name, start="draft", **changed))[0]
     assert torch.equal(made, run(server, long)[0])
     assert not torch.equal(made, run(server, one_node(name, **changed))[0])
