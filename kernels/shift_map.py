@@ -105,7 +105,7 @@ def dominant_shifts(level: Level, count: int, beside_hole: bool = False) -> Tens
 
 
 def usable(level: Level, shifts: Tensor) -> Tensor:
-    """Which of the shifts [K, 2] copy which pixel of the hole from a known one: bool [K, pixels of the hole]."""
+    """Tells for each shift [K, 2] and each pixel of the hole whether the pixel is copied from a known one: bool [K, pixels]."""
     return (
         torch.stack([_known_at(level, level.hole.nonzero() + shift) for shift in shifts])
         if len(shifts)
@@ -256,7 +256,7 @@ def _energy(unary: Tensor, seam, labels: Tensor, first: Tensor, second: Tensor) 
 
 
 def _minimum_cut(taking: Tensor, first: Tensor, second: Tensor, parting: Tensor) -> Tensor:
-    """Which pixels take the label: bool [n], the minimum of Σ taking over those that do, and of `parting` over the pairs
+    """The pixels that take the label, bool [n]: the minimum of Σ taking over those that do, and of `parting` over the pairs
     of which the second does and the first does not."""
     from scipy.sparse import csr_array
     from scipy.sparse.csgraph import breadth_first_order, maximum_flow
