@@ -50,9 +50,12 @@ def page_server(
         yield server
 
 
-@pytest.fixture(scope="session")
-def opened_page(browser: Browser, page_server: ComfyServer) -> ComfyPage:
-    return browser.open(page_server)
+@pytest.fixture(scope="module")
+def opened_page(browser: Browser, page_server: ComfyServer) -> Iterator[ComfyPage]:
+    # A tab for each file of tests: what one of them ran leaves no previews on the nodes of the next.
+    opened = browser.open(page_server)
+    yield opened
+    opened.page.context.close()
 
 
 @pytest.fixture

@@ -103,6 +103,8 @@ def test_control_c_stops_with_one_line(folders):
         [sys.executable, "-m", "unclutter.training", *command(folders, "--base", "mini", "--steps", "20")],
         stderr=subprocess.PIPE,
         text=True,
+        # A shell that starts the tests in the background has them ignore Ctrl-C, and so would this process.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     while process.poll() is None and not (folders[2] / "a.png").exists():
         time.sleep(0.01)
