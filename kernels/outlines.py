@@ -54,7 +54,7 @@ def part_distances(u: Tensor, v: Tensor, limbs: Tensor) -> Tensor:
 
 
 def parts(u: Tensor, v: Tensor, limbs: Tensor) -> Tensor:
-    """Which of `PARTS` is nearest at each pixel of N figures: [N, H, W] long."""
+    """The number of the nearest of `PARTS` at each pixel of N figures: [N, H, W] long."""
     return part_distances(u, v, limbs).argmin(dim=1)
 
 

@@ -164,7 +164,7 @@ class Scenes:
         return f"{COUNTS[count]} {what} on {self.ground_caption(row)}"
 
     def look_alikes(self) -> Tensor:
-        """Which scenes have objects of one kind and colour only: [B] bool."""
+        """Tells which scenes have objects of one kind and colour only: [B] bool."""
         first = self.present.float().argmax(dim=1, keepdim=True)
         same = (self.kind == self.kind.gather(1, first)) & (self.colour == self.colour.gather(1, first))
         return (same | ~self.present).all(dim=1)
