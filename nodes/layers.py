@@ -11,7 +11,7 @@ from comfy_api.latest import io
 from ..adapters import layered
 from ..kernels import guidance as guidance_kernel
 from ..kernels import layers as kernel
-from ..kernels import lowrank, regions, seams
+from ..kernels import finite, lowrank, regions, seams
 from . import host
 from .compose import LAYERS, Layers, parse_people
 from .morphology import MORPHOLOGY, Morphology, check_proportions, encode_morphology
@@ -291,8 +291,7 @@ def check_people(
             f"{len(image)} pictures of {image.shape[-1]} channels came, expected one of 3 (RGB): the batch of masks says "
             "who is in it."
         )
-    if not torch.stack(torch.aminmax(image)).isfinite().all():
-        raise ValueError("The picture has NaN or infinite pixels: a VAE in fp16 makes them, run it with --fp32-vae.")
+    finite.check_finite(image, "The picture", finite.PICTURE)
     if masks.ndim == 3 and len(masks) == 0:
         raise ValueError("No masks came: the detector found nobody, so connect one mask per person.")
     picture = image[0].movedim(-1, 0)

@@ -7,7 +7,7 @@ import dataclasses
 import torch
 from comfy_api.latest import io
 
-from ..kernels import regions, seams
+from ..kernels import finite, regions, seams
 from . import host
 from .overlay import numbered
 from .schema import Schema, advanced
@@ -353,12 +353,7 @@ def check_picture(image: torch.Tensor, name: str = "The picture") -> None:
             f"{name} has {image.shape[-1]} channels and 3 are expected (RGB): "
             "take an alpha channel away with Split Image with Alpha."
         )
-    # The extremes carry NaN along, and need no copy of a large picture.
-    if not torch.stack(torch.aminmax(image)).isfinite().all():
-        raise ValueError(
-            f"{name} has NaN or infinite pixels: a VAE in fp16 makes them, run it in fp32 (--fp32-vae) "
-            "or take one made for fp16."
-        )
+    finite.check_finite(image, name, finite.PICTURE)
 
 
 def _check_shape(result: torch.Tensor, size: tuple[int, int]) -> None:

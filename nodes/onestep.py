@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from comfy_api.latest import io
 
 from ..adapters import one_step
-from ..kernels import regions
+from ..kernels import finite, regions
 from . import host, masks
 from .conditioning import with_draft
 from .schema import Schema
@@ -211,7 +211,7 @@ class OneStepErase(io.ComfyNode):
         results = []
         for clean, picture, weight in zip(erased, image, alpha, strict=True):
             result = resize(vae.decode(clean), (height, width))
-            check_decoded(result)
+            finite.check_finite(result, "The decoded picture", finite.PICTURE)
             if paste_back:
                 result = torch.lerp(picture[None].to(result), result, weight[None, ..., None].to(result))
             results.append(result)
@@ -312,14 +312,6 @@ def check_conditioning(conditioning: list | None, width: int) -> list:
                 "prompt."
             )
     return conditioning
-
-
-def check_decoded(picture: torch.Tensor) -> None:
-    """Shown and saved, NaN is black."""
-    if not torch.stack(torch.aminmax(picture)).isfinite().all():
-        raise ValueError(
-            "The decoded picture has NaN or infinite pixels: a VAE in fp16 makes them, run it with --fp32-vae."
-        )
 
 
 def check_latent(latent: torch.Tensor, channels: int) -> None:

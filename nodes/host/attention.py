@@ -9,14 +9,12 @@ from collections.abc import Callable
 from typing import Any
 
 import comfy.model_base
-import comfy.model_management
 import comfy.patcher_extension
-import comfy.samplers
 import torch
 from einops import rearrange
 from torch import Tensor
 
-from ...kernels import attention, guidance, regions
+from ...kernels import attention, regions
 from .common import check_mask, core_attention, for_rows, is_flux, is_unet, position
 
 DIFFUSION_MODEL = comfy.patcher_extension.WrappersMP.DIFFUSION_MODEL
@@ -160,25 +158,6 @@ def with_region_attention(model: Any, patch: RegionPatch, name: str) -> Any:
     """A clone of the model whose every pass runs under `patch`."""
     model = claim_attention(model, name)
     add_patch(model.model_options, patch)
-    return model
-
-
-def with_removal_guidance(model: Any, patch: RegionPatch, scale: float, name: str) -> Any:
-    """A clone of the model with self-attention redirection guidance (SARG, Attentive Eraser): a second conditioned pass
-    under `patch`, whose difference to the plain one is added `scale` times on top of any CFG."""
-    model = claim_attention(model, name)
-
-    def guide(args: dict) -> Tensor:
-        if not patch.is_active(args["sigma"]):
-            return args["denoised"]
-        comfy.model_management.throw_exception_if_processing_interrupted()
-        options = comfy.patcher_extension.copy_nested_dicts(args["model_options"])
-        add_patch(options, patch)
-        (erased,) = comfy.samplers.calc_cond_batch(args["model"], [args["cond"]], args["input"], args["sigma"], options)
-        plain = args["cond_denoised"]
-        return guidance.sarg(plain, erased, scale) + (args["denoised"] - plain)
-
-    model.set_model_sampler_post_cfg_function(guide)
     return model
 
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ...adapters import one_step
-from ...kernels import onestep
+from ...kernels import finite, onestep
 from .common import is_flux, is_unet, set_condition_image
 
 NAMES = {"unet": "an SDXL inpainting UNet", "flux": "FLUX.1 Fill"}
@@ -149,11 +149,7 @@ class OneStepSampler(comfy.samplers.Sampler):
             clean = onestep.blend(clean, latent_image, alpha)
         if denoise_mask is not None:
             clean = onestep.blend(clean, latent_image, denoise_mask)
-        if not clean.isfinite().all():
-            raise ValueError(
-                "The network's result has NaN or infinite values: a VAE or a model in fp16 makes them, run with --fp32-vae "
-                "or --bf16-unet, and a damaged eraser does, get its file again."
-            )
+        finite.check_finite(clean, "The network's result")
         if callback is not None:
             callback(0, clean, noisy, 1)
         return clean

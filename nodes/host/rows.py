@@ -18,7 +18,7 @@ import latent_preview
 import torch
 from torch import Tensor
 
-from ...kernels import guidance
+from ...kernels import finite, guidance
 from .attention import DIFFUSION_MODEL
 from .common import position
 from .layered import LayeredModel, LayeredPatch, Rows
@@ -196,7 +196,7 @@ def sample_layers(
     noise = comfy.sample.prepare_noise(latent[:1], seed).expand(len(cfg), -1, -1, -1)
     device = model.patcher.load_device
     schedule = comfy.samplers.KSampler(model.patcher, steps, device, sampler_name, scheduler, denoise=1.0).sigmas
-    return guider.sample(
+    samples = guider.sample(
         noise.clone(),
         latent,
         comfy.samplers.sampler_object(sampler_name),
@@ -206,6 +206,8 @@ def sample_layers(
         disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
         seed=seed,
     )
+    finite.check_finite(samples, "The network's result")
+    return samples
 
 
 def lora_files() -> list[str]:

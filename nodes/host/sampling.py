@@ -12,6 +12,8 @@ import comfy.utils
 import folder_paths
 import latent_preview
 
+from ...kernels import finite
+
 
 def sample_latent(
     guider: Any, latent: dict, seed: int, steps: int, sampler_name: str, scheduler: str, denoise: float
@@ -30,6 +32,7 @@ def sample_latent(
         disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
         seed=seed,
     )
+    finite.check_finite(samples, "The network's result")
     return {**latent, "samples": samples.to(comfy.model_management.intermediate_device())}
 
 
