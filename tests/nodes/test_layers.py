@@ -559,6 +559,15 @@ def test_numbers_that_come_through_links_are_checked(tiny, picture, number, valu
             sample(tiny, loaded, picture, boxes(*BOXES), **{number: value})
 
 
+@pytest.mark.parametrize("value", [float("nan"), 1e20])
+def test_an_eraser_of_no_numbers_is_no_black_picture(tiny, picture, value):
+    model = tiny.sdxl(9)
+    adapter = adapter_for(model)
+    next(iter(adapter.background.values())).up[0, 0] = value
+    with pytest.raises(ValueError, match="network's result has NaN or infinite values: a damaged LoRA"):
+        sample(tiny, load(model, adapter), picture, boxes(*BOXES))
+
+
 def test_an_eraser_for_another_model_is_counted_and_refused(tiny):
     sdxl, sd15 = tiny.sdxl(9), tiny.sd15(9)
     with pytest.raises(ValueError, match=r"\d+ of the \d+ LoRA modules in eraser.safetensors fit this model"):
