@@ -100,7 +100,7 @@ def check_numbers(name: str, tensors: dict[str, Tensor]) -> None:
     for key, value in tensors.items():
         if value.is_floating_point() and value.numel():
             low, high = torch.aminmax(value)
-            if not (-LARGEST <= float(low) and float(high) <= LARGEST):  # false for NaN, too
+            if not (float(low) >= -LARGEST and float(high) <= LARGEST):  # false for NaN, too
                 raise ValueError(
                     f"{name} has NaN or infinite values, or larger ones than any training gives, in {key}: its training failed "
                     "or the file is damaged, get it again or take an earlier checkpoint."

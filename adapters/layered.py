@@ -86,7 +86,7 @@ def load(path: Path) -> Layered:
             "`unclutter train mild` wrote."
         )
     if wrong := [layer for layer, value in parts["sma"].items() if value.shape != (2,)]:
-        raise ValueError(f"{path.name} has {list(parts['sma'][wrong[0]].shape)} for sma.{wrong[0]}, expected [2].")
+        raise ValueError(f"{path.name} has {list(parts['sma'][wrong[0]].shape)} for sma.{wrong[0]}, expected [2]: get it again.")
     check_numbers(path.name, tensors)
     check_choice(path, metadata, "unclutter.mask_pooling", ("max", "nearest"))
     if parts["hmg"]:
@@ -115,7 +115,10 @@ def _pairs(path: Path, branch: str, tensors: Mapping[str, Tensor]) -> dict[str, 
     for key, value in tensors.items():
         name = next((name for name in FACTORS if key.endswith(f".{name}")), None)
         if name is None:
-            raise ValueError(f"{path.name} has {branch}.{key}, expected names that end in {', '.join(FACTORS)}.")
+            raise ValueError(
+                f"{path.name} has {branch}.{key}, expected names that end in {', '.join(FACTORS)}: the file is damaged, get it "
+                "again."
+            )
         found.setdefault(key.removesuffix(f".{name}"), {})[name] = value
     if missing := [module for module, factors in found.items() if len(factors) < len(FACTORS)]:
         lacking = next(name for name in FACTORS if name not in found[missing[0]])
@@ -128,5 +131,5 @@ def _pairs(path: Path, branch: str, tensors: Mapping[str, Tensor]) -> dict[str, 
         named = dict(zip(("down", "up", "alpha"), (factors[name] for name in FACTORS), strict=True))
         pairs[module] = make_pair(path.name, f"{branch}.{module}", named)
         if pairs[module].down.ndim != 2:
-            raise ValueError(f"{path.name} has factors of a convolution in {branch}.{module}, expected [r, in] and [out, r].")
+            raise ValueError(f"{path.name} has factors of a convolution in {branch}.{module}, expected [r, in] and [out, r]: get another.")
     return pairs

@@ -66,7 +66,7 @@ def load_part(path: Path, part: str) -> tuple[dict[str, Tensor], dict, dict[str,
     weights, header = read_safetensors(file)
     if header.get("unclutter.kind") != f"mini.{part}":
         raise ValueError(
-            f"{file} says it is {header.get('unclutter.kind', 'nothing of ours')}, expected mini.{part}: {made}."
+            f"{file} says it is {header.get('unclutter.kind', 'nothing of ours')[:40]!r}, expected mini.{part}: {made}."
         )
     return weights, json_value(header.get("config", ""), dict, f"The config of {file.name}"), header
 

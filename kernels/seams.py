@@ -47,6 +47,10 @@ def plan_crop(
         )
         raise ValueError(f"maximum is {maximum} and {least} raise maximum to {max(minimum, multiple)} or more.")
     height, width = mask.shape[-2:]
+    if (empty := ~mask.flatten(1).any(dim=1)).any() and not empty.all():
+        # Of a picture with nothing to remove the middle is cut out, and nothing is pasted back.
+        mask = mask.clone()
+        mask[empty, height // 2, width // 2] = 1
     objects, wanted = bounding_boxes(mask), bounding_boxes(mask, context)
     scale = max(1.0, minimum / height, minimum / width)
     if maximum is not None:

@@ -118,8 +118,10 @@ class AttentiveEraser(io.ComfyNode):
         host.check_number("removal_scale", removal_scale, 1, 50)
         host.check_number("suppression", suppression, 0, 1)
         host.check_number("suppression_steps", suppression_steps, 0, 1)
+        mask = host.normalize_mask(mask)
+        host.warn_of_empty_masks(cls, mask)
         patch = host.RegionPatch(
-            host.normalize_mask(mask),
+            mask,
             LAYERS[layers],
             *host.sigma_range(model, start_percent, end_percent),
             settings_at=eraser_settings(suppression, suppression_steps),
@@ -168,8 +170,10 @@ class SelfRectifyingAttention(io.ComfyNode):
     def execute(
         cls, model: Any, mask: torch.Tensor, mode: str, start_percent: float, end_percent: float
     ) -> io.NodeOutput:
+        mask = host.normalize_mask(mask)
+        host.warn_of_empty_masks(cls, mask)
         patch = host.RegionPatch(
-            host.normalize_mask(mask),
+            mask,
             EVERYWHERE,
             *host.sigma_range(model, start_percent, end_percent),
             settings_at=lambda step, steps: MODES[mode],

@@ -29,6 +29,7 @@ class RemovalConditioning(io.ComfyNode):
                 "sets the latent and its mask."
             ),
             search_aliases=["inpaint conditioning", "inpaint model conditioning", "vae encode inpaint"],
+            hidden=[io.Hidden.unique_id],
             inputs=[
                 io.Conditioning.Input("positive", tooltip="The prompt: the word background, or a removal prompt."),
                 io.Conditioning.Input("negative", tooltip="The negative prompt: empty, or the object in words."),
@@ -110,7 +111,8 @@ class RemovalConditioning(io.ComfyNode):
                 "Mask before this node and Paste Back at the end, so that no pixel is lost."
             )
         finite.check_finite(image, "The picture", finite.PICTURE)
-        mask = regions.normalize_mask(mask.to(image.device), pictures, height, width)
+        mask = regions.normalize_mask(mask.to(image.device), pictures, height, width, skip_empty=True)
+        host.warn_of_empty_masks(cls, mask)
 
         def in_cells(pooling: str) -> torch.Tensor:
             # At the size of the picture, one value a cell: models, samplers and other nodes all scale masks themselves,

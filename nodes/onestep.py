@@ -171,7 +171,7 @@ class OneStepErase(io.ComfyNode):
         conditioning = check_conditioning(conditioning or eraser.conditioning, eraser.context)
         masks.check_picture(image)
         pictures, height, width = image.shape[:3]
-        mask = regions.normalize_mask(mask.to(image.device), pictures, height, width)
+        mask = regions.normalize_mask(mask.to(image.device), pictures, height, width, skip_empty=True)
         image = image.expand(len(mask), -1, -1, -1)
         drafted = None if draft is None else with_draft(image, mask, draft)
         size = working_size(height, width, eraser.backbone, resolution or trained_resolution(eraser.metadata))
@@ -209,7 +209,12 @@ class OneStepErase(io.ComfyNode):
         alpha = F.interpolate(torch.cat(alphas).float(), size, mode="bilinear")
         alpha = F.interpolate(alpha, (height, width), mode="bilinear")[:, 0]
         results = []
-        for clean, picture, weight in zip(erased, image, alpha, strict=True):
+        for clean, picture, weight, marked in zip(erased, image, alpha, mask.flatten(1).any(dim=1), strict=True):
+            if not marked:
+                weight.zero_()
+                results.append(picture[None])
+                progress.advance()
+                continue
             result = resize(vae.decode(clean), (height, width))
             finite.check_finite(result, "The decoded picture", finite.PICTURE)
             if paste_back:

@@ -9,7 +9,7 @@ from .facts import Facts, facts_of, prompt_of_training
 from .guider import MASGGuider
 from .layered import Rows, load_layered
 from .mini import load_mini
-from .notice import tell, warn_where_all_is_redrawn
+from .notice import tell, warn_of_empty_masks, warn_where_all_is_redrawn
 from .onestep import Eraser, OneStepSampler, adapter_files, adapter_path, erase_latent, eraser_of, with_one_step
 from .prompt import embedding_files, embedding_path, encode_with_vectors
 from .redirection import with_removal_guidance
@@ -51,6 +51,7 @@ __all__ = [
     "stack_conditionings",
     "tell",
     "tracked",
+    "warn_of_empty_masks",
     "warn_where_all_is_redrawn",
     "with_lora",
     "with_one_step",

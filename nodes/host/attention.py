@@ -45,6 +45,21 @@ class RegionPatch:
 
     def __call__(self, executor: Any, x: Tensor, timestep: Tensor, context: Tensor, *rest: Any, **more: Any) -> Tensor:
         options = rest[-1]
+        window = options.get("context_window")
+        if len(self.mask) > 1 and window is not None and window.dim == 0:
+            return self.for_window(window).in_window(executor, x, timestep, context, *rest, **more)
+        return self.in_window(executor, x, timestep, context, *rest, **more)
+
+    def for_window(self, window: Any) -> RegionPatch:
+        """The patch for the pictures of the batch that one of core's context windows holds."""
+        frames = (*window.index_list, getattr(window, "causal_anchor_index", None))
+        if frames not in self.cache:
+            mask = window.get_tensor(self.mask, self.mask.device)
+            self.cache[frames] = dataclasses.replace(self, mask=mask, cache={})
+        return self.cache[frames]
+
+    def in_window(self, executor: Any, x: Tensor, timestep: Tensor, context: Tensor, *rest: Any, **more: Any) -> Tensor:
+        options = rest[-1]
         if self.is_active(options["sigmas"]):
             t, steps = position(options["sigmas"], options)
             settings = self.settings_at(steps - t, steps)
