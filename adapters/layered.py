@@ -86,7 +86,9 @@ def load(path: Path) -> Layered:
             "`unclutter train mild` wrote."
         )
     if wrong := [layer for layer, value in parts["sma"].items() if value.shape != (2,)]:
-        raise ValueError(f"{path.name} has {list(parts['sma'][wrong[0]].shape)} for sma.{wrong[0]}, expected [2]: get it again.")
+        raise ValueError(
+            f"{path.name} has {list(parts['sma'][wrong[0]].shape)} for sma.{wrong[0]}, expected [2]: get it again."
+        )
     check_numbers(path.name, tensors)
     check_choice(path, metadata, "unclutter.mask_pooling", ("max", "nearest"))
     if parts["hmg"]:
@@ -131,5 +133,7 @@ def _pairs(path: Path, branch: str, tensors: Mapping[str, Tensor]) -> dict[str, 
         named = dict(zip(("down", "up", "alpha"), (factors[name] for name in FACTORS), strict=True))
         pairs[module] = make_pair(path.name, f"{branch}.{module}", named)
         if pairs[module].down.ndim != 2:
-            raise ValueError(f"{path.name} has factors of a convolution in {branch}.{module}, expected [r, in] and [out, r]: get another.")
+            raise ValueError(
+                f"{path.name} has factors of a convolution in {branch}.{module}, expected [r, in] and [out, r]: get another."
+            )
     return pairs

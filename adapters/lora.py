@@ -93,7 +93,9 @@ def load(path: Path) -> Lora:
             found.setdefault(place[0], {})[place[1]] = value
     check_numbers(path.name, tensors)
     pairs = {
-        module: make_pair(path.name, module, factors, lambda rank, module=module: configured_alpha(config, module, rank))
+        module: make_pair(
+            path.name, module, factors, lambda rank, module=module: configured_alpha(config, module, rank)
+        )
         for module, factors in found.items()
     }
     if not pairs or unknown:

@@ -181,7 +181,9 @@ def plain_name(key: str) -> str:
 def check_terminal(one_step: OneStep, path: Path) -> None:
     weight, bias = one_step.terminal["weight"], one_step.terminal["bias"]
     if not (weight.is_floating_point() and bias.is_floating_point()):
-        raise ValueError(f"{path.name} has {TERMINAL[one_step.backbone]} of {weight.dtype}, expected floats: get it again.")
+        raise ValueError(
+            f"{path.name} has {TERMINAL[one_step.backbone]} of {weight.dtype}, expected floats: get it again."
+        )
     if weight.ndim != (4 if one_step.backbone == "unet" else 2) or bias.shape != weight.shape[:1]:
         raise ValueError(
             f"{path.name} has {TERMINAL[one_step.backbone]} of {list(weight.shape)} with a bias of {list(bias.shape)}, "

@@ -114,7 +114,9 @@ def powerpaint(path: Path, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     table = tensors.get(VOCABULARY)
     if table is None or not is_prompt(table) or len(table) <= CLIP_WORDS:
         return {}
-    names = next((file for file in (path.with_name(ADDED), path.parent.parent / "tokenizer" / ADDED) if file.is_file()), None)
+    names = next(
+        (file for file in (path.with_name(ADDED), path.parent.parent / "tokenizer" / ADDED) if file.is_file()), None
+    )
     if names is None:
         raise ValueError(
             f"{path.name} is a text encoder with {len(table) - CLIP_WORDS} words more than CLIP's, and only {ADDED} of its "
@@ -123,7 +125,11 @@ def powerpaint(path: Path, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     rows = json_value(names.read_text("utf-8", errors="replace"), dict, str(names))
     found: dict[str, dict[int, int]] = {}
     for word, row in rows.items():
-        if (match := re.fullmatch(r"(P_ctxt|P_obj)_(\d{1,3})", word)) and isinstance(row, int) and 0 <= row < len(table):
+        if (
+            (match := re.fullmatch(r"(P_ctxt|P_obj)_(\d{1,3})", word))
+            and isinstance(row, int)
+            and 0 <= row < len(table)
+        ):
             found.setdefault(match[1], {})[int(match[2])] = row
     if found.keys() != {"P_ctxt", "P_obj"}:
         raise ValueError(

@@ -117,7 +117,11 @@ def safetensors_files(folder: Path) -> Iterator[Case]:
         length = 8 + struct.unpack("<Q", whole[:8])[0]
         cuts = (0, 4, 8, 9, length // 2, length - 1, length, length + 1, (length + len(whole)) // 2, len(whole) - 1)
         changes = {f"cut at {cut}": whole[:cut] for cut in cuts}
-        changes |= {"longer": whole + b"\0", "zeros": bytes(len(whole)), "header claims 2^63": b"\xff" * 7 + b"\x7f" + whole[8:]}
+        changes |= {
+            "longer": whole + b"\0",
+            "zeros": bytes(len(whole)),
+            "header claims 2^63": b"\xff" * 7 + b"\x7f" + whole[8:],
+        }
         changes |= {f"byte {place} flipped": _flip(whole, place) for place in range(0, length, max(1, length // 8))}
         tensors, metadata = load_file(path), _metadata(whole)
         for name, damage in TENSORS.items():
@@ -173,8 +177,20 @@ def headers(folder: Path) -> Iterator[Case]:
                 yield Case(f"{kind}: {key} = {value[:20]!r}", path, read)
     path = folder / "peft" / "adapter_model.safetensors"
     path.parent.mkdir()
-    save_file({"base_model.model.mid_block.x.lora_A.weight": torch.ones(2, 3), "base_model.model.mid_block.x.lora_B.weight": torch.ones(3, 2)}, path)
-    configs = (*JSON, '{"lora_alpha": "four"}', '{"lora_alpha": null}', '{"alpha_pattern": 5}', '{"alpha_pattern": {"(": 4}}')
+    save_file(
+        {
+            "base_model.model.mid_block.x.lora_A.weight": torch.ones(2, 3),
+            "base_model.model.mid_block.x.lora_B.weight": torch.ones(3, 2),
+        },
+        path,
+    )
+    configs = (
+        *JSON,
+        '{"lora_alpha": "four"}',
+        '{"lora_alpha": null}',
+        '{"alpha_pattern": 5}',
+        '{"alpha_pattern": {"(": 4}}',
+    )
     for config in configs:
         path.with_name("adapter_config.json").write_text(config, "utf-8", errors="surrogatepass")
         yield Case(f"peft: {config[:30]!r}", path, lora.load)

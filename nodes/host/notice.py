@@ -29,8 +29,10 @@ def warn_of_empty_masks(node: Any, masks: Any) -> None:
     empty = (~masks.flatten(1).any(dim=1)).nonzero().flatten().tolist()
     if empty:
         named = ", ".join(str(index + 1) for index in empty[:8]) + (", ..." if len(empty) > 8 else "")
-        few = f"Mask {named} of {len(masks)} is empty, and its picture comes" if len(empty) == 1 else (
-            f"Masks {named} of {len(masks)} are empty, and their pictures come"
+        few = (
+            f"Mask {named} of {len(masks)} is empty, and its picture comes"
+            if len(empty) == 1
+            else (f"Masks {named} of {len(masks)} are empty, and their pictures come")
         )
         tell(node, f"{few} out unchanged.", warning=True)
 

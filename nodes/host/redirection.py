@@ -83,6 +83,4 @@ class Redirection:
             return executor(*rest)
 
         kind = comfy.patcher_extension.WrappersMP.CALC_COND_BATCH
-        comfy.patcher_extension.add_wrapper_with_key(
-            kind, "unclutter_cache", follow, options, is_model_options=True
-        )
+        comfy.patcher_extension.add_wrapper_with_key(kind, "unclutter_cache", follow, options, is_model_options=True)

@@ -526,6 +526,9 @@ def test_masks_of_frames_follow_cores_context_windows(tiny):
     latent = torch.zeros(frames, 4, 8, 8)
     for apply in (METHODS["SARG"], METHODS["SRA"]):
         whole = tiny.sample(tiny.guider(apply(tiny.sd15(), masks)), 1, latent=latent)
-        windowed = apply(ContextWindowsManualNode.execute(tiny.sd15(), 4, 2, "standard_static", 1, False, "flat", 0, False).args[0], masks)
+        windowed = apply(
+            ContextWindowsManualNode.execute(tiny.sd15(), 4, 2, "standard_static", 1, False, "flat", 0, False).args[0],
+            masks,
+        )
         # Frames of this network do not see each other, so windows change nothing.
         torch.testing.assert_close(tiny.sample(tiny.guider(windowed), 1, latent=latent), whole, rtol=1e-3, atol=1e-2)

@@ -426,6 +426,8 @@ def test_a_mask_of_another_shape_is_refused_wherever_a_picture_is_there(comfy):
         lambda: CropToMask.execute(image, mask, 0.5, 64, 64, 0),
         lambda: RemovalConditioning.execute(*prompts, vae, image, mask, "full", "max", True),
     ):
-        with pytest.raises(ValueError, match="192x256 and the picture 128x96, another shape.*before its EXIF data turned it"):
+        with pytest.raises(
+            ValueError, match="192x256 and the picture 128x96, another shape.*before its EXIF data turned it"
+        ):
             run()
     assert CropToMask.execute(image, mask.mT, 0.5, 64, 64, 0).args[1].any()  # the same one, turned as well

@@ -297,7 +297,9 @@ def test_a_name_that_is_only_a_folder_is_counted_on_too(layers, prefix):
 
 @pytest.mark.parametrize("prefix", ["a\0b", "x" * 300, "folder/" + "ü" * 150, "\ud800"])
 def test_a_name_that_no_file_can_have_is_one_sentence(layers, prefix):
-    with pytest.raises(ValueError, match="^filename_prefix is .*: no part of it may be longer than 200 bytes or hold NUL"):
+    with pytest.raises(
+        ValueError, match="^filename_prefix is .*: no part of it may be longer than 200 bytes or hold NUL"
+    ):
         save(layers, prefix)
 
 

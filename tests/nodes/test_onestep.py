@@ -556,12 +556,16 @@ def pack(module, kind):
     if kind == "NVFP4":
         from comfy.quant_ops import QuantizedTensor
 
-        weight = QuantizedTensor.from_float(module.weight.data.to(torch.bfloat16), "TensorCoreNVFP4Layout", scale="recalculate")
+        weight = QuantizedTensor.from_float(
+            module.weight.data.to(torch.bfloat16), "TensorCoreNVFP4Layout", scale="recalculate"
+        )
         module.weight = torch.nn.Parameter(weight, requires_grad=False)
     else:
 
         def packed(destination, prefix, keep):
-            destination[f"{prefix}weight"] = torch.zeros(len(module.weight), module.weight[0].numel() // 32 * 18, dtype=torch.uint8)
+            destination[f"{prefix}weight"] = torch.zeros(
+                len(module.weight), module.weight[0].numel() // 32 * 18, dtype=torch.uint8
+            )
 
         module._save_to_state_dict = packed
 
