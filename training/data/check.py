@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from ..pictures import contact_sheet, read_image, read_labels, read_mask
+from ..images.files import contact_sheet, read_image, read_labels, read_mask
 from .manifest import MANIFEST, OPTIONAL, REQUIRED, SUFFIXES, Sample, scan_manifest
 
 READ = {"mask": read_mask, "effect_mask": read_mask, "instance_masks": read_labels, "parsing": read_labels}

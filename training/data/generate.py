@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from ..pictures import contact_sheet, read_image
+from ..images.files import contact_sheet, read_image
 from .manifest import MANIFEST, Sample, write_manifest
 
 Draw = Callable[[int], dict[str, Tensor]]

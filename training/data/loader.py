@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from ...kernels.regions import grow
-from ..pictures import picture_size, read_image, read_labels, read_mask
+from ..images.files import picture_size, read_image, read_labels, read_mask
 from .manifest import Sample, read_manifest
 from .synthesize import synthesize
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ...kernels.regions import grow
-from ..pictures import read_image, read_labels, read_mask
+from ..images.files import read_image, read_labels, read_mask
 from .blend import Patch, contact_shadow, paint, visible_parts, warp
 from .generate import generate, generator_of
 from .loader import fit

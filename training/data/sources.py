@@ -13,7 +13,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..pictures import read_image, read_mask
+from ..images.files import read_image, read_mask
 from .manifest import SUFFIXES
 
 LARGE = 0.1

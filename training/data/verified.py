@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..pictures import contact_sheet, picture_size, read_mask, write_image
+from ..images.files import contact_sheet, picture_size, read_mask, write_image
 from .differences import Constants, changed_mask, heat_map
 from .edits import Edit, read_edit
 from .manifest import Sample, write_manifest

@@ -10,10 +10,10 @@ import torch
 
 from ...kernels.regions import grow
 from ...kernels.scenes import draw_scenes
-from ..flat_fills import ring_fill
-from ..measures import decibels, error
-from ..pictures import contact_sheet
-from ..sampling import Plain, load_mini, remove
+from ..evaluation.measures import decibels, error
+from ..images.files import contact_sheet
+from ..images.flat_fills import ring_fill
+from ..sampling.sampler import Plain, load_mini, remove
 from .config import MiniConfig
 
 SCENES, STEPS = 12, 10
