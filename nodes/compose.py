@@ -12,7 +12,7 @@ from comfy_api.latest import io, ui
 from ..kernels import layers as kernel
 from ..kernels import regions
 from . import host
-from .layered_files import merged, save_openraster, save_psd, sheets_of
+from ..adapters.layered_files import merged, save_openraster, save_psd, sheets_of
 from .morphology import check_proportions, counted
 from .schema import Schema
 

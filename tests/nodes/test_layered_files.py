@@ -113,7 +113,7 @@ def test_a_side_no_psd_holds_is_refused(comfy):
 
 
 def test_more_than_a_psd_holds_is_refused(layers, monkeypatch):
-    from unclutter.nodes import layered_files
+    from unclutter.adapters import layered_files
 
     monkeypatch.setattr(layered_files, "PSD_LARGEST_FILE", 10_000)
     with pytest.raises(ValueError, match="more than the 2 GB that a PSD file holds: set format to ora"):

@@ -15,7 +15,7 @@ import torch
 from PIL import Image, TiffImagePlugin
 
 if TYPE_CHECKING:
-    from .compose import Layers
+    from ..kernels.layers import Layers
 
 PSD_LARGEST_SIDE, PSD_LARGEST_FILE = 30_000, 2**31 - 2**10
 
