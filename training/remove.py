@@ -13,10 +13,11 @@ from rich.console import Console
 from torch import Tensor
 
 from ..kernels import regions
+from .base_models.load import MINI
 from .images.files import check_writable, read_image, read_mask, read_metadata, write_image
 from .remove_folder import Remove, remove_folder
 from .sampling.adapters import recipe_of
-from .sampling.removers import MINI, Name, Remover, StartName, drafting, erasing, sampling, with_strength
+from .sampling.removers import Name, Remover, StartName, drafting, erasing, sampling, with_strength
 
 TRAINED_FOR: dict[str | None, Name] = {None: "attentive-eraser", "lrnr": "masg", "eradiff": "sra", "osor": "one-step"}
 """The method for adapters of each recipe, and for a base without any."""

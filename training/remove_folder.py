@@ -17,7 +17,7 @@ from rich.console import Console
 from torch import Tensor
 from tqdm import tqdm
 
-from .data.manifest import SUFFIXES
+from .data.sample import SUFFIXES
 from .images.files import read_metadata, write_image
 
 Remove = Callable[[Path, Path, Path | None], Tensor]

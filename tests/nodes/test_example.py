@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from unclutter.adapters import mini
+from unclutter.training.base_models.mini import load_mini
 from unclutter.training.evaluation.measures import decibels, error
-from unclutter.training.sampling.sampler import load_mini
 
 DIFFICULTIES = ["objects", "smooth", "texture", "clutter", "crowd", "people"]
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ...adapters import one_step
 from ...kernels.onestep import TRAINING_STEPS, Prediction
-from ..sampling.sampler import Base
+from .base import Base
 from .flux import CELL, FluxBase
 from .text import Prompt
 

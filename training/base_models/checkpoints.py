@@ -9,8 +9,8 @@ import torch
 from diffusers import DiffusionPipeline
 from safetensors import SafetensorError
 
-from ..sampling.sampler import Base, vae_calls
 from . import flux
+from .base import Base, vae_calls
 from .single_file import read_single_file
 from .text import TextEncoder, Texts
 

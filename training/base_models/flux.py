@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ...adapters.one_step import PROMPT
-from ..sampling.sampler import Base, vae_calls
+from .base import Base, vae_calls
 from .text import Prompt, Texts
 
 CELL = 8

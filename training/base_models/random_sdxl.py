@@ -9,7 +9,7 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from ...adapters import mini
-from ..sampling.sampler import Base, vae_calls
+from .base import Base, vae_calls
 from .text import TextEncoder, Texts
 
 SDXL_INPAINTING: dict[str, Any] = {

@@ -19,8 +19,10 @@ from tqdm import tqdm
 from ...kernels.exemplar import exemplar_fill
 from ...kernels.regions import around, drop_small, fill_holes, grow
 from ..evaluation.measures import bootstrap_interval, decibels, error
-from ..images.files import contact_sheet, read_image, read_mask
-from .attention import machine, report
+from ..evaluation.report import report
+from ..images.files import read_image, read_mask
+from ..images.sheets import contact_sheet
+from .timing import machine
 
 SAMPLES = (
     *("brick", "grass", "gravel", "coffee", "rocket", "chelsea", "astronaut", "camera", "motorcycle_left", "moon"),

@@ -14,11 +14,12 @@ from torch import Tensor
 
 from ...adapters.layered import Layered
 from ...kernels.lowrank import BACKGROUND, PERSON
+from ..base_models.base import Base
+from ..base_models.load import load_base
+from ..evaluation.report import report
 from ..sampling.layered import fresh_adapter
 from ..sampling.layered_network import LayeredNetwork
-from ..sampling.sampler import Base
-from .attention import machine, ratios, report
-from .train import load, machine_defaults
+from .timing import machine, machine_defaults, ratios
 
 
 def bench_layers(
@@ -51,7 +52,7 @@ def bench_layers(
     if people < 1 or repeats < 1:
         raise ValueError(f"people is {people} and repeats is {repeats}: both must be at least 1.")
     device, weights = machine_defaults(device, dtype)
-    model = load(base, device, weights)
+    model = load_base(base, device, weights)
     side = size or model.native_size
     full = fresh_adapter(model.unet, rank)
     # Biases of zero would cost nothing.

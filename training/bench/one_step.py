@@ -14,10 +14,13 @@ from torch import Tensor
 from ...adapters.one_step import PROMPT, TIMESTEP
 from ...kernels.regions import latent_mask
 from ..base_models.backbones import UNET
+from ..base_models.base import Base
+from ..base_models.load import load_base
+from ..evaluation.report import report
+from ..sampling.methods import Plain
 from ..sampling.one_step import run_once, with_rows
-from ..sampling.sampler import Base, Plain, remove
-from .attention import machine, ratios, report
-from .train import load, machine_defaults
+from ..sampling.sampler import remove
+from .timing import machine, machine_defaults, ratios
 
 STEPS, GUIDANCE = 25, 7.0
 """Of the sampling to compare with."""
@@ -49,7 +52,7 @@ def bench_onestep(
     if repeats < 1:
         raise ValueError(f"repeats is {repeats}: it must be at least 1.")
     device, weights = machine_defaults(device, dtype)
-    plain = load(base, device, weights)
+    plain = load_base(base, device, weights)
     side = size or plain.native_size
     if side % plain.multiple:
         raise ValueError(f"size is {side}: it must be a multiple of {plain.multiple}.")

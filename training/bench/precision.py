@@ -14,7 +14,9 @@ from torch.nn.attention.flex_attention import flex_attention
 from tqdm import tqdm
 
 from ...kernels.attention import PLAIN, RegionSettings, region_attention, region_attention_reference
-from .attention import SETTINGS, machine, report
+from ..evaluation.report import report
+from .attention import SETTINGS
+from .timing import machine
 
 
 def bench_precision(

@@ -18,13 +18,13 @@ from peft import LoraConfig
 from torch import Tensor
 from tqdm import tqdm
 
-from ..base_models.checkpoints import load_checkpoint
-from ..base_models.random_sdxl import random_sdxl
+from ..base_models.base import Base
+from ..base_models.load import load_base
+from ..evaluation.report import report
 from ..recipes.eradiff import EraDiff, EraDiffRecipe
 from ..recipes.lrnr import LRNR, LRNRRecipe
-from ..recipes.recipe import Objective
-from ..sampling.sampler import Base, load_mini
-from .attention import machine, report
+from ..recipes.objective import Objective
+from .timing import machine, machine_defaults
 
 NOWHERE = Path("unused")
 
@@ -80,7 +80,7 @@ def bench_train(
     }
     rows: list[dict[str, float | str]] = []
     for name, build in ways.items():
-        network = load(base, device, weights)
+        network = load_base(base, device, weights)
         if gradient_checkpointing:
             network.unet.enable_gradient_checkpointing()
             network.unet.train()
@@ -99,23 +99,6 @@ def bench_train(
     title = f"{machine(device)}, {weights}, {base}, {side}×{side} pixels, batch {batch}, rank {rank}{checkpointing}"
     report(title, rows, markdown)
     return rows
-
-
-def machine_defaults(device: str | None, dtype: str | None) -> tuple[str, torch.dtype]:
-    """A GPU where there is one, and bfloat16 there; float32 on a CPU."""
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    return device, getattr(torch, dtype or ("float32" if device == "cpu" else "bfloat16"))
-
-
-def load(base: Path | str, device: str, dtype: torch.dtype) -> Base:
-    """A base whose network is of this dtype."""
-    if base == "mini":
-        mini = load_mini(device=device)
-        mini.unet.to(dtype)
-        return mini
-    if base == "random-sdxl":
-        return random_sdxl(device, dtype)
-    return load_checkpoint(Path(base), device, dtype)
 
 
 def objective_step(objective: Objective, picture: Tensor, mask: Tensor) -> Step:

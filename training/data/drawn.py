@@ -15,7 +15,7 @@ from ...kernels.scene_layers import EFFECT, Scenes
 from ...kernels.scenes import Difficulty, draw_scenes
 from ..images.files import write_image
 from .generate import keep_settings
-from .manifest import Sample, write_manifest
+from .sample import Sample, write_manifest
 
 BATCH = 16
 

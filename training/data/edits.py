@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from ..images.files import read_image
 from .differences import Rejection
-from .manifest import SUFFIXES
+from .sample import SUFFIXES
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..images.files import read_image, read_mask
-from .manifest import SUFFIXES
+from .sample import SUFFIXES
 
 LARGE = 0.1
 """Least share of a frame that its object covers to be tiled, where there are such frames."""

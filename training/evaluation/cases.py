@@ -12,7 +12,7 @@ from ...adapters import mini
 from ...kernels.regions import grow
 from ...kernels.scene_layers import Scenes
 from ...kernels.scenes import Difficulty, draw_scenes
-from ..recipes.osor.incomplete_masks import move, shrink
+from ..images.masks import move, shrink
 from .judge import own_ground
 
 SEED = 20_000

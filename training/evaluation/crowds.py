@@ -16,13 +16,14 @@ from ...adapters import layered, one_step
 from ...kernels.layers import recompose, visible_masks
 from ...kernels.scene_layers import Scenes
 from ...kernels.scenes import CROWD, draw_scenes
-from ..bench.attention import report
-from ..images.files import contact_sheet
+from ..base_models.mini import load_mini
+from ..images.sheets import contact_sheet
 from ..sampling.adapters import recipe_of, with_adapters
 from ..sampling.layered import erase_layers
-from ..sampling.sampler import MASG, Plain, load_mini
+from ..sampling.methods import MASG, Plain
 from .cases import SEED
 from .measures import decibels, error
+from .report import report
 from .ways import Remove, once, sampled
 
 SUBSETS = [frozenset(chosen) for count in range(1, CROWD + 1) for chosen in itertools.combinations(range(CROWD), count)]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,19 +15,21 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ...adapters import layered, mini, one_step
-from ...kernels import seams
 from ...kernels.exemplar import exemplar_fill
 from ...kernels.layers import recompose
 from ...kernels.regions import feather, grow
 from ...kernels.scenes import CROWD, draw_scenes
+from ..base_models.mini import load_mini
 from ..comfyui_server import PACK, ComfyServer
-from ..images.files import check_writable, read_image, read_mask, write_image, write_page
+from ..images.files import check_writable, read_image, read_mask, write_image
+from ..images.sheets import write_page
 from ..sampling.adapters import with_mini_lrnr
 from ..sampling.layered import erase_layers
+from ..sampling.methods import MASG, AttentiveEraser, Method, Plain, SelfRectifying
 from ..sampling.one_step import erase_once, taken_by
-from ..sampling.sampler import MASG, AttentiveEraser, Base, Method, Plain, SelfRectifying, Start, load_mini, remove
 from .judge import load_judge, own_ground, stands
 from .measures import decibels, error
+from .ways import FEATHER, erase, paste_whole
 
 METHODS: dict[str, Method] = {
     "plain": Plain(),
@@ -48,7 +49,6 @@ GRAPHS = {
     "lrnr": "lrnr_mini",
 }
 """The shipped workflow of each method; plain inpainting is one without its method."""
-FEATHER = 1
 WIDTH = 1232
 """Of the page, in pixels."""
 FOLDER = PACK / "photographs"
@@ -186,45 +186,6 @@ def layers(size: int, steps: int, seed: int, console: Console) -> list[tuple[str
         left, _ = recompose(picture, background, masks, masks, parts, gone, None, 2)
         row.append(("without " + ", ".join(str(index + 1) for index in sorted(gone)), left[None]))
     return row
-
-
-def erase(
-    base: Base,
-    picture: Tensor,
-    mask: Tensor,
-    method: Method,
-    steps: int,
-    seed: int,
-    positive: str,
-    name: str = "",
-    start: Start = "picture",
-    denoise: float = 1.0,
-) -> Tensor:
-    """The removal as an artist would have it: sampled, then pasted back over the untouched picture."""
-
-    def progress(timesteps: Iterable) -> Iterable:
-        return tqdm(timesteps, desc=name, disable=not name)
-
-    result = remove(
-        base,
-        picture,
-        mask,
-        method,
-        positive=positive,
-        start=start,
-        denoise=denoise,
-        steps=steps,
-        seed=seed,
-        progress=progress,
-    )
-    return paste_whole(picture, result, mask)
-
-
-def paste_whole(picture: Tensor, result: Tensor, mask: Tensor) -> Tensor:
-    """The result in the mask [B, H, W] and its soft border, the picture [B, 3, H, W] elsewhere."""
-    height, width = picture.shape[-2:]
-    whole = seams.Crop((seams.Box(0, 0, height, width),) * len(picture), (height, width))
-    return seams.paste_back(picture, result, whole, mask, feather_pixels=FEATHER)
 
 
 def run_graphs(

@@ -15,12 +15,12 @@ from tqdm import tqdm
 from ...adapters import mini
 from ...kernels.regions import grow
 from ...kernels.scenes import Difficulty
-from ..bench.attention import report
-from ..images.files import contact_sheet
-from ..sampling.sampler import load_mini
+from ..base_models.mini import load_mini
+from ..images.sheets import contact_sheet
 from .cases import SEED, Case, MaskKind, draw, marked
 from .judge import Judge, load_judge, stands
 from .measures import NOISE, bootstrap_interval, decibels, error, mcnemar, rate_interval
+from .report import report
 from .ways import PAINT, RING, adapted_ways, plain_ways
 
 BATCH = 20

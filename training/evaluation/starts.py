@@ -12,13 +12,16 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ...kernels.exemplar import exemplar_fill
-from ..bench.attention import report
-from ..images.files import contact_sheet
+from ..base_models.base import Base
+from ..base_models.mini import load_mini
+from ..images.sheets import contact_sheet
 from ..sampling.adapters import with_mini_lrnr
-from ..sampling.sampler import Base, Start, load_mini
+from ..sampling.sampler import Start
 from .cases import Case, draw
-from .demo import BACKGROUND, METHODS, erase
+from .demo import BACKGROUND, METHODS
 from .measures import bootstrap_interval, decibels, error
+from .report import report
+from .ways import erase
 
 BATCH = 32
 SEED = 30_000

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from torch import Tensor
+from tqdm import tqdm
 
 from ...adapters import mini, one_step
+from ...kernels import seams
 from ...kernels.exemplar import exemplar_fill
+from ..base_models.base import Base
+from ..base_models.mini import load_mini
 from ..images.flat_fills import grey_fill, ring_fill
 from ..sampling.adapters import load_eraser, recipe_of, with_adapters
+from ..sampling.methods import MASG, Method, Plain, SelfRectifying
 from ..sampling.one_step import erase_once
-from ..sampling.sampler import MASG, Base, Method, Plain, SelfRectifying, load_mini
-from .demo import erase
+from ..sampling.sampler import Start, remove
 
 Remove = Callable[[Tensor, Tensor], Tensor]
 """(pictures [B, 3, H, W], masks [B, H, W]) -> pictures."""
@@ -61,3 +65,45 @@ def once(adapter: one_step.OneStep, seed: int, model: Path = mini.FOLDER) -> Rem
     """One call of the network; what it leaves alone has been through the VAE."""
     base = load_mini(model)
     return lambda picture, mask: erase_once(base, adapter, picture, mask, seed=seed).picture
+
+
+FEATHER = 1
+
+
+def erase(
+    base: Base,
+    picture: Tensor,
+    mask: Tensor,
+    method: Method,
+    steps: int,
+    seed: int,
+    positive: str,
+    name: str = "",
+    start: Start = "picture",
+    denoise: float = 1.0,
+) -> Tensor:
+    """The removal as an artist would have it: sampled, then pasted back over the untouched picture."""
+
+    def progress(timesteps: Iterable) -> Iterable:
+        return tqdm(timesteps, desc=name, disable=not name)
+
+    result = remove(
+        base,
+        picture,
+        mask,
+        method,
+        positive=positive,
+        start=start,
+        denoise=denoise,
+        steps=steps,
+        seed=seed,
+        progress=progress,
+    )
+    return paste_whole(picture, result, mask)
+
+
+def paste_whole(picture: Tensor, result: Tensor, mask: Tensor) -> Tensor:
+    """The result in the mask [B, H, W] and its soft border, the picture [B, 3, H, W] elsewhere."""
+    height, width = picture.shape[-2:]
+    whole = seams.Crop((seams.Box(0, 0, height, width),) * len(picture), (height, width))
+    return seams.paste_back(picture, result, whole, mask, feather_pixels=FEATHER)

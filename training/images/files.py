@@ -1,4 +1,4 @@
-"""Pictures in and out: files as tensors, and contact sheets with captions."""
+"""Pictures in and out: files as tensors."""
 
 from __future__ import annotations
 
@@ -10,10 +10,8 @@ from typing import Any, BinaryIO, Protocol
 import numpy as np
 import torch
 from einops import rearrange
-from PIL import ExifTags, Image, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
-
-_MARGIN = 8
 
 
 class Packed(Protocol):
@@ -87,46 +85,7 @@ def check_writable(path: Path, *inputs: Path) -> None:
 def write_image(path: Path, image: Tensor, metadata: dict[str, bytes] | None = None) -> None:
     """Write [1, 3, H, W] in 0..1, all of it or nothing."""
     pixels = (rearrange(image.clamp(0, 1), "1 c h w -> h w c") * 255).round().byte().cpu().numpy()
-    _save(path, Image.fromarray(pixels), **(metadata or {}))
-
-
-def contact_sheet(path: Path, rows: list[list[tuple[str, Tensor]]], side: int = 192) -> None:
-    """Write rows of captioned pictures ([1, 3, H, W] in 0..1), each `side` pixels wide."""
-    columns = max(len(row) for row in rows)
-    write_page(path, [("", rows)], columns * (side + _MARGIN) + _MARGIN)
-
-
-def write_page(path: Path, blocks: list[tuple[str, list[list[tuple[str, Tensor]]]]], width: int) -> None:
-    """Write a page of blocks, one below the other: a line of text, and rows of captioned pictures ([1, 3, H, W] in 0..1).
-
-    The pictures of a block are as wide as makes its longest row fill the page, which is `width` pixels wide.
-    """
-    caption, heading, line = ImageFont.load_default(14), ImageFont.load_default(17), 22
-    page = Image.new("RGB", (width, 0), "white")
-    for text, rows in blocks:
-        side = (width - _MARGIN) // max(len(row) for row in rows) - _MARGIN
-        tiles = [[(name, _tile(image, side)) for name, image in row] for row in rows]
-        heights = [line + max(tile.height for _, tile in row) + _MARGIN for row in tiles]
-        top = page.height + (2 * _MARGIN + line if text else _MARGIN)
-        grown = Image.new("RGB", (width, top + sum(heights)), "white")
-        grown.paste(page, (0, 0))
-        draw = ImageDraw.Draw(grown)
-        draw.text((_MARGIN, page.height + _MARGIN), text, fill="black", font=heading)
-        for row, height in zip(tiles, heights, strict=True):
-            for column, (name, tile) in enumerate(row):
-                left = _MARGIN + column * (side + _MARGIN)
-                draw.text((left, top + 2), name, fill="black", font=caption)
-                grown.paste(tile, (left, top + line))
-            top += height
-        page = grown
-    _save(path, page)
-
-
-def _tile(image: Tensor, side: int) -> Image.Image:
-    """A picture [1, 3, H, W] in 0..1, `side` pixels wide."""
-    pixels = (rearrange(image.clamp(0, 1), "1 c h w -> h w c") * 255).round().byte().cpu().numpy()
-    picture = Image.fromarray(pixels)
-    return picture.resize((side, max(1, round(side * picture.height / picture.width))), Image.Resampling.BICUBIC)
+    save_picture(path, Image.fromarray(pixels), **(metadata or {}))
 
 
 def _open(path: Path | Packed) -> Image.Image:
@@ -165,7 +124,7 @@ def _eight_bits(picture: Image.Image, path: Path | Packed) -> Image.Image:
     return picture
 
 
-def _save(path: Path, picture: Image.Image, **kept: Any) -> None:
+def save_picture(path: Path, picture: Image.Image, **kept: Any) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}.part{path.suffix}")
     if path.suffix.lower() in (".jpg", ".jpeg"):

@@ -10,10 +10,12 @@ import torch
 
 from ...kernels.regions import grow
 from ...kernels.scenes import draw_scenes
+from ..base_models.mini import load_mini
 from ..evaluation.measures import decibels, error
-from ..images.files import contact_sheet
 from ..images.flat_fills import ring_fill
-from ..sampling.sampler import Plain, load_mini, remove
+from ..images.sheets import contact_sheet
+from ..sampling.methods import Plain
+from ..sampling.sampler import remove
 from .config import MiniConfig
 
 SCENES, STEPS = 12, 10

@@ -12,8 +12,10 @@ from torch import Tensor
 
 from ...adapters import lora
 from ...adapters.names import ldm_keys
-from ..sampling.sampler import Base, Method, SelfRectifying
-from .recipe import Objective, Recipe, choose_preset, integers, noise_like
+from ..base_models.base import Base
+from ..sampling.methods import Method, SelfRectifying
+from .objective import Objective, integers, noise_like
+from .recipe import Recipe, choose_preset
 
 
 @dataclass(frozen=True)

@@ -22,13 +22,16 @@ from accelerate.utils import DistributedDataParallelKwargs, set_seed
 from torch import Tensor
 from tqdm import tqdm
 
-from ...adapters import mini
-from ..base_models.checkpoints import load_checkpoint
+from ..base_models.base import Base
+from ..base_models.load import load_base
+from ..base_models.mini import is_mini
 from ..data.loader import batches
-from ..data.manifest import Sample, read_manifest
-from ..images.files import contact_sheet, read_image
-from ..sampling.sampler import Base, is_mini, load_mini
-from .recipe import Objective, Recipe, Turn
+from ..data.manifest import read_manifest
+from ..data.sample import Sample
+from ..images.files import read_image
+from ..images.sheets import contact_sheet
+from .objective import Objective, Turn
+from .recipe import Recipe
 from .run_folder import STATE, only_training_in, stop_on_signal, write_state, write_text
 
 SETTINGS = "recipe.json"
@@ -60,7 +63,7 @@ def train(recipe: Recipe, build: Callable[[Base, Any], Objective]) -> None:
     with only_training_in(recipe.output) if accelerator.is_main_process else nullcontext():
         check_output(recipe, settings)
         set_seed(recipe.seed)
-        objective = build(load_base(recipe, accelerator), recipe)
+        objective = build(base_of(recipe, accelerator), recipe)
         for note in notes_on_people(samples, recipe) if objective.people else ():
             accelerator.print(note)
         # AdamW passes over parameters without a gradient: of the other loss's turn, or of a branch that no row takes.
@@ -214,12 +217,12 @@ def row_generator(seed: int, number: int, row: int) -> torch.Generator:
     return torch.Generator().manual_seed(((seed * 1_000_003 + number) * 65_537 + row) % 2**63)
 
 
-def load_base(recipe: Recipe, accelerator: Accelerator) -> Base:
-    if recipe.base is None or is_mini(recipe.base):
-        base = load_mini(recipe.base or mini.FOLDER, str(accelerator.device))
-    else:
-        dtype = {"bf16": torch.bfloat16, "fp16": torch.float16, "no": torch.float32}[recipe.mixed_precision]
-        base = load_checkpoint(recipe.base, str(accelerator.device), dtype)
+def base_of(recipe: Recipe, accelerator: Accelerator) -> Base:
+    """The network to train, in what it computes in."""
+    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16, "no": torch.float32}[recipe.mixed_precision]
+    is_toy = recipe.base is None or is_mini(recipe.base)
+    # The mini model stays in fp32: autocast is all that half precision means for it.
+    base = load_base(recipe.base, str(accelerator.device), None if is_toy else dtype)
     if recipe.gradient_checkpointing:
         base.unet.enable_gradient_checkpointing()
         base.unet.train()  # diffusers checkpoints in training mode only; these networks have no dropout

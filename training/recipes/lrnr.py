@@ -11,9 +11,12 @@ import tyro
 from torch import Tensor, nn
 
 from ...adapters import prompt
+from ..base_models.base import Base
+from ..base_models.mini import is_mini
 from ..base_models.text import ENHANCERS, Texts, initial_vectors, removal_prompt
-from ..sampling.sampler import MASG, Base, Method, is_mini
-from .recipe import Objective, Recipe, choose_preset, integers, noise_like
+from ..sampling.methods import MASG, Method
+from .objective import Objective, integers, noise_like
+from .recipe import Recipe, choose_preset
 
 
 @dataclass(frozen=True)

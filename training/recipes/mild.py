@@ -16,10 +16,11 @@ from ...kernels.layers import context_masks, foreground_weight, region_loss
 from ...kernels.lowrank import BACKGROUND, PERSON
 from ...kernels.morphology import LIP, parsing_one_hot
 from ...kernels.regions import latent_mask
+from ..base_models.base import Base, masked_grey
 from ..sampling.layered import BACKGROUND_PROMPT, PERSON_PROMPT, erase_layers, fresh_adapter
 from ..sampling.layered_network import LayeredNetwork
-from ..sampling.sampler import Base, masked_grey
-from .recipe import Objective, Recipe, choose_preset, integers, noise_like
+from .objective import Objective, integers, noise_like
+from .recipe import Recipe, choose_preset
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,9 @@ from torch import nn
 
 from ...adapters import lora, mini, one_step, prompt
 from ...adapters.names import ldm_keys
+from ..base_models.base import Base
+from ..base_models.mini import load_mini
 from ..base_models.text import removal_prompt
-from .sampler import Base, load_mini
 
 
 def recipe_of(adapters: Path) -> str:

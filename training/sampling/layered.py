@@ -15,8 +15,10 @@ from ...kernels.layers import check_indices, context_masks
 from ...kernels.lowrank import BACKGROUND, PERSON
 from ...kernels.morphology import LIP, HumanMorphology, parsing_one_hot
 from ...kernels.regions import latent_mask
+from ..base_models.base import Base, masked_grey
 from .layered_network import LayeredNetwork, projection_shapes
-from .sampler import Base, euler, guided, masked_grey, starting_scale
+from .methods import guided
+from .sampler import euler, starting_scale
 
 PERSON_PROMPT, BACKGROUND_PROMPT = "a person", "clean background, empty scene"
 

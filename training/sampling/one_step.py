@@ -16,8 +16,8 @@ from ...adapters.one_step import PROMPT, TERMINAL, TIMESTEP, OneStep
 from ...kernels.onestep import add_noise, alpha_from_logits, blend, noise_level, predict_clean
 from ...kernels.regions import latent_mask
 from ..base_models.backbones import backbone_of
+from ..base_models.base import Base
 from ..base_models.text import Prompt
-from .sampler import Base
 
 
 class Erased(NamedTuple):

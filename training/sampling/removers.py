@@ -14,15 +14,15 @@ from tqdm import tqdm
 from ...adapters.one_step import Backbone, OneStep
 from ...kernels import seams
 from ...kernels.exemplar import exemplar_fill
-from ..base_models.checkpoints import load_checkpoint
+from ..base_models.base import Base
+from ..base_models.load import MINI, load_base
 from .adapters import load_eraser, with_adapters
+from .methods import MASG, AttentiveEraser, Method, Plain, SelfRectifying
 from .one_step import erase_once, taken_by
-from .sampler import MASG, AttentiveEraser, Base, Method, Plain, SelfRectifying, Start, load_mini, remove
+from .sampler import Start, remove
 
 Name = Literal["draft", "masg", "attentive-eraser", "sra", "plain", "one-step"]
 StartName = Literal["noise", "picture", "draft"]
-MINI = Path("mini")
-"""Stands for the mini model in place of a checkpoint's path."""
 SIDES: dict[Backbone, int] = {"unet": 512, "flux": 1024}
 """Of the pictures that OSOR's own erasers know, in pixels."""
 
@@ -121,10 +121,6 @@ def erasing(
         )
 
     return run
-
-
-def load_base(base: Path, device: str) -> Base:
-    return load_mini(device=device) if base == MINI else load_checkpoint(base, device)
 
 
 def bar(what: str, keeps_bar: bool) -> Callable[[Iterable], Iterable]:

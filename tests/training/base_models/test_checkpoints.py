@@ -23,8 +23,8 @@ from unclutter.training.recipes.eradiff import EraDiff, EraDiffRecipe
 from unclutter.training.recipes.loop import train
 from unclutter.training.recipes.lrnr import LRNR, LRNRRecipe
 from unclutter.training.sampling.adapters import with_adapters
+from unclutter.training.sampling.methods import MASG, AttentiveEraser, SelfRectifying
 from unclutter.training.sampling.removers import remove_region
-from unclutter.training.sampling.sampler import MASG, AttentiveEraser, SelfRectifying
 
 BLOCKS = ("CrossAttnDownBlock2D", "DownBlock2D"), ("UpBlock2D", "CrossAttnUpBlock2D")
 

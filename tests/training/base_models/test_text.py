@@ -1,8 +1,8 @@
 import pytest
 import torch
 
+from unclutter.training.base_models.mini import load_mini
 from unclutter.training.base_models.text import REMOVAL, initial_vectors, removal_prompt
-from unclutter.training.sampling.sampler import load_mini
 
 SIZE = (64, 64)
 

@@ -8,14 +8,15 @@ import torch
 import unclutter.training.bench.draft as bench_draft_module
 import unclutter.training.bench.one_step as bench_onestep_module
 import unclutter.training.bench.train as bench_train_module
-from unclutter.training.bench.attention import SETTINGS, bench_attention, bench_guider
+from unclutter.training.base_models.mini import load_mini
+from unclutter.training.bench.attention import SETTINGS, bench_attention
 from unclutter.training.bench.draft import bench_draft, photo_cases, round_hole
+from unclutter.training.bench.guider import bench_guider
 from unclutter.training.bench.layers import bench_layers, calls
 from unclutter.training.bench.train import bench_train
 from unclutter.training.cli import main
 from unclutter.training.images.files import read_image, write_image
 from unclutter.training.sampling.layered import fresh_adapter
-from unclutter.training.sampling.sampler import load_mini
 
 
 def test_attention_table_compares_every_method(capsys):
@@ -46,7 +47,7 @@ def test_training_table_compares_the_recipes_with_the_example(capsys, monkeypatc
 
         return replace(base, encode=encode)
 
-    monkeypatch.setattr(bench_train_module, "load", load)
+    monkeypatch.setattr(bench_train_module, "load_base", load)
     example, *ours = bench_train(batch=2, repeats=1, markdown=True)
     assert encoded == [3 * 1, 3 * 2, 3 * 3]  # pictures that the help says, at each of three steps
     assert [row["step"] for row in ours] == ["LRNR", "EraDiff"]
@@ -82,7 +83,7 @@ def test_onestep_table_compares_the_whole_with_its_parts_and_with_sampling(capsy
         base.unet.register_forward_hook(lambda _, inputs, output: calls_by_channels.update([output.sample.shape[1]]))
         return base
 
-    monkeypatch.setattr(bench_onestep_module, "load", load)
+    monkeypatch.setattr(bench_onestep_module, "load_base", load)
     (row,) = bench_onestep_module.bench_onestep(repeats=1, markdown=True)
     assert list(row) == ["VAE encode", "one call", "VAE decode", "whole", "sampling faster"]
     assert all(math.isfinite(value) and value > 0 for value in row.values())

@@ -5,9 +5,9 @@ import torch
 
 from unclutter.adapters import layered
 from unclutter.kernels.scenes import draw_scenes
+from unclutter.training.base_models.mini import load_mini
 from unclutter.training.evaluation.crowds import CROWD, SUBSETS, evaluate_crowds, in_layers, in_turn, kept_of, measure
 from unclutter.training.sampling.layered import fresh_adapter
-from unclutter.training.sampling.sampler import load_mini
 
 
 def crowd(count=2):

@@ -8,13 +8,15 @@ import pytest
 import torch
 
 from unclutter.adapters import mini as files
+from unclutter.training.base_models.mini import load_mini
 from unclutter.training.evaluation import demo as demo_module
 from unclutter.training.evaluation.demo import METHODS, demo
 from unclutter.training.mini.config import CPU, GPU
 from unclutter.training.mini.network import PlainAttention, build_unet
 from unclutter.training.mini.train import train_mini
 from unclutter.training.sampling import adapters as adapters_module
-from unclutter.training.sampling.sampler import Plain, load_mini, remove
+from unclutter.training.sampling.methods import Plain
+from unclutter.training.sampling.sampler import remove
 
 SMALL = {"size": 32, "unet_channels": (32, 32), "transformer_depth": (1, 1), "text_width": 32}
 TINY = replace(CPU, **SMALL, steps=3, batch=2, sample_every=0)

@@ -6,15 +6,8 @@ import pytest
 import torch
 from skimage.morphology import convex_hull_object
 
-from unclutter.training.recipes.osor.incomplete_masks import (
-    IncompleteMasks,
-    convex_hulls,
-    dilate,
-    incomplete_mask,
-    incomplete_masks,
-    move,
-    shrink,
-)
+from unclutter.training.images.masks import convex_hulls, dilate, move, shrink
+from unclutter.training.recipes.osor.incomplete_masks import IncompleteMasks, incomplete_mask, incomplete_masks
 
 MODES = ("shrink", "core", "expand", "holes", "shift")
 SMALL = IncompleteMasks(growth=(3,), growth_times=1, hole_density=0.01, hole_sides=(3,), distance=3)

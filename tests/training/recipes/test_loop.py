@@ -18,6 +18,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from unclutter.adapters import lora, prompt
 from unclutter.training.base_models.checkpoints import Base
+from unclutter.training.base_models.mini import load_mini
 from unclutter.training.base_models.random_sdxl import random_sdxl
 from unclutter.training.cli import main
 from unclutter.training.data.drawn import draw_pairs
@@ -25,9 +26,8 @@ from unclutter.training.recipes.eradiff import EraDiff, EraDiffRecipe
 from unclutter.training.recipes.latent_cache import LatentCache
 from unclutter.training.recipes.loop import train
 from unclutter.training.recipes.lrnr import LRNR, LRNRRecipe
-from unclutter.training.recipes.recipe import Objective
+from unclutter.training.recipes.objective import Objective
 from unclutter.training.recipes.run_folder import only_training_in
-from unclutter.training.sampling.sampler import load_mini
 
 RECIPES = {"lrnr": (LRNRRecipe, LRNR), "eradiff": (EraDiffRecipe, EraDiff)}
 

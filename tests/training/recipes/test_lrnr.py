@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from unclutter.training.base_models.mini import load_mini
 from unclutter.training.base_models.text import ENHANCERS
 from unclutter.training.recipes.eradiff import EraDiff, EraDiffRecipe
 from unclutter.training.recipes.eradiff import choose as choose_eradiff
 from unclutter.training.recipes.lrnr import LRNR, LRNRRecipe
 from unclutter.training.recipes.lrnr import choose as choose_lrnr
-from unclutter.training.sampling.sampler import MASG, load_mini
+from unclutter.training.sampling.methods import MASG
 
 FOLDER = Path("unused")
 

@@ -11,6 +11,8 @@ from diffusers import UNet2DConditionModel
 from unclutter.adapters import layered, lora
 from unclutter.kernels.attention import region_attention_reference, sma
 from unclutter.kernels.lowrank import BACKGROUND, PERSON
+from unclutter.training.base_models.base import masked_grey
+from unclutter.training.base_models.mini import load_mini
 from unclutter.training.cli import main
 from unclutter.training.data.drawn import draw_pairs
 from unclutter.training.data.loader import batches
@@ -19,7 +21,8 @@ from unclutter.training.recipes.mild import MILD, MILDRecipe, choose, occluder
 from unclutter.training.sampling.adapters import merge
 from unclutter.training.sampling.layered import erase_layers, fresh_adapter
 from unclutter.training.sampling.layered_network import LayeredNetwork
-from unclutter.training.sampling.sampler import Plain, load_mini, masked_grey, remove
+from unclutter.training.sampling.methods import Plain
+from unclutter.training.sampling.sampler import remove
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from unclutter.kernels.onestep import noise_level
 from unclutter.kernels.regions import latent_mask
 from unclutter.training.base_models.backbones import UNET
 from unclutter.training.base_models.checkpoints import load_checkpoint
+from unclutter.training.base_models.mini import load_mini
 from unclutter.training.data.drawn import draw_pairs
 from unclutter.training.images.files import read_image, read_mask, write_image
 from unclutter.training.recipes.loop import train
@@ -32,7 +33,6 @@ from unclutter.training.recipes.osor.objective import (
 from unclutter.training.recipes.osor.settings import PRESETS, OSORRecipe, choose
 from unclutter.training.sampling.adapters import merge
 from unclutter.training.sampling.one_step import erase_once, run_once
-from unclutter.training.sampling.sampler import load_mini
 
 LN2 = math.log(2)
 

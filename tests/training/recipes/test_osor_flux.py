@@ -17,14 +17,16 @@ from unclutter.adapters import mini, one_step
 from unclutter.kernels.onestep import add_noise, noise_level
 from unclutter.training.base_models.backbones import FLUX, UNET
 from unclutter.training.base_models.checkpoints import load_checkpoint
+from unclutter.training.base_models.mini import load_mini
 from unclutter.training.data.drawn import draw_pairs
 from unclutter.training.images.files import read_image, read_mask
 from unclutter.training.recipes.loop import train
 from unclutter.training.recipes.lrnr import LRNR, LRNRRecipe
 from unclutter.training.recipes.osor.objective import OSOR, last_layer
 from unclutter.training.recipes.osor.settings import PRESETS, choose
+from unclutter.training.sampling.methods import Plain
 from unclutter.training.sampling.one_step import erase_once, run_once
-from unclutter.training.sampling.sampler import Plain, load_mini, remove
+from unclutter.training.sampling.sampler import remove
 
 
 def save_flux(path, in_channels=384):

@@ -9,6 +9,7 @@ import torch
 from unclutter.adapters import lora, mini, prompt
 from unclutter.adapters.names import ldm_keys
 from unclutter.kernels.scenes import draw_scenes
+from unclutter.training.base_models.mini import load_mini
 from unclutter.training.data.drawn import draw_pairs
 from unclutter.training.evaluation.removal import evaluate
 from unclutter.training.evaluation.ways import PAINT
@@ -16,7 +17,8 @@ from unclutter.training.recipes.eradiff import EraDiff, EraDiffRecipe
 from unclutter.training.recipes.loop import train
 from unclutter.training.recipes.lrnr import LRNR, LRNRRecipe
 from unclutter.training.sampling.adapters import with_adapters
-from unclutter.training.sampling.sampler import MASG, Plain, load_mini, remove
+from unclutter.training.sampling.methods import MASG, Plain
+from unclutter.training.sampling.sampler import remove
 
 STEPS, SEED = 6, 3
 

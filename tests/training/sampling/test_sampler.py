@@ -6,17 +6,10 @@ from einops import rearrange
 
 from unclutter.kernels.attention import AAS, SRA, region_attention_reference
 from unclutter.kernels.regions import object_tokens
+from unclutter.training.base_models.mini import load_mini
+from unclutter.training.sampling.methods import MASG, AttentiveEraser, Plain, SelfRectifying, predict
 from unclutter.training.sampling.region_attention import grid, regions
-from unclutter.training.sampling.sampler import (
-    MASG,
-    AttentiveEraser,
-    Plain,
-    SelfRectifying,
-    euler,
-    load_mini,
-    predict,
-    remove,
-)
+from unclutter.training.sampling.sampler import euler, remove
 
 
 @pytest.fixture(scope="module")

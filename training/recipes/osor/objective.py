@@ -23,10 +23,10 @@ from ....adapters import lora, one_step
 from ....kernels.onestep import blend
 from ....kernels.regions import latent_mask
 from ...base_models.backbones import backbone_of
+from ...base_models.base import Base
 from ...base_models.text import Prompt
 from ...sampling.one_step import denoise_once, run_once, with_rows
-from ...sampling.sampler import Base
-from ..recipe import Objective, Turn, noise_like
+from ..objective import Objective, Turn, noise_like
 from .discriminator import (
     Discriminator,
     adversarial_loss,
