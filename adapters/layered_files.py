@@ -8,14 +8,12 @@ import os
 import struct
 import zipfile
 from pathlib import Path
-from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
 import torch
 from PIL import Image, TiffImagePlugin
 
-if TYPE_CHECKING:
-    from ..kernels.layers import Layers
+from ..kernels.layers import Layers
 
 PSD_LARGEST_SIDE, PSD_LARGEST_FILE = 30_000, 2**31 - 2**10
 

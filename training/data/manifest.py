@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from .sample import MANIFEST, OPTIONAL, REQUIRED, SUFFIXES, Sample
+from .shards import read_shards
 
 
 def read_manifest(root: Path, targets: bool = True) -> list[Sample]:
@@ -42,8 +43,6 @@ def scan_manifest(root: Path, targets: bool = True) -> tuple[list[Sample], list[
     if (root / MANIFEST).is_file():
         entries, faults = _from_lines(root, required)
     elif any(root.glob("*.tar")):
-        from .shards import read_shards
-
         entries, faults = read_shards(root, required)
     else:
         entries, faults = _from_folders(root, required)
