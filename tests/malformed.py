@@ -251,7 +251,7 @@ def pickles(folder: Path) -> Iterator[Case]:
 
 def pictures(folder: Path) -> Iterator[Case]:
     """Pictures cut off, of flipped bytes, of claims that are not theirs."""
-    from unclutter.training.pictures import picture_size, read_image, read_labels, read_mask
+    from unclutter.training.images.files import picture_size, read_image, read_labels, read_mask
 
     source = Image.effect_noise((24, 16), 60)
     for number, suffix in enumerate((".png", ".jpg", ".webp", ".tif", ".bmp", ".gif")):
