@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -14,7 +14,9 @@ from torch import Tensor
 
 from ..kernels import regions
 from .base_models.load import MINI
-from .images.files import check_writable, read_image, read_mask, read_metadata, write_image
+from .images.drawn_mask import read_drawn_mask
+from .images.files import check_writable, read_mask
+from .images.photo import Photo, check_format, read_photo, write_photo
 from .remove_folder import Remove, remove_folder
 from .sampling.adapters import recipe_of
 from .sampling.removers import Name, Remover, StartName, drafting, erasing, sampling, with_strength
@@ -32,6 +34,8 @@ STARTS: dict[str, dict[StartName, float]] = {
 with LRNR's adapters. A picture is noised as by the authors, a draft as was best on drawn scenes (docs/benchmarks.md)."""
 WITHOUT_MODEL = ("base", "adapters", "strength", "prompt", "negative", "start", "denoise")
 """Options of the methods that take a model."""
+PREVIEW = "preview"
+"""Of a folder of photos the folder in the output, and in its log the method."""
 
 
 @dataclass(frozen=True)
@@ -48,9 +52,12 @@ class RemoveConfig:
 
     Attributes:
         image: The photo, or a folder of photos.
-        mask: White (or transparent) where it is to be removed, of any size; or a folder of masks.
-        out: The picture to write, with the photo's colour profile and EXIF data; a .png holds every pixel as it is. For
-            a folder of photos a folder, in which each has the name of its photo.
+        mask: White where it is to be removed, of any size in the photo's shape. Strokes of one colour on a clear layer, paint
+            of one colour on black or white, the photo painted over, and the photo with clear parts (as ComfyUI saves it)
+            are understood too; a line says what share is marked, and by what. Or a folder of masks.
+        out: The picture to write: .png, .webp and .tif hold every pixel that is not removed as it is, and all formats what
+            the photo has of transparency, greys, 16 bits (.png), colour profile, EXIF, XMP and resolution; a .jpg of a .jpg
+            has its tables. For a folder of photos a folder, in which each has the name of its photo.
         base: A diffusers folder or a .safetensors checkpoint: SD 1.5, SD 2, SDXL, or their inpainting versions; for
             one-step SDXL-inpainting, or a folder of FLUX.1 Fill. The word mini stands for the mini model, which knows
             drawn scenes only.
@@ -84,6 +91,10 @@ class RemoveConfig:
         show_draft: Show an inpainting model the draft too, in place of a grey hole (SDXL inpainting) or of the photo (LRNR).
             On drawn scenes it beats the picture by 6.0 dB [5.2, 6.9] (sra) and 3.0 dB [2.3, 3.8] (LRNR); untried on
             photographs.
+        invert: The mask marks what stays.
+        preview: Write the photo with what would be removed in red, and stop; no model is loaded. Of a folder of photos into
+            the folder preview in `out`.
+        overwrite: `out` may exist. In a folder, finished photos are skipped all the same.
     """
 
     image: tyro.conf.Positional[Path]
@@ -105,6 +116,23 @@ class RemoveConfig:
     denoise: float | None = None
     avoid: Path | None = None
     show_draft: bool = False
+    invert: bool = False
+    preview: bool = False
+    overwrite: bool = False
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """A photo, the hole [1, H, W] in it, grown, what may not be copied [1, H, W] or None, and a line about the mask."""
+
+    photo: Photo
+    hole: Tensor
+    avoid: Tensor | None
+    line: str
+
+    @property
+    def share(self) -> float:
+        return float(self.hole.mean())
 
 
 def remove_photo(config: RemoveConfig) -> None:
@@ -116,16 +144,26 @@ def remove_photo(config: RemoveConfig) -> None:
     console = Console(stderr=True)
     name = checked(config)
     if config.image.is_dir():
-        folders = (config.image, config.mask, config.avoid, config.out)
+        folders = (config.image, config.mask, config.avoid, config.out / PREVIEW if config.preview else config.out)
         remove_folder(*folders, settings(config, name), lambda: load_for_files(config, name, console), console)
         return
     for path, what in ((config.mask, "mask"), (config.avoid, "avoid")):
         if path and path.is_dir():
             raise ValueError(f"{what} is the folder {path} for the one photo {config.image}: give a picture.")
     check_writable(config.out, config.image, config.mask)
-    inputs = read(config.image, config.mask, config.avoid, config.grow)
-    result = load(config, name, console)(*inputs, True)
-    write_image(config.out, result, read_metadata(config.image))
+    if config.out.exists() and not config.overwrite:
+        raise ValueError(f"{config.out} exists: give another name, or --overwrite.")
+    inputs = read(config)
+    check_format(config.out, inputs.photo)
+    if config.preview:
+        console.print(inputs.line, soft_wrap=True)
+        write_photo(config.out, inputs.photo, in_red(inputs))
+        console.print(f"Wrote {config.out}, with what would be removed in red.", soft_wrap=True)
+        return
+    remover = load(config, name, console)
+    console.print(inputs.line, soft_wrap=True)
+    result = remover(inputs.photo.picture, inputs.hole, inputs.avoid, True)
+    write_photo(config.out, inputs.photo, result)
     toy = ", by the mini model, which knows drawn scenes and spoils photographs" if config.base == MINI else ""
     console.print(f"Wrote {config.out}{toy}.", soft_wrap=True)
 
@@ -206,7 +244,9 @@ def settings(config: RemoveConfig, name: Name) -> dict[str, object]:
     kept: dict[str, object] = {
         key: str(path if path == MINI else path.resolve()) for key, path in paths.items() if path
     }
-    names = ["seed", "grow"]
+    if config.preview:
+        return {"method": PREVIEW, "seed": config.seed, "grow": config.grow, "invert": config.invert}
+    names = ["seed", "grow", *(["invert"] if config.invert else [])]
     if name != "draft":
         names += ["strength", "context", "feather"]
     if name in STARTS:
@@ -215,25 +255,52 @@ def settings(config: RemoveConfig, name: Name) -> dict[str, object]:
     return {"method": name, **kept, **{key: getattr(config, key) for key in names}}
 
 
-def read(image: Path, mask: Path, avoid: Path | None, grow: float) -> tuple[Tensor, Tensor, Tensor | None]:
-    """The photo [1, 3, H, W], what is to be removed [1, H, W], grown, and what may not be copied [1, H, W].
+def read(config: RemoveConfig) -> Inputs:
+    """Read the files that the command names.
 
     Raises:
-        ValueError, OSError: a file is missing or damaged, or the mask is empty or covers everything.
+        ValueError, OSError: a file is missing or damaged, or the mask is none, or is empty, or covers everything.
     """
-    picture = read_image(image)
-    size = picture.shape[-2:]
-    hole = regions.normalize_mask(read_mask(mask), 1, *size)
-    hole = regions.grow(regions.fill_holes(hole), percent=grow)
-    hole = regions.normalize_mask(hole, 1, *size)
-    barred = None if avoid is None else regions.normalize_mask(read_mask(avoid), 1, *size, allow_empty=True)
-    return picture, hole, barred
+    photo = read_photo(config.image)
+    size = photo.picture.shape[-2:]
+    drawn = read_drawn_mask(config.mask, photo, config.image)
+    marked = 1 - drawn.marked if config.invert else drawn.marked
+    hole = regions.normalize_mask(marked, 1, *size)
+    share = float(hole.mean())
+    kept = ", inverted" if config.invert else ""
+    line = f"{config.mask.name} marks {share:.1%} of {config.image.name}{f' by {drawn.reading}' if drawn.reading else ''}{kept}."
+    if share > 0.5:
+        line += " That is more than half: give --invert if it marks what is to stay, and look with --preview first."
+    hole = regions.grow(regions.fill_holes(hole), percent=config.grow)
+    try:
+        hole = regions.normalize_mask(hole, 1, *size)
+    except ValueError as error:
+        raise ValueError(f"{line} {error}") from None
+    barred = None if config.avoid is None else regions.normalize_mask(read_mask(config.avoid), 1, *size, allow_empty=True)
+    return Inputs(photo, hole, barred, line)
+
+
+def in_red(inputs: Inputs) -> Tensor:
+    """The photo [1, 3, H, W] with its hole in red."""
+    red = torch.tensor([1.0, 0.0, 0.0])[:, None, None]
+    return torch.where(inputs.hole[:, None] > 0, torch.lerp(inputs.photo.picture, red, 0.6), inputs.photo.picture)
 
 
 def load_for_files(config: RemoveConfig, name: Name, console: Console) -> Remove:
-    """A function of the paths of a photo, its mask and what may not be copied."""
-    remover = load(config, name, console)
-    return lambda photo, mask, avoid: remover(*read(photo, mask, avoid, config.grow), False)
+    """A function of the paths of a photo, its mask, what may not be copied and the result, which it writes."""
+    remover = None if config.preview else load(config, name, console)
+
+    def run(image: Path, mask: Path, avoid: Path | None, out: Path) -> float:
+        inputs = read(replace(config, image=image, mask=mask, avoid=avoid))
+        check_format(out, inputs.photo)
+        if inputs.share > 0.5:
+            console.print(inputs.line, soft_wrap=True)
+        picture = inputs.photo.picture
+        result = in_red(inputs) if remover is None else remover(picture, inputs.hole, inputs.avoid, False)
+        write_photo(out, inputs.photo, result)
+        return inputs.share
+
+    return run
 
 
 def load(config: RemoveConfig, name: Name, console: Console) -> Remover:

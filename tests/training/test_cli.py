@@ -13,7 +13,8 @@ from unclutter.training.cli import COMMANDS, main
 from unclutter.training.comfyui_server import PACK
 from unclutter.training.evaluation.demo import METHODS, PHOTOGRAPHS, demo, photographs, score
 from unclutter.training.evaluation.judge import own_ground
-from unclutter.training.images.files import read_image, read_mask, read_metadata, write_image
+from unclutter.training.images.files import read_image, read_mask, write_image
+from unclutter.training.images.photo import read_photo, write_photo
 from unclutter.training.images.sheets import write_page
 
 
@@ -111,7 +112,7 @@ def test_a_start_and_how_much_of_it_is_kept_change_the_picture(photo):
     made = {}
     for start in ("noise", "picture", "draft", "draft --denoise 0.9", "draft --show-draft"):
         files = [str(photo / name) for name in ("photo.png", "mask.png", "out.png")]
-        command = ["remove", *files[:2], "-o", files[2], "--base", "mini", "--method", "sra", "--steps", "2"]
+        command = ["remove", *files[:2], "-o", files[2], "--base", "mini", "--method", "sra", "--steps", "2", "--overwrite"]
         assert main([*command, "--start", *start.split()]) == 0
         made[start] = read_image(photo / "out.png")
     pictures = list(made.values())
@@ -143,11 +144,12 @@ def test_a_photo_keeps_its_profile_its_data_and_its_quality(photo):
             change = np.asarray(out, dtype=int)[:, 110:] - picture[:, 110:]
         assert abs(change).max() <= (0 if name == "out.png" else 4)
     Image.fromarray(picture).convert("CMYK").save(photo / "cmyk.jpg", icc_profile=profile[:16] + b"CMYK" + profile[20:])
-    assert read_metadata(photo / "cmyk.jpg") == {}
+    assert read_photo(photo / "cmyk.jpg").metadata == {}
     for name in ("scan.tif", "scan.webp"):
         Image.fromarray(picture).save(photo / name, icc_profile=profile)
         for out in ("a.tif", "a.png", "a.jpg", "a.webp"):
-            write_image(photo / out, read_image(photo / name), read_metadata(photo / name))
+            read = read_photo(photo / name)
+            write_photo(photo / out, read, read.picture)
             with Image.open(photo / out) as written:
                 assert written.size == (150, 90) and written.info["icc_profile"] == profile
 
@@ -181,7 +183,7 @@ def test_adapters_choose_the_method_they_were_trained_for(photo, capsys):
     for more in ([], ["--method", "sra"], ["--method", "plain"]):
         paths = [str(photo / name) for name in ("photo.png", "mask.png", "out.png")]
         command = ["remove", *paths[:2], "-o", paths[2], "--base", "mini", "--adapters", str(trained)]
-        command += ["--steps", "2", *more]
+        command += ["--steps", "2", "--overwrite", *more]
         assert main(command) == 0
         made.append(read_image(photo / "out.png"))
     assert torch.equal(made[0], made[1]) and not torch.equal(made[0], made[2])
