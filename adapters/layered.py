@@ -18,7 +18,8 @@ from torch import Tensor, tensor
 
 from ..kernels.lowrank import LowRank, stack_branches
 from ..kernels.morphology import HumanMorphology, morphology_from_state
-from .lora import LoraPair, read_safetensors, write_safetensors
+from .files import read_safetensors, write_safetensors
+from .lora import LoraPair
 
 KIND = "layered"
 FACTORS = ("lora_down.weight", "lora_up.weight", "alpha")

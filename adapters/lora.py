@@ -8,19 +8,15 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, tensor
 
-from .names import module_of
-
-Style = Literal["kohya", "diffusers"]
+from .files import read_safetensors, write_safetensors
+from .names import Style, module_of
 
 FACTORS = {
     ".lora_A.weight": "down",
@@ -163,42 +159,3 @@ def kohya_name(module: str, two_encoders: bool) -> str:
     encoder = "lora_te1" if two_encoders else "lora_te"
     prefix = {"unet": "lora_unet", "text_encoder": encoder, "text_encoder_2": "lora_te2"}[part]
     return f"{prefix}_{path.replace('.', '_')}"
-
-
-def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """All tensors and the header of a file.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is no safetensors file, or a truncated one.
-    """
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no file {path}: give the path of a .safetensors file.")
-    try:
-        with safe_open(path, framework="pt") as file:
-            return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
-    except SafetensorError as error:
-        raise ValueError(
-            f"{path.name} is no whole safetensors file ({error}): get it again, or convert it if it is a pickle (pickles can run "
-            "code and are not opened)."
-        ) from error
-
-
-def write_safetensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
-    """Write a file, all of it or nothing.
-
-    Raises:
-        OSError: it cannot be written, on a full disk for one.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.part")
-    try:
-        temporary.touch()
-        mode = temporary.stat().st_mode  # of ordinary files here; safetensors lets nobody else read
-        save_file({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, temporary, metadata)
-        temporary.chmod(mode)
-        os.replace(temporary, path)
-    except SafetensorError as error:
-        raise OSError(f"{path} could not be written ({error}): make room, or give another folder.") from error
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -6,23 +6,19 @@ the same tensors in safetensors, with a header.
 
 from __future__ import annotations
 
-import pickle
-import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import torch
 from torch import Tensor
 
-from .lora import LoraPair, read_safetensors, write_safetensors
+from .files import read_safetensors, unpickle, write_safetensors
+from .lora import LoraPair
+from .methods import ONE_STEP_PROMPT as PROMPT
+from .methods import ONE_STEP_TIMESTEP as TIMESTEP
 
 Backbone = Literal["unet", "flux"]
 
-PROMPT = "Remove the instance of object"
-"""The one prompt that OSOR is trained and run with."""
-TIMESTEP = 400
-"""What OSOR is trained and run with, where a file does not say otherwise."""
 FLUX_GUIDANCE = 30.0
 """What FLUX's guidance embedding is given."""
 PREFIX: dict[Backbone, str] = {"unet": "unet.", "flux": "transformer.base_model.model."}
@@ -217,17 +213,3 @@ def cached_prompt(path: Path) -> dict[str, Tensor]:
     beside = path.with_name(CACHE)
     found = unpickle(beside) if beside.is_file() else {}
     return {part: found[part] for part in PROMPT_PARTS if part in found}
-
-
-def unpickle(path: Path) -> Any:
-    """What torch.save wrote, read without running anything that is in it."""
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no file {path}: give the path of a .safetensors or .pth file.")
-    try:
-        # Mapped, three gigabytes stay on disk until they are used; pickles of before 2020 cannot be.
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, AttributeError, TypeError) as error:
-        raise ValueError(
-            f"{path.name} is no whole file of tensors ({type(error).__name__}): it is truncated, or holds code, which is not "
-            "run; get it again."
-        ) from error

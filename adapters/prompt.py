@@ -11,7 +11,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from .lora import read_safetensors, write_safetensors
+from .files import read_safetensors, write_safetensors
 
 ENCODERS = ("clip_l", "clip_g", "clip_h")
 POWERPAINT = "token_embedding.trainable_embeddings."

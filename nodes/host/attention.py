@@ -176,7 +176,7 @@ def with_removal_guidance(model: Any, patch: RegionPatch, scale: float, name: st
         add_patch(options, patch)
         (erased,) = comfy.samplers.calc_cond_batch(args["model"], [args["cond"]], args["input"], args["sigma"], options)
         plain = args["cond_denoised"]
-        return guidance.sarg(plain, erased, scale) + (args["denoised"] - plain)
+        return guidance.sarg(plain, erased, scale, args["denoised"])
 
     model.set_model_sampler_post_cfg_function(guide)
     return model

@@ -11,6 +11,7 @@ from unclutter.training.base_models.mini import load_mini
 from unclutter.training.base_models.text import REMOVAL
 from unclutter.training.cli import main
 from unclutter.training.data.drawn import draw_pairs
+from unclutter.training.data.settings import DrawnConfig
 
 
 @pytest.fixture
@@ -293,7 +294,7 @@ def test_the_stock_text_node_and_ours_sample_alike_and_a_new_file_is_read(comfy_
 
 def test_what_a_training_wrote_works_in_the_stock_nodes(comfy_server, run, tmp_path):
     """`unclutter train lrnr`, its two files copied: LoraLoader patches every pair, `embedding:` changes the picture."""
-    draw_pairs(tmp_path / "pairs", count=2)
+    draw_pairs(DrawnConfig(tmp_path / "pairs", count=2))
     folders = ["--data", str(tmp_path / "pairs"), "--output", str(tmp_path / "out")]
     short = ["--steps", "1", "--micro-batch", "2", "--batch", "2", "--workers", "0", "--learning-rate", "0.05"]
     assert main(["train", "lrnr", "mini", *folders, *short, "--sample-every", "0"]) == 0

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...adapters.one_step import PROMPT
+from ...adapters.methods import ONE_STEP_PROMPT as PROMPT
 from .base import Base, vae_calls
 from .text import Prompt, Texts
 

@@ -8,8 +8,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from ...adapters.lora import read_safetensors
-from ...adapters.one_step import unpickle
+from ...adapters.files import read_safetensors, unpickle
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -21,9 +21,12 @@ from tqdm import tqdm
 from ..base_models.base import Base
 from ..base_models.load import load_base
 from ..evaluation.report import report
-from ..recipes.eradiff import EraDiff, EraDiffRecipe
-from ..recipes.lrnr import LRNR, LRNRRecipe
+from ..recipes.eradiff import EraDiff
+from ..recipes.eradiff_settings import EraDiffRecipe
+from ..recipes.lrnr import LRNR
+from ..recipes.lrnr_settings import LRNRRecipe
 from ..recipes.objective import Objective
+from .settings import TrainBenchConfig
 from .timing import machine, machine_defaults
 
 NOWHERE = Path("unused")
@@ -37,40 +40,19 @@ class Step:
     parameters: int
 
 
-def bench_train(
-    base: Literal["mini", "random-sdxl"] | Path = "mini",
-    size: int | None = None,
-    batch: int = 1,
-    rank: int = 32,
-    dtype: Literal["float32", "float16", "bfloat16"] | None = None,
-    gradient_checkpointing: bool = False,
-    repeats: int = 10,
-    device: str | None = None,
-    markdown: bool = False,
-) -> list[dict[str, float | str]]:
-    """Steps per second and peak memory of LRNR and EraDiff, and of diffusers' text-to-image LoRA example on the same network.
-
-    The example's step encodes one picture and its text, and has a LoRA on to_q, to_k, to_v and to_out.0 of the same
-    rank. LRNR encodes two pictures and learns a prompt through the text encoders; EraDiff encodes three. As they do not
-    fit a device together, each is measured in turn with a bare forward pass of its own network, and the medians of
-    these ratios are compared. Memory is that of the device; on a CPU it is not measured.
-
-    Args:
-        base: an inpainting checkpoint, "mini", or "random-sdxl" for SDXL's real size with random weights.
-        size: side of the picture in pixels; by default what the base was trained on.
-        batch: pictures in a pass.
-        rank: of every LoRA.
-        dtype: of the frozen network; by default bfloat16 on a GPU and float32 on a CPU.
-        gradient_checkpointing: compute activations twice and keep them once.
-        repeats: measured steps of each, after two to warm up.
-        device: "cpu", "cuda"; by default the GPU where there is one.
-        markdown: print a Markdown table.
-    """
-    device, weights = machine_defaults(device, dtype)
+def bench_train(config: TrainBenchConfig) -> list[dict[str, float | str]]:
+    """Steps per second and peak memory of LRNR and EraDiff, and of diffusers' text-to-image LoRA example on the same network."""
+    device = config.device
+    device, weights = machine_defaults(device, config.dtype)
     # The one picture here comes again at every step: kept, its encoding would cost nothing.
-    settings: dict[str, Any] = {"batch": batch, "micro_batch": batch, "lora_rank": rank, "latent_cache": 0.0}
+    settings: dict[str, Any] = {
+        "batch": config.batch,
+        "micro_batch": config.batch,
+        "lora_rank": config.rank,
+        "latent_cache": 0.0,
+    }
     ways: dict[str, Callable[[Base, Tensor, Tensor], Step]] = {
-        "diffusers' example": lambda base, picture, mask: example_step(base, rank, picture),
+        "diffusers' example": lambda base, picture, mask: example_step(base, config.rank, picture),
         "LRNR": lambda base, picture, mask: objective_step(
             LRNR(base, LRNRRecipe(NOWHERE, NOWHERE, enhancers=(), **settings)), picture, mask
         ),
@@ -80,24 +62,26 @@ def bench_train(
     }
     rows: list[dict[str, float | str]] = []
     for name, build in ways.items():
-        network = load_base(base, device, weights)
-        if gradient_checkpointing:
+        network = load_base(config.base, device, weights)
+        if config.gradient_checkpointing:
             network.unet.enable_gradient_checkpointing()
             network.unet.train()
-        side = size or network.native_size
+        side = config.size or network.native_size
         generator = torch.Generator().manual_seed(0)
-        picture = torch.rand(batch, 3, side, side, generator=generator).to(device)
-        mask = torch.zeros(batch, side, side, device=device)
+        picture = torch.rand(config.batch, 3, side, side, generator=generator).to(device)
+        mask = torch.zeros(config.batch, side, side, device=device)
         mask[:, side // 4 : side // 2, side // 4 : side // 2] = 1
         with torch.autocast(device, weights, enabled=weights != torch.float32):
             step = build(network, picture, mask)
-            rows.append({"step": name, **measure(step, partial(forward, network, picture), repeats, device, name)})
+            rows.append(
+                {"step": name, **measure(step, partial(forward, network, picture), config.repeats, device, name)}
+            )
         del network, step
     for row in rows:
         row["time of the example"] = float(row["forward passes"]) / float(rows[0]["forward passes"])
-    checkpointing = ", gradient checkpointing" if gradient_checkpointing else ""
-    title = f"{machine(device)}, {weights}, {base}, {side}×{side} pixels, batch {batch}, rank {rank}{checkpointing}"
-    report(title, rows, markdown)
+    checkpointing = ", gradient checkpointing" if config.gradient_checkpointing else ""
+    title = f"{machine(device)}, {weights}, {config.base}, {side}×{side} pixels, batch {config.batch}, rank {config.rank}{checkpointing}"
+    report(title, rows, config.markdown)
     return rows
 
 

@@ -19,10 +19,11 @@ from transformers import CLIPTokenizer
 
 from ...adapters import mini as mini_files
 from ..base_models.mini import load_mini, mini_autoencoder
-from ..recipes.run_folder import STATE, only_training_in, stop_on_signal, write_state
+from ..paths import STATE
+from ..recipes.run_folder import only_training_in, stop_on_signal, write_state
 from .batches import Batch, training_batch
 from .config import CPU, MiniConfig
-from .network import PlainAttention, build_unet
+from .network import PlainAttention, build_unet, half_precision
 from .progress import Log, fill_unseen
 from .text import build_text_encoder, build_tokenizer, tokenize
 from .vae import Encode, fit_patches, train_vae
@@ -101,7 +102,7 @@ def train_network(
     # end, where an error in the noise is 15 times as large in the picture, and a small network never catches up.
     weights = compute_snr(schedule, torch.arange(schedule.config["num_train_timesteps"])).rsqrt().to(device)
     alphas = schedule.alphas_cumprod.to(device)
-    half = config.half_precision(device)
+    half = half_precision(config, device)
 
     def loss_of(step: int, batch: Batch) -> tuple[Tensor, Tensor]:
         """The loss of a step, and the mean squared error of the noise in the holes."""

@@ -30,9 +30,10 @@ from ..data.manifest import read_manifest
 from ..data.sample import Sample
 from ..images.files import read_image
 from ..images.sheets import contact_sheet
+from ..paths import STATE
 from .objective import Objective, Turn
 from .recipe import Recipe
-from .run_folder import STATE, only_training_in, stop_on_signal, write_state, write_text
+from .run_folder import only_training_in, stop_on_signal, write_state, write_text
 
 SETTINGS = "recipe.json"
 SAMPLES = 4  # pictures on a sample sheet

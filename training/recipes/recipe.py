@@ -10,6 +10,8 @@ from typing import Any, Literal, TypeVar
 
 import tyro
 
+from ..paths import check_checkpoint, check_pairs
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -81,6 +83,12 @@ class Recipe:
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 raise ValueError(f"{name} is {value}, expected a positive number.")
+
+    def check_files(self) -> None:
+        """Raises FileNotFoundError where the data or the base model is not there."""
+        check_pairs(self.data)
+        if self.base is not None:
+            check_checkpoint(self.base)
 
     def values(self) -> dict[str, Any]:
         """All settings as plain JSON values, those of this machine's folders left out."""

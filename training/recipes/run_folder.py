@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from filelock import FileLock, Timeout
 
-STATE = "state.pt"
+from ..paths import STATE
 
 
 @contextmanager

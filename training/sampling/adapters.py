@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,25 +9,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from ...adapters import lora, mini, one_step, prompt
+from ...adapters import files, lora, mini, one_step, prompt
 from ...adapters.names import ldm_keys
 from ..base_models.base import Base
 from ..base_models.mini import load_mini
 from ..base_models.text import removal_prompt
-
-
-def recipe_of(adapters: Path) -> str:
-    """Which recipe trained what lies in an output folder of `unclutter train`; a file is taken for a one-step eraser.
-
-    Raises:
-        FileNotFoundError: there is no training in it.
-    """
-    if adapters.is_file():
-        return "osor"
-    settings = adapters / "recipe.json"
-    if not settings.is_file():
-        raise FileNotFoundError(f"There is no training in {adapters}: give the output folder of `unclutter train`.")
-    return json.loads(settings.read_text())["recipe"]
 
 
 def load_eraser(adapters: Path) -> one_step.OneStep:
@@ -55,7 +40,7 @@ def with_network(base: Base, file: Path, strength: float = 1.0) -> Base:
     Raises:
         ValueError: the file holds another network.
     """
-    tensors, metadata = lora.read_safetensors(file)
+    tensors, metadata = files.read_safetensors(file)
     state = base.unet.state_dict()
     weights = {key: state[name] for name, key in ldm_keys(state).items()}
     fitting = sum(key in weights and weights[key].shape == value.shape for key, value in tensors.items())

@@ -11,16 +11,16 @@ from torch import Tensor
 
 from ...adapters.layered import Layered
 from ...adapters.lora import LoraPair
+from ...adapters.methods import BACKGROUND_PROMPT, PERSON_PROMPT
 from ...kernels.layers import check_indices, context_masks
 from ...kernels.lowrank import BACKGROUND, PERSON
-from ...kernels.morphology import LIP, HumanMorphology, parsing_one_hot
+from ...kernels.morphology import HumanMorphology, parsing_one_hot
 from ...kernels.regions import latent_mask
+from ...kernels.vocabulary import LIP
 from ..base_models.base import Base, masked_grey
 from .layered_network import LayeredNetwork, projection_shapes
 from .methods import guided
 from .sampler import euler, starting_scale
-
-PERSON_PROMPT, BACKGROUND_PROMPT = "a person", "clean background, empty scene"
 
 
 @torch.inference_mode()

@@ -17,7 +17,7 @@ from torch import Tensor
 from ...kernels.guidance import schedule_position
 from ...kernels.regions import latent_mask
 from ..base_models.base import Base, masked_grey
-from .methods import Method, predict
+from .methods import Method
 
 Start = Tensor | Literal["picture", "noise"]
 """The content of the hole that is noised when sampling begins: the picture with the object, nothing at all, or a picture
@@ -64,7 +64,7 @@ def remove(
         x = torch.where(hole > 0, x, latent + sigmas[index] * noise)
         position = schedule_position(sigmas[index], sigmas, steps)
         call = partial(denoised, x, t, sigmas[index])
-        x0 = predict(base, method, call, hole, positive, negative, position, steps)
+        x0 = method.predict(base.unet, call, hole, positive, negative, position, steps)
         x0 = torch.where(hole > 0, x0, latent)
         x = scheduler.step(x0, t, x).prev_sample
     return ((base.decode(x) + 1) / 2).clamp(0, 1)

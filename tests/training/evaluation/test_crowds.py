@@ -7,6 +7,7 @@ from unclutter.adapters import layered
 from unclutter.kernels.scenes import draw_scenes
 from unclutter.training.base_models.mini import load_mini
 from unclutter.training.evaluation.crowds import CROWD, SUBSETS, evaluate_crowds, in_layers, in_turn, kept_of, measure
+from unclutter.training.evaluation.settings import CrowdsConfig
 from unclutter.training.sampling.layered import fresh_adapter
 
 
@@ -64,7 +65,7 @@ def test_layers_change_nothing_of_those_who_are_kept(tmp_path):
     assert not torch.equal(fills[frozenset({0})], picture)
     layered.save(tmp_path / "layered.safetensors", adapter)
     (tmp_path / "recipe.json").write_text('{"recipe": "mild"}')
-    plain, ours, given = evaluate_crowds((tmp_path,), scenes=1, steps=2, sheet=tmp_path / "sheet.png")
+    plain, ours, given = evaluate_crowds(CrowdsConfig((tmp_path,), scenes=1, steps=2, sheet=tmp_path / "sheet.png"))
     assert ours.leakage == 0 and "one sampling" in ours.name and plain.time == 1
     assert "with pose and parsing" in given.name and given.psnr == pytest.approx(ours.psnr)
     assert (tmp_path / "sheet.png").stat().st_size > 10_000

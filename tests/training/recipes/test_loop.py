@@ -22,10 +22,13 @@ from unclutter.training.base_models.mini import load_mini
 from unclutter.training.base_models.random_sdxl import random_sdxl
 from unclutter.training.cli import main
 from unclutter.training.data.drawn import draw_pairs
-from unclutter.training.recipes.eradiff import EraDiff, EraDiffRecipe
+from unclutter.training.data.settings import DrawnConfig
+from unclutter.training.recipes.eradiff import EraDiff
+from unclutter.training.recipes.eradiff_settings import EraDiffRecipe
 from unclutter.training.recipes.latent_cache import LatentCache
 from unclutter.training.recipes.loop import train
-from unclutter.training.recipes.lrnr import LRNR, LRNRRecipe
+from unclutter.training.recipes.lrnr import LRNR
+from unclutter.training.recipes.lrnr_settings import LRNRRecipe
 from unclutter.training.recipes.objective import Objective
 from unclutter.training.recipes.run_folder import only_training_in
 
@@ -35,7 +38,7 @@ RECIPES = {"lrnr": (LRNRRecipe, LRNR), "eradiff": (EraDiffRecipe, EraDiff)}
 @pytest.fixture(scope="module")
 def pairs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pairs")
-    draw_pairs(folder, count=6)
+    draw_pairs(DrawnConfig(folder, count=6))
     return folder
 
 
@@ -134,7 +137,7 @@ def test_a_killed_training_resumes_to_the_same_weights(quick, tmp_path, number, 
 
 def test_other_pairs_are_not_mixed_into_a_training(quick, tmp_path):
     train(quick, LRNR)
-    draw_pairs(tmp_path / "others", count=3)
+    draw_pairs(DrawnConfig(tmp_path / "others", count=3))
     with pytest.raises(ValueError, match="had other settings .data 6 pairs, .* -> 3 pairs"):
         train(replace(quick, data=tmp_path / "others", resume=True, steps=5), LRNR)
 

@@ -16,8 +16,10 @@ from unclutter.training.base_models.mini import load_mini
 from unclutter.training.cli import main
 from unclutter.training.data.drawn import draw_pairs
 from unclutter.training.data.loader import batches
+from unclutter.training.data.settings import DrawnConfig
 from unclutter.training.recipes import loop, mild
-from unclutter.training.recipes.mild import MILD, MILDRecipe, choose, occluder
+from unclutter.training.recipes.mild import MILD, occluder
+from unclutter.training.recipes.mild_settings import MILDRecipe, choose
 from unclutter.training.sampling.adapters import merge
 from unclutter.training.sampling.layered import erase_layers, fresh_adapter
 from unclutter.training.sampling.layered_network import LayeredNetwork
@@ -199,7 +201,7 @@ def test_parameters_of_an_sdxl_adapter():
 @pytest.fixture(scope="module")
 def pairs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pairs")
-    draw_pairs(folder, count=4)
+    draw_pairs(DrawnConfig(folder, count=4))
     return folder
 
 
@@ -383,7 +385,7 @@ def test_a_training_tells_what_its_pairs_lack(recipe, tmp_path, capsys):
     assert re.search(person, told := capsys.readouterr().out) and body in told
     loop.train(replace(quick, output=tmp_path / "plain", morphology=False), MILD)
     assert re.search(person, told := capsys.readouterr().out) and body not in told
-    draw_pairs(tmp_path / "crowd", count=2, crowd=True)
+    draw_pairs(DrawnConfig(tmp_path / "crowd", count=2, crowd=True))
     capsys.readouterr()
     loop.train(replace(quick, data=tmp_path / "crowd", output=tmp_path / "bodies"), MILD)
     told = capsys.readouterr().out

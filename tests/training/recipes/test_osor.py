@@ -19,9 +19,9 @@ from unclutter.training.base_models.backbones import UNET
 from unclutter.training.base_models.checkpoints import load_checkpoint
 from unclutter.training.base_models.mini import load_mini
 from unclutter.training.data.drawn import draw_pairs
+from unclutter.training.data.settings import DrawnConfig
 from unclutter.training.images.files import read_image, read_mask, write_image
 from unclutter.training.recipes.loop import train
-from unclutter.training.recipes.osor.incomplete_masks import IncompleteMasks
 from unclutter.training.recipes.osor.objective import (
     DISCRIMINATOR,
     GENERATOR,
@@ -30,7 +30,7 @@ from unclutter.training.recipes.osor.objective import (
     last_layer,
     reconstruction_loss,
 )
-from unclutter.training.recipes.osor.settings import PRESETS, OSORRecipe, choose
+from unclutter.training.recipes.osor.settings import PRESETS, IncompleteMasks, OSORRecipe, choose
 from unclutter.training.sampling.adapters import merge
 from unclutter.training.sampling.one_step import erase_once, run_once
 
@@ -40,7 +40,7 @@ LN2 = math.log(2)
 @pytest.fixture(scope="module")
 def pairs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pairs")
-    draw_pairs(folder, count=6)
+    draw_pairs(DrawnConfig(folder, count=6))
     return folder
 
 

@@ -19,9 +19,11 @@ from unclutter.training.base_models.backbones import FLUX, UNET
 from unclutter.training.base_models.checkpoints import load_checkpoint
 from unclutter.training.base_models.mini import load_mini
 from unclutter.training.data.drawn import draw_pairs
+from unclutter.training.data.settings import DrawnConfig
 from unclutter.training.images.files import read_image, read_mask
 from unclutter.training.recipes.loop import train
-from unclutter.training.recipes.lrnr import LRNR, LRNRRecipe
+from unclutter.training.recipes.lrnr import LRNR
+from unclutter.training.recipes.lrnr_settings import LRNRRecipe
 from unclutter.training.recipes.osor.objective import OSOR, last_layer
 from unclutter.training.recipes.osor.settings import PRESETS, choose
 from unclutter.training.sampling.methods import Plain
@@ -79,7 +81,7 @@ def save_flux(path, in_channels=384):
 @pytest.fixture(scope="module")
 def pairs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pairs")
-    draw_pairs(folder, count=6)
+    draw_pairs(DrawnConfig(folder, count=6))
     return folder
 
 

@@ -7,7 +7,7 @@ from einops import rearrange
 from unclutter.kernels.attention import AAS, SRA, region_attention_reference
 from unclutter.kernels.regions import object_tokens
 from unclutter.training.base_models.mini import load_mini
-from unclutter.training.sampling.methods import MASG, AttentiveEraser, Plain, SelfRectifying, predict
+from unclutter.training.sampling.methods import MASG, AttentiveEraser, Plain, SelfRectifying
 from unclutter.training.sampling.region_attention import grid, regions
 from unclutter.training.sampling.sampler import euler, remove
 
@@ -105,8 +105,8 @@ def test_redirection_is_the_official_formula_at_cfg_1(base):
         return torch.tensor(3.0 if patched else 1.0)
 
     mask = torch.ones(1, 1, 16, 16)
-    assert predict(base, AttentiveEraser(removal_scale=9), call, mask, "", "", 20.0, 20) == 1 + 9 * (3 - 1)
-    assert predict(base, AttentiveEraser(removal_scale=1), call, mask, "", "", 20.0, 20) == 3
+    assert AttentiveEraser(removal_scale=9).predict(base.unet, call, mask, "", "", 20.0, 20) == 1 + 9 * (3 - 1)
+    assert AttentiveEraser(removal_scale=1).predict(base.unet, call, mask, "", "", 20.0, 20) == 3
 
 
 def test_masg_skips_the_second_call_where_nothing_is_guided(base):
@@ -117,12 +117,12 @@ def test_masg_skips_the_second_call_where_nothing_is_guided(base):
         return torch.zeros(1)
 
     mask = torch.ones(1, 1, 2, 2)
-    predict(base, MASG(), call, mask, "yes", "no", 1.0, 20)
+    MASG().predict(base.unet, call, mask, "yes", "no", 1.0, 20)
     assert calls == ["yes"]
-    predict(base, MASG(), call, mask, "yes", "no", 20.0, 20)
+    MASG().predict(base.unet, call, mask, "yes", "no", 20.0, 20)
     assert calls == ["yes", "yes", "no"]
     for method in (MASG(), Plain(5.0)):
-        predict(base, method, call, mask, "same", "same", 20.0, 20)
+        method.predict(base.unet, call, mask, "same", "same", 20.0, 20)
     assert calls[3:] == ["same", "same"]
 
 

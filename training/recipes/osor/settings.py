@@ -4,18 +4,64 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import tyro
 
-from ....adapters.one_step import TIMESTEP
+from ....adapters.methods import ONE_STEP_TIMESTEP as TIMESTEP
+from ...paths import check_file
 from ..recipe import Recipe, choose_preset
-from .discriminator import Guidance, MissingWeights
-from .incomplete_masks import IncompleteMasks
-from .perceptual import Classifier
 
+Guidance = Literal["occupancy", "gaussian", "hard"]
+
+MissingWeights = Literal["stop", "download", "random"]
+
+Classifier = Literal["vgg", "alex", "squeeze"]
+
+Mode = Literal["shrink", "core", "expand", "holes", "shift"]
 BACKBONES = {"sdxl": "unet", "flux": "flux"}
 """`backbone`, and what it is called in an eraser's file."""
+
+
+@dataclass(frozen=True)
+class IncompleteMasks:
+    """How often masks suffer what, and how much. The defaults are OSOR's for SDXL at a short side of 512 pixels."""
+
+    shrink: float = 0.35
+    """Chance that only the innermost part is kept."""
+    core: float = 0.3
+    """Chance that the object's own mask, without its shadow, takes its place; shrunk instead where there is no such."""
+    expand: float = 0.2
+    """Chance that each part grows to its convex hull and beyond."""
+    holes: float = 0.1
+    """Chance of square holes."""
+    shift: float = 0.05
+    """Chance that it is moved."""
+    kept: tuple[float, float] = (0.5, 0.7)
+    """Share of the area that shrinking keeps, drawn from this range."""
+    growth: tuple[int, ...] = (7, 11, 17)
+    """Sides of the square that the hull is dilated by, in pixels; one is drawn."""
+    growth_times: int = 3
+    """It is dilated 1 to this many times."""
+    hole_density: float = 5e-4
+    """Holes for each pixel of the picture."""
+    hole_sides: tuple[int, ...] = (17, 21, 31)
+    """Sides of the holes in pixels; one is drawn for all holes."""
+    hole_rest: float = 0.4
+    """Share of the area that must be left, else there are no holes."""
+    distance: int = 35
+    """Longest way in pixels that it is moved, down and across."""
+
+    def __post_init__(self) -> None:
+        chances = self.chances()
+        if min(chances) < 0 or abs(sum(chances) - 1) > 1e-6:
+            raise ValueError(f"The chances of the mask modes are {chances}, expected them to sum to 1.")
+        even = [side for side in (*self.growth, *self.hole_sides) if side < 1 or side % 2 == 0]
+        if even:
+            raise ValueError(f"A square's side is {even[0]} pixels, expected odd numbers.")
+
+    def chances(self) -> tuple[float, ...]:
+        return tuple(getattr(self, mode) for mode in get_args(Mode))
 
 
 @dataclass(frozen=True)
@@ -111,6 +157,16 @@ class OSORRecipe(Recipe):
         self.check_positive(
             "guidance_sigma", "discriminator_width", "discriminator_scale", "discriminator_learning_rate"
         )
+
+    def check_files(self) -> None:
+        super().check_files()
+        if self.start is not None and not self.start.exists():
+            raise FileNotFoundError(
+                f"There is nothing at {self.start}: give a training's output folder, or an eraser's file."
+            )
+        for path, kind in ((self.trunk_weights, self.trunk), (self.lpips_weights, f"LPIPS' {self.lpips_network}")):
+            if path is not None:
+                check_file(path, f"the weights of {kind}")
 
     @property
     def predicts_alpha(self) -> bool:
