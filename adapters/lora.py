@@ -16,6 +16,7 @@ from typing import Any
 from torch import Tensor, tensor
 
 from .files import read_safetensors, write_safetensors
+from .header import WithHeader
 from .names import Style, module_of
 
 FACTORS = {
@@ -54,7 +55,7 @@ class LoraPair:
 
 
 @dataclass(frozen=True)
-class Lora:
+class Lora(WithHeader):
     """A LoRA by module, e.g. `unet.mid_block.attentions.0.transformer_blocks.0.attn1.to_q`.
 
     Attributes:

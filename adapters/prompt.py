@@ -12,6 +12,7 @@ from pathlib import Path
 from torch import Tensor
 
 from .files import read_safetensors, write_safetensors
+from .header import Header, WithHeader
 
 ENCODERS = ("clip_l", "clip_g", "clip_h")
 POWERPAINT = "token_embedding.trainable_embeddings."
@@ -19,7 +20,7 @@ POWERPAINT = "token_embedding.trainable_embeddings."
 
 
 @dataclass(frozen=True)
-class RemovalPrompt:
+class RemovalPrompt(WithHeader):
     """A learned prompt.
 
     Attributes:
@@ -59,8 +60,8 @@ def load(path: Path) -> RemovalPrompt:
             f"{path.name} holds {len(tensors)} tensors ({held}{', ...' if len(tensors) > 3 else ''}), expected the vectors "
             "[n, width] of a prompt under clip_l and clip_g: give an embedding file."
         )
-    enhancers = tuple(json.loads(metadata.get("unclutter.enhancers", "[]")))
-    return RemovalPrompt(vectors, enhancers, metadata.get("unclutter.prompt_first", "true") == "true", metadata)
+    header = Header(metadata)
+    return RemovalPrompt(vectors, header.enhancers, header.prompt_first, metadata)
 
 
 def save(path: Path, prompt: RemovalPrompt) -> None:

@@ -41,7 +41,7 @@ class Command:
         settings, parse = load(self.settings), load("tyro:cli")
         is_class = isinstance(settings, type)
         config = parse(settings, args=arguments, prog=prog) if is_class else settings(arguments, prog)
-        if check := getattr(config, "check_files", None):
+        if check := getattr(config, "check", None):
             check()
         work = load(self.work)
         if self.objective is None:

@@ -33,7 +33,7 @@ class GpuConfig:
     dry: bool = False
     """Run the same stages at sizes that a CPU does in a few minutes, to see that they run."""
 
-    def check_files(self) -> None:
+    def check(self) -> None:
         check_comfyui(self.comfyui)
 
 

@@ -24,7 +24,7 @@ def remove_photo(config: RemoveConfig) -> None:
     Raises:
         ValueError, OSError: bad values; or, after a folder was gone through, photos that failed.
     """
-    config.check_files()
+    config.check()
     console = Console(stderr=True)
     if config.image.is_dir():
         folders = (config.image, config.mask, config.avoid, config.out)

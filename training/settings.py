@@ -99,20 +99,18 @@ class RemoveConfig:
     avoid: Path | None = None
     show_draft: bool = False
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
+        """Look at everything that can be known without a model.
+
+        Raises:
+            ValueError, FileNotFoundError: values that do not go together, or a file that is not there.
+        """
         for name, least in (("steps", 1), ("grow", -50), ("context", 0), ("feather", 0), ("strength", 0)):
             value = getattr(self, name)
             if value is not None and not least <= value < math.inf:
                 raise ValueError(f"{name} is {value}, expected at least {least}, and finite.")
         if self.denoise is not None and not 0 < self.denoise <= 1:
             raise ValueError(f"denoise is {self.denoise}, expected a number above 0, up to 1.")
-
-    def check_files(self) -> None:
-        """Look at everything that can be known without a model.
-
-        Raises:
-            ValueError, FileNotFoundError: values that do not go together, or a file that is not there.
-        """
         self.check_method()
         if self.base is not None and self.base != MINI:
             check_checkpoint(self.base)
@@ -224,5 +222,5 @@ class ConvertConfig:
     base: Path | None = None
     """A diffusers folder to check against: that the network has each module, at the right size."""
 
-    def check_files(self) -> None:
+    def check(self) -> None:
         check_file(self.source, "a LoRA, a .safetensors file")

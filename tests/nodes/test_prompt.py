@@ -188,7 +188,7 @@ def test_core_applies_every_pair_of_our_lora(comfy, tmp_path):
     from unclutter.nodes import host
 
     model, clip, _ = host.load_mini(mini.load())
-    network = load_mini().unet
+    network = load_mini().network
     names = [name for name, _ in network.named_modules() if name.endswith(("to_q", "to_k", "to_v"))]
     generator = torch.Generator().manual_seed(0)
     pairs = {}
@@ -202,7 +202,7 @@ def test_core_applies_every_pair_of_our_lora(comfy, tmp_path):
     )
     assert len(patched.patches) == len(names) > 20
     patched.patch_model()
-    before, after = load_mini().unet.state_dict(), patched.model.diffusion_model.state_dict()
+    before, after = load_mini().network.state_dict(), patched.model.diffusion_model.state_dict()
     name = "mid_block.attentions.0.transformer_blocks.0.attn1.to_q"
     changed = after["middle_block.1.transformer_blocks.0.attn1.to_q.weight"]
     expected = before[f"{name}.weight"] + 2 * pairs[f"unet.{name}"].up @ pairs[f"unet.{name}"].down
@@ -228,7 +228,7 @@ def run(comfy_server):
 
 def test_the_stock_loader_applies_every_pair_of_a_lora(comfy_server, run):
     """Counted in the weights that the stock ModelSave writes after LoraLoader, for every kind of module."""
-    network = load_mini().unet
+    network = load_mini().network
     kinds = (torch.nn.Linear, torch.nn.Conv2d)
     pairs = {}
     for name, module in network.named_modules():

@@ -34,5 +34,5 @@ def load_base(source: Path | str | None, device: str | None = None, dtype: torch
     if path != MINI and not is_mini(path):
         return load_checkpoint(path, device, dtype)
     base = load_mini(mini.FOLDER if path == MINI else path, device)
-    base.unet.to(dtype or torch.float32)
+    base.network.to(dtype or torch.float32)
     return base

@@ -23,11 +23,12 @@ from .timing import machine, machine_defaults, ratios
 
 def bench_layers(config: LayersBenchConfig) -> list[dict[str, float | str]]:
     """The network with a row for each person and one for the background, against the same network without MILD."""
+    config.check()
     device = config.device
     device, weights = machine_defaults(device, config.dtype)
     model = load_base(config.base, device, weights)
     side = config.size or model.native_size
-    full = fresh_adapter(model.unet, config.rank)
+    full = fresh_adapter(model.network, config.rank)
     # Biases of zero would cost nothing.
     full = replace(full, sma={layer: torch.tensor([-0.1, 0.1]) for layer in full.sma})
     adapters = {
@@ -65,7 +66,7 @@ def calls(
     base: Base, adapter: Layered, people: int, side: int
 ) -> tuple[Callable[[int], Tensor], Callable[[int], Tensor]]:
     """The plain network and the layered one, on their last n of `people` + 1 rows."""
-    unet = base.unet
+    unet = base.network
     # The same weights, other attention processors.
     network = LayeredNetwork(copy.deepcopy(unet, {id(weight): weight for weight in unet.parameters()}), adapter)
     network.to(unet.device)

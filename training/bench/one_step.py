@@ -9,9 +9,9 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from ...adapters.one_step import PROMPT, TIMESTEP
+from ...adapters.methods import ONE_STEP_PROMPT as PROMPT
+from ...adapters.methods import ONE_STEP_TIMESTEP as TIMESTEP
 from ...kernels.regions import latent_mask
-from ..base_models.backbones import UNET
 from ..base_models.base import Base
 from ..base_models.load import load_base
 from ..evaluation.report import report
@@ -27,6 +27,7 @@ STEPS, GUIDANCE = 25, 7.0
 
 def bench_onestep(config: OneStepBenchConfig) -> list[dict[str, float | str]]:
     """One-step erasing of one picture, against its parts, and against 25 steps at cfg 7 of the same network."""
+    config.check()
     device = config.device
     device, weights = machine_defaults(device, config.dtype)
     plain = load_base(config.base, device, weights)
@@ -45,7 +46,7 @@ def bench_onestep(config: OneStepBenchConfig) -> list[dict[str, float | str]]:
         return plain.encode(2 * image - 1)
 
     def call() -> Tensor:
-        return UNET.call(eraser.unet, shot, hole, shot, TIMESTEP, plain.texts.encode([PROMPT], (side, side)))
+        return eraser.inpaint(shot, hole, shot, TIMESTEP, plain.texts.encode([PROMPT], (side, side)))
 
     def decode() -> Tensor:
         return plain.decode(shot)
@@ -82,7 +83,7 @@ def bench_onestep(config: OneStepBenchConfig) -> list[dict[str, float | str]]:
 
 def with_alpha(base: Base) -> Base:
     """The base with a row for the alpha in its last layer, and otherwise the same weights."""
-    unet = copy.deepcopy(base.unet, {id(weight): weight for weight in base.unet.parameters()})
+    unet = copy.deepcopy(base.network, {id(weight): weight for weight in base.network.parameters()})
     last = with_rows(unet.conv_out, unet.config["out_channels"] + 1)
     unet.conv_out = last.to(unet.device, unet.dtype)
-    return replace(base, unet=unet)
+    return replace(base, network=unet)

@@ -88,7 +88,7 @@ class GuiderBenchConfig:
     markdown: bool = False
     """Print a Markdown table."""
 
-    def check_files(self) -> None:
+    def check(self) -> None:
         check_comfyui(self.comfyui)
 
 
@@ -119,11 +119,9 @@ class LayersBenchConfig:
     markdown: bool = False
     """Print a Markdown table."""
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
         if self.people < 1 or self.repeats < 1:
             raise ValueError(f"people is {self.people} and repeats is {self.repeats}: both must be at least 1.")
-
-    def check_files(self) -> None:
         check_base(self.base)
 
 
@@ -150,11 +148,9 @@ class OneStepBenchConfig:
     markdown: bool = False
     """Print a Markdown table."""
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
         if self.repeats < 1:
             raise ValueError(f"repeats is {self.repeats}: it must be at least 1.")
-
-    def check_files(self) -> None:
         check_base(self.base)
 
 
@@ -188,7 +184,7 @@ class TrainBenchConfig:
     markdown: bool = False
     """Print a Markdown table."""
 
-    def check_files(self) -> None:
+    def check(self) -> None:
         check_base(self.base)
 
 
@@ -211,6 +207,6 @@ class DraftBenchConfig:
     markdown: bool = False
     """Print Markdown tables."""
 
-    def check_files(self) -> None:
+    def check(self) -> None:
         if self.photos is not None:
             check_folder(self.photos, "pictures")

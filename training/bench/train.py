@@ -64,8 +64,8 @@ def bench_train(config: TrainBenchConfig) -> list[dict[str, float | str]]:
     for name, build in ways.items():
         network = load_base(config.base, device, weights)
         if config.gradient_checkpointing:
-            network.unet.enable_gradient_checkpointing()
-            network.unet.train()
+            network.network.enable_gradient_checkpointing()
+            network.network.train()
         side = config.size or network.native_size
         generator = torch.Generator().manual_seed(0)
         picture = torch.rand(config.batch, 3, side, side, generator=generator).to(device)
@@ -102,8 +102,8 @@ def objective_step(objective: Objective, picture: Tensor, mask: Tensor) -> Step:
 def example_step(base: Base, rank: int, picture: Tensor) -> Step:
     """A step with the settings of diffusers' text-to-image LoRA example: ε-MSE on noisy latents and a caption."""
     targets = ["to_k", "to_q", "to_v", "to_out.0"]
-    base.unet.add_adapter(LoraConfig(r=rank, lora_alpha=rank, init_lora_weights="gaussian", target_modules=targets))
-    parameters = [parameter for parameter in base.unet.parameters() if parameter.requires_grad]
+    base.network.add_adapter(LoraConfig(r=rank, lora_alpha=rank, init_lora_weights="gaussian", target_modules=targets))
+    parameters = [parameter for parameter in base.network.parameters() if parameter.requires_grad]
     for parameter in parameters:
         parameter.data = parameter.data.float()
     optimizer = torch.optim.AdamW(parameters)
@@ -118,7 +118,7 @@ def example_step(base: Base, rank: int, picture: Tensor) -> Step:
         timesteps = torch.randint(0, noising.config["num_train_timesteps"], (len(latent),), device=latent.device)
         noisy = noising.add_noise(latent, noise, timesteps)
         x = torch.cat([noisy, latent[:, :1] * 0, latent * 0], dim=1)
-        out = base.unet(x, timesteps, text.context.to(x.dtype), added_cond_kwargs=text.extra or None).sample
+        out = base.network(x, timesteps, text.context.to(x.dtype), added_cond_kwargs=text.extra or None).sample
         F.mse_loss(out.float(), noise).backward()
         update(optimizer, parameters)
 
@@ -134,11 +134,11 @@ def update(optimizer: torch.optim.Optimizer, parameters: list) -> None:
 @torch.no_grad()
 def forward(base: Base, picture: Tensor) -> None:
     """The network alone, on noise of this picture's size."""
-    channels, factor = base.unet.config["in_channels"], base.native_size // base.unet.config["sample_size"]
+    channels, factor = base.network.config["in_channels"], base.native_size // base.network.config["sample_size"]
     height, width = picture.shape[-2] // factor, picture.shape[-1] // factor
     text = base.texts.encode([""] * len(picture), (picture.shape[-2], picture.shape[-1]))
-    x = picture.new_zeros(len(picture), channels, height, width).to(base.unet.dtype)
-    base.unet(x, 400, text.context.to(x.dtype), added_cond_kwargs=text.extra or None)
+    x = picture.new_zeros(len(picture), channels, height, width).to(base.network.dtype)
+    base.network(x, 400, text.context.to(x.dtype), added_cond_kwargs=text.extra or None)
 
 
 def measure(step: Step, yardstick: Callable[[], None], repeats: int, device: str, name: str) -> dict[str, float | str]:

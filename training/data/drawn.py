@@ -22,6 +22,7 @@ def draw_pairs(config: DrawnConfig) -> None:
     Raises:
         ValueError: the output holds another set, which is left as it is.
     """
+    config.check()
     keep_settings(
         config.output,
         {

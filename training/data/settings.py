@@ -47,7 +47,7 @@ class StoreConfig:
         if (self.backgrounds is None) != (self.cutouts is None) or not (self.frames or self.cutouts):
             raise ValueError("Give backgrounds and cutouts for Scatter, frames for Tile, or all three.")
 
-    def check_files(self) -> None:
+    def check(self) -> None:
         for folder in (self.backgrounds, self.cutouts, self.frames):
             if folder is not None:
                 check_folder(folder, "pictures")
@@ -74,7 +74,7 @@ class SynthesizeConfig:
         if (self.count is not None and self.count < 1) or self.size < 8:
             raise ValueError(f"count is {self.count} and size {self.size}, expected at least 1 and 8.")
 
-    def check_files(self) -> None:
+    def check(self) -> None:
         check_pairs(self.data)
 
 
@@ -111,7 +111,7 @@ class PeopleConfig:
                 "1 to 250, the fewer first."
             )
 
-    def check_files(self) -> None:
+    def check(self) -> None:
         check_folder(self.backgrounds, "pictures")
         check_folder(self.people, "people")
 
@@ -199,7 +199,7 @@ class VerifyConfig:
                 f"size_tolerance is {self.size_tolerance} and workers {self.workers}: expected at least 0, and 1."
             )
 
-    def check_files(self) -> None:
+    def check(self) -> None:
         if not self.edits.exists():
             raise FileNotFoundError(f"There is nothing at {self.edits}: give a folder of edits, or a JSONL file.")
         for folder in (self.boxes, self.masks):
@@ -230,7 +230,7 @@ class DrawnConfig:
     difficulty: Difficulty = mini.DIFFICULTY
     """Difficulty of the scenes, as in the node Example Scene; by default that of the mini model in the pack."""
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
         if self.count < 1 or self.size < 16:
             raise ValueError(f"count is {self.count} and size {self.size}, expected at least 1 pair of 16 pixels.")
 
@@ -244,7 +244,7 @@ class CheckConfig:
     sheet: Path | None = None
     """Write a contact sheet of the first samples that can be read."""
 
-    def check_files(self) -> None:
+    def check(self) -> None:
         check_pairs(self.folder)
 
 
@@ -259,5 +259,5 @@ class ShardConfig:
     megabytes: int = 512
     """Size at which a shard is closed."""
 
-    def check_files(self) -> None:
+    def check(self) -> None:
         check_pairs(self.folder)

@@ -59,6 +59,7 @@ class CrowdResult:
 
 def evaluate_crowds(config: CrowdsConfig) -> list[CrowdResult]:
     """Remove every subset of three overlapping objects with the mini model: by layers, and one object after the other."""
+    config.check()
     drawn = draw_scenes(
         config.scenes, load_mini().native_size, torch.Generator().manual_seed(SEED + config.seed), crowd=True
     )

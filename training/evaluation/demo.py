@@ -70,6 +70,7 @@ class Score:
 
 def demo(config: DemoConfig) -> dict[str, Score]:
     """Fill photographs with drafts, then remove one of many look-alikes from drawn scenes with every method, and compare."""
+    config.check()
     console = Console()
     console.print(
         f"{config.out} will show photographs with a draft each, made without a model, and {config.scenes} drawn scenes from which the mini "

@@ -49,6 +49,7 @@ class Result:
 
 def evaluate(config: EvaluateConfig) -> list[Result]:
     """Remove one object from each of many cluttered scenes with the mini model, without and with adapters."""
+    config.check()
     removers = {
         **PAINT,
         **(plain_ways(config.guidance, config.steps, config.seed, config.model) if config.baselines else {}),

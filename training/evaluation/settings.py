@@ -40,11 +40,9 @@ class DemoConfig:
     """A ComfyUI folder: run its server, and the shipped workflows in it, instead of diffusers; without one step and
     layers."""
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
         if self.scenes < 1 or self.steps < 1:
             raise ValueError(f"scenes is {self.scenes} and steps is {self.steps}: both must be at least 1.")
-
-    def check_files(self) -> None:
         check_writable(self.out)
         check_comfyui(self.comfyui)
 
@@ -83,15 +81,13 @@ class EvaluateConfig:
     json: Path | None = None
     """Write the numbers as one JSON object a line."""
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
         if self.scenes < 2 or self.steps < 1:
             raise ValueError(
                 f"scenes is {self.scenes} and steps is {self.steps}: expected at least 2 scenes and 1 step."
             )
         if not self.masks:
             raise ValueError("masks is empty, expected at least one kind of mask: object is the usual one.")
-
-    def check_files(self) -> None:
         for folder in self.adapters:
             recipe_of(folder)
         check_folder(self.model, "a mini model")
@@ -119,11 +115,9 @@ class CrowdsConfig:
     markdown: bool = False
     """Print a Markdown table."""
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
         if self.scenes < 1 or self.steps < 1:
             raise ValueError(f"scenes is {self.scenes} and steps is {self.steps}: both must be at least 1.")
-
-    def check_files(self) -> None:
         for folder in self.adapters:
             recipe_of(folder)
 
@@ -151,7 +145,7 @@ class StartsConfig:
     markdown: bool = False
     """Print a Markdown table."""
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
         if self.scenes < 2 or self.steps < 1:
             raise ValueError(
                 f"scenes is {self.scenes} and steps is {self.steps}: expected at least 2 scenes and 1 step."

@@ -55,6 +55,7 @@ class Row:
 
 def evaluate_starts(config: StartsConfig) -> list[Row]:
     """Compare noise, the noised picture and a noised draft as the start of each method, on the mini model."""
+    config.check()
     generator = torch.Generator().manual_seed(SEED + config.seed)
     cases = [draw(min(BATCH, config.scenes - first), generator) for first in range(0, config.scenes, BATCH)]
     drafts = [exemplar_fill(case.picture, case.place, seed=config.seed) for case in tqdm(cases, desc="draft")]

@@ -102,7 +102,7 @@ class MiniConfig:
         falling = max(1, round(self.decay * self.steps))
         return self.learning_rate * min(1.0, (step + 1) / 300, (self.steps - step) / falling)
 
-    def check_files(self) -> None:
+    def check(self) -> None:
         if self.initial is not None:
             check_folder(self.initial, "a mini model")
 

@@ -87,7 +87,7 @@ def train_network(
     start = 0
     if config.initial and not state:
         base = load_mini(config.initial, str(device))
-        unet.load_state_dict(base.unet.state_dict())
+        unet.load_state_dict(base.network.state_dict())
         text_encoder.load_state_dict(base.texts.encoders[0].module.state_dict())
         averages = [parameter.detach().clone() for parameter in parameters]
     if state:

@@ -27,7 +27,7 @@ class EraDiffRecipe(Recipe):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.check("gamma_max", least=1, most=999)
+        self.check_range("gamma_max", least=1, most=999)
 
 
 PRESETS = {

@@ -225,8 +225,8 @@ def base_of(recipe: Recipe, accelerator: Accelerator) -> Base:
     # The mini model stays in fp32: autocast is all that half precision means for it.
     base = load_base(recipe.base, str(accelerator.device), None if is_toy else dtype)
     if recipe.gradient_checkpointing:
-        base.unet.enable_gradient_checkpointing()
-        base.unet.train()  # diffusers checkpoints in training mode only; these networks have no dropout
+        base.network.enable_gradient_checkpointing()
+        base.network.train()  # diffusers checkpoints in training mode only; these networks have no dropout
     return base
 
 

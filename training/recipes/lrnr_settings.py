@@ -30,8 +30,8 @@ class LRNRRecipe(Recipe):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.check("prompt_tokens", least=0)
-        self.check("enhancer_share", "empty_prompt", least=0, most=1)
+        self.check_range("prompt_tokens", least=0)
+        self.check_range("enhancer_share", "empty_prompt", least=0, most=1)
         self.check_positive("prompt_learning_rate")
 
 

@@ -32,8 +32,8 @@ class MILD(Objective):
 
     def __init__(self, base: Base, recipe: MILDRecipe) -> None:
         super().__init__(base, recipe)
-        start = fresh_adapter(base.unet, recipe.lora_rank, recipe.sma, recipe.morphology, recipe.parsing_labels)
-        self.network = LayeredNetwork(base.unet, start).to(base.unet.device)
+        start = fresh_adapter(base.network, recipe.lora_rank, recipe.sma, recipe.morphology, recipe.parsing_labels)
+        self.network = LayeredNetwork(base.network, start).to(base.network.device)
 
     def forward(self, batch: dict[str, Any], generators: list[torch.Generator]) -> Tensor:
         step, (start, end) = int(batch["number"][0]), self.recipe.ramp
@@ -136,20 +136,17 @@ class MILD(Objective):
         return [group for group in groups if group["params"]]
 
     def save(self, folder: Path, step: int) -> None:
-        metadata = self.metadata(step) | {
-            "unclutter.guidance": "cfg 5",
-            "unclutter.prompts": json.dumps([self.recipe.person_prompt, self.recipe.background_prompt]),
-        }
-        layered.save(folder / "layered.safetensors", self.network.adapter(metadata))
+        layered.save(folder / "layered.safetensors", self.network.adapter(self.file_metadata(step)))
+
+    def file_metadata(self, step: int) -> dict[str, str]:
+        prompts = json.dumps([self.recipe.person_prompt, self.recipe.background_prompt])
+        return self.metadata(step) | {"unclutter.guidance": "cfg 5", "unclutter.prompts": prompts}
 
     def erase(self, source: Tensor, mask: Tensor) -> Tensor:
         """The backgrounds, which are what is there when everyone is removed."""
-        prompts = (self.recipe.person_prompt, self.recipe.background_prompt)
-        adapter = self.network.adapter(self.metadata(0))
+        adapter = self.network.adapter(self.file_metadata(0))
         pictures = zip(source, mask, strict=True)
-        erased = (
-            erase_layers(self.base, adapter, one, hole[None], wanted=[], prompts=prompts) for one, hole in pictures
-        )
+        erased = (erase_layers(self.base, adapter, one, hole[None], wanted=[]) for one, hole in pictures)
         return torch.stack([background for _, background in erased])
 
 

@@ -65,9 +65,9 @@ class MILDRecipe(Recipe):
             )
         if self.lora_alpha is not None:
             raise ValueError(f"lora_alpha is {self.lora_alpha}, and MILD learns the scale of its LoRAs: leave it out.")
-        self.check("instances", "parsing_labels", least=1)
-        self.check("occlusion", "empty_prompt", "morphology_dropout", least=0, most=1)
-        self.check("foreground_weight", "boundary", "gradient", least=0)
+        self.check_range("instances", "parsing_labels", least=1)
+        self.check_range("occlusion", "empty_prompt", "morphology_dropout", least=0, most=1)
+        self.check_range("foreground_weight", "boundary", "gradient", least=0)
         self.check_positive("sma_learning_rate")
 
 

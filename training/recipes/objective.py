@@ -60,8 +60,8 @@ class Objective(nn.Module, ABC):
         super().__init__()
         if not base.inpaints:
             raise ValueError(
-                f"The base takes {base.unet.config['in_channels']} channels, expected an inpainting model with "
-                f"{2 * base.unet.config['out_channels'] + 1}: give the inpainting version of the checkpoint."
+                f"The base takes {base.network.config['in_channels']} channels, expected an inpainting model with "
+                f"{2 * base.network.config['out_channels'] + 1}: give the inpainting version of the checkpoint."
             )
         prediction = base.schedule["prediction_type"]
         if prediction not in self.predictions:
@@ -71,9 +71,9 @@ class Objective(nn.Module, ABC):
         kept = recipe.latent_cache
         self.latents = LatentCache(self.encode_once, kept) if kept else self.encode_once
         self.terms: dict[str, Tensor] = {}  # of the last pass's loss, for the log
-        self.unet = base.unet
+        self.unet = base.network
         if prediction == "epsilon":
-            noising = DDPMScheduler(**base.schedule).alphas_cumprod.to(base.unet.device, torch.float32)
+            noising = DDPMScheduler(**base.schedule).alphas_cumprod.to(base.network.device, torch.float32)
             self.register_buffer("alphas_cumprod", noising, persistent=False)
 
     @abstractmethod

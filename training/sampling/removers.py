@@ -11,7 +11,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ...adapters import methods as facts
-from ...adapters.one_step import Backbone, OneStep
+from ...adapters.one_step import OneStep
 from ...kernels import seams
 from ...kernels.exemplar import exemplar_fill
 from ..base_models.base import Base
@@ -21,9 +21,6 @@ from .adapters import load_eraser, with_adapters
 from .methods import Method
 from .one_step import erase_once, taken_by
 from .sampler import Start, remove
-
-SIDES: dict[Backbone, int] = {"unet": 512, "flux": 1024}
-"""Of the pictures that OSOR's own erasers know, in pixels."""
 
 Remover = Callable[[Tensor, Tensor, Tensor | None, bool], Tensor]
 """(picture [1, 3, H, W] in 0..1, hole [1, H, W] of 0 and 1, what may not be copied [1, H, W] or None, whether its progress
@@ -109,7 +106,7 @@ def erasing(
     network = load_base(base, device)
     if not network.inpaints:
         raise ValueError(
-            f"The base takes {network.unet.config['in_channels']} channels, and one-step needs an inpainting model: give "
+            f"The base takes {network.network.config['in_channels']} channels, and one-step needs an inpainting model: give "
             "that version of the checkpoint."
         )
 
@@ -196,7 +193,7 @@ def erase_region(
     Raises:
         ValueError: the eraser was made for another network.
     """
-    side = int(eraser.metadata.get("unclutter.resolution", SIDES[eraser.backbone]))
+    side = eraser.header.resolution or eraser.family.eraser_side
     crop = seams.plan_crop(hole, context=context, multiple=base.multiple, minimum=side, maximum=side)
     image, mask = seams.extract(picture, crop, "image"), seams.extract(hole[:, None], crop, "mask")[:, 0]
     erased = erase_once(base, eraser, image, mask, strength=strength, seed=seed)

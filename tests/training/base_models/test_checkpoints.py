@@ -174,8 +174,8 @@ def test_a_part_that_is_a_pickle_alone_is_not_opened(tmp_path):
 
 def test_a_folder_of_half_precision_files_alone_is_read(tmp_path):
     save(tmp_path / "base", StableDiffusionInpaintPipeline)
-    whole = load_checkpoint(tmp_path / "base", "cpu").unet.state_dict()
+    whole = load_checkpoint(tmp_path / "base", "cpu").network.state_dict()
     for file in (tmp_path / "base").glob("*/*.safetensors"):
         file.rename(file.with_suffix(".fp16.safetensors"))
-    half = load_checkpoint(tmp_path / "base", "cpu").unet.state_dict()
+    half = load_checkpoint(tmp_path / "base", "cpu").network.state_dict()
     assert all(torch.equal(value, half[key]) for key, value in whole.items())

@@ -80,7 +80,7 @@ def test_layers_table_takes_each_part_of_the_eraser_in_turn(capsys):
 @torch.inference_mode()
 def test_the_layered_network_of_the_bench_computes_what_the_plain_one_does():
     base = load_mini()
-    plain, layered = calls(base, fresh_adapter(base.unet, 2), 2, 64)
+    plain, layered = calls(base, fresh_adapter(base.network, 2), 2, 64)
     for rows in (1, 3):
         torch.testing.assert_close(layered(rows), plain(rows), atol=1e-5, rtol=1e-5)
 
@@ -90,7 +90,7 @@ def test_onestep_table_compares_the_whole_with_its_parts_and_with_sampling(capsy
 
     def load(*_):
         base = load_mini()
-        base.unet.register_forward_hook(lambda _, inputs, output: calls_by_channels.update([output.sample.shape[1]]))
+        base.network.register_forward_hook(lambda _, inputs, output: calls_by_channels.update([output.sample.shape[1]]))
         return base
 
     monkeypatch.setattr(bench_onestep_module, "load_base", load)

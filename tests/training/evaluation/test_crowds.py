@@ -56,7 +56,7 @@ def test_one_after_the_other_starts_in_front_and_keeps_those_who_stay():
 
 def test_layers_change_nothing_of_those_who_are_kept(tmp_path):
     drawn, picture, masks = crowd(1)
-    adapter = fresh_adapter(load_mini().unet, 4, True, True, 20)
+    adapter = fresh_adapter(load_mini().network, 4, True, True, 20)
     fills = in_layers(adapter, 1.0, 2, 0)(picture, masks)
     seen = drawn.instance_masks()[:, :CROWD]
     for gone in SUBSETS:
@@ -73,7 +73,7 @@ def test_layers_change_nothing_of_those_who_are_kept(tmp_path):
 
 def test_each_scene_gets_its_own_pose_and_parsing():
     drawn, picture, masks = crowd()
-    fresh = fresh_adapter(load_mini().unet, 2)
+    fresh = fresh_adapter(load_mini().network, 2)
     state = {key: torch.randn_like(value) for key, value in fresh.morphology.items()}
     adapter = layered.Layered(fresh.foreground, fresh.background, {}, state)
     pose, parsing = drawn.pose(), drawn.parsing()

@@ -72,7 +72,7 @@ def test_only_the_adapters_change(quick, name, extra):
     kept = {}
 
     def build(base: Base, settings) -> Objective:
-        kept["before"] = {key: value.clone() for key, value in base.unet.state_dict().items()}
+        kept["before"] = {key: value.clone() for key, value in base.network.state_dict().items()}
         kept["text"] = {key: value.clone() for key, value in base.texts.encoders[0].module.state_dict().items()}
         kept["objective"] = objective(base, settings)
         return kept["objective"]
@@ -292,15 +292,15 @@ def test_two_trainings_at_once_do_not_share_a_folder(quick):
 
 def test_a_base_without_inpainting_channels_is_refused(quick):
     base = load_mini()
-    plain = UNet2DConditionModel.from_config({**base.unet.config, "in_channels": 12})
+    plain = UNet2DConditionModel.from_config({**base.network.config, "in_channels": 12})
     with pytest.raises(ValueError, match="takes 12 channels, expected an inpainting model with 25"):
-        LRNR(replace(base, unet=plain), quick)
+        LRNR(replace(base, network=plain), quick)
 
 
 def test_sizes_on_sdxl_are_those_of_the_paper(quick):
     """35.80 M trained parameters at rank 32, 71.7 times fewer than the network (LRNR, Appendix G)."""
     base = random_sdxl("meta", torch.float32)
-    whole = sum(parameter.numel() for parameter in base.unet.parameters())
+    whole = sum(parameter.numel() for parameter in base.network.parameters())
     with torch.device("meta"):
         objective = LRNR(base, replace(quick, lora_rank=32))
     trained = sum(parameter.numel() for parameter in objective.lora_parameters())

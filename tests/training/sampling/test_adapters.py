@@ -65,7 +65,7 @@ def test_a_full_network_comes_back_as_it_was_written(trained):
     assert metadata["unclutter.method"] == "eradiff" and metadata["unclutter.steps"] == "4"
     base, _ = with_adapters(load_mini(), trained / "full")
     assert base.mask_pooling == "nearest"
-    weights = base.unet.state_dict()
+    weights = base.network.state_dict()
     assert all(torch.equal(weights[name], tensors[key]) for name, key in ldm_keys(weights).items())
 
 
@@ -84,7 +84,7 @@ def test_a_full_network_of_another_model_is_refused(trained, tmp_path, change):
     ):
         with_adapters(before, tmp_path)
     assert all(
-        torch.equal(value, before.unet.state_dict()[key]) for key, value in load_mini().unet.state_dict().items()
+        torch.equal(value, before.network.state_dict()[key]) for key, value in load_mini().network.state_dict().items()
     )
 
 
