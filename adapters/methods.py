@@ -26,6 +26,7 @@ class MethodFacts:
             Attentive Eraser's removal scale, else the classifier-free guidance, which means something only with words.
         mini_strength: the same for the mini model, which bears less.
         weak_strength: the same for models that run few steps, which burn with more.
+        distilled_strength: the same for models whose guidance is a part of their weights; None where it is `strength`.
         steps: as its authors sample.
         denoise: the share of the noise schedule that is run, by what it begins from: the picture as its authors do, a
             draft as was best on drawn scenes (docs/benchmarks.md).
@@ -36,18 +37,28 @@ class MethodFacts:
     strength: float
     mini_strength: float
     weak_strength: float = 1.0
+    distilled_strength: float | None = 1.0
     steps: int = 50
     denoise: Mapping[Start, float] = field(default_factory=lambda: AUTHORS_DENOISE)
     recipe: str | None = None
 
+    def strength_on(self, *, mini: bool, weak: bool, distilled: bool) -> float:
+        """The strength on the mini model, on a model that runs few steps, on a distilled one, or on any other."""
+        if weak:
+            return self.weak_strength
+        if distilled and self.distilled_strength is not None:
+            return self.distilled_strength
+        return self.mini_strength if mini else self.strength
+
 
 PLAIN = MethodFacts("plain inpainting", strength=7.0, mini_strength=3.0)
-MASG = MethodFacts("MASG", strength=12.5, mini_strength=6.0, weak_strength=2.0, recipe="lrnr")
+MASG = MethodFacts("MASG", strength=12.5, mini_strength=6.0, weak_strength=2.0, distilled_strength=None, recipe="lrnr")
 LRNR = MethodFacts(
     "MASG with LRNR's adapters",
     strength=12.5,
     mini_strength=3.0,
     weak_strength=2.0,
+    distilled_strength=None,
     denoise={**AUTHORS_DENOISE, "draft": 0.8},
     recipe="lrnr",
 )

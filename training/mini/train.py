@@ -20,7 +20,7 @@ from transformers import CLIPTokenizer
 from ...adapters import mini as mini_files
 from ..base_models.mini import load_mini, mini_autoencoder
 from ..paths import STATE
-from ..recipes.run_folder import only_training_in, stop_on_signal, write_state
+from ..recipes.run_folder import check_same, only_training_in, read_state, stop_on_signal, write_state
 from .batches import Batch, training_batch
 from .config import CPU, MiniConfig
 from .network import PlainAttention, build_unet, half_precision
@@ -46,7 +46,7 @@ def train_mini(config: MiniConfig = CPU) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     with only_training_in(folder):
-        state = read_state(config, device) if config.resume and state_file.exists() else None
+        state = state_of(config, device) if config.resume and state_file.exists() else None
         step = state["step"] if state else 0
         torch.manual_seed(config.seed)
         log = Log(folder / "training_log.jsonl", step)
@@ -173,21 +173,12 @@ def train_network(
                 raise InterruptedError(f"Stopped at step {done}, and saved: the same command with --resume continues.")
 
 
-def read_state(config: MiniConfig, device: torch.device) -> dict[str, Any]:
+def state_of(config: MiniConfig, device: torch.device) -> dict[str, Any]:
     """The state of the training in the output folder.
 
     Raises:
         ValueError: it was made with other settings.
     """
-    state = torch.load(config.output / STATE, map_location=device, weights_only=True)
-    may_change = {"steps", "decay", "learning_rate"}
-    changed = [
-        f"{key} {state['config'].get(key)} -> {value}"
-        for key, value in config.values().items()
-        if key not in may_change and state["config"].get(key) != value
-    ]
-    if changed:
-        raise ValueError(
-            f"The training in {config.output} had other settings ({', '.join(changed)}): resume with those."
-        )
+    state = read_state(config.output, device)
+    check_same(config.output, state["config"], config.values(), {"steps", "decay", "learning_rate"})
     return state

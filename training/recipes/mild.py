@@ -16,6 +16,7 @@ from ...kernels.lowrank import BACKGROUND, PERSON
 from ...kernels.morphology import parsing_one_hot
 from ...kernels.regions import latent_mask
 from ..base_models.base import Base, masked_grey
+from ..data.sample import Sample
 from ..sampling.layered import erase_layers, fresh_adapter
 from ..sampling.layered_network import LayeredNetwork
 from .mild_settings import MILDRecipe
@@ -29,11 +30,25 @@ class MILD(Objective):
     recipe: MILDRecipe
     people = True
     """Batches carry instances, pose and parsing."""
+    leaves_parameters_unused = True
 
     def __init__(self, base: Base, recipe: MILDRecipe) -> None:
         super().__init__(base, recipe)
         start = fresh_adapter(base.network, recipe.lora_rank, recipe.sma, recipe.morphology, recipe.parsing_labels)
         self.network = LayeredNetwork(base.network, start).to(base.network.device)
+
+    def notes(self, samples: list[Sample]) -> list[str]:
+        data, notes = self.recipe.data, []
+        if whole := sum(sample.instance_masks is None for sample in samples):
+            notes.append(
+                f"{whole} of {len(samples)} pairs in {data} have no instance_masks: the mask of each is taken as one person."
+            )
+        if self.recipe.morphology and not any(sample.pose or sample.parsing for sample in samples):
+            notes.append(
+                f"No pair in {data} has a pose or a parsing, and of the body encoders only that of the other people's masks "
+                "learns: --no-morphology leaves all of them out."
+            )
+        return notes
 
     def forward(self, batch: dict[str, Any], generators: list[torch.Generator]) -> Tensor:
         step, (start, end) = int(batch["number"][0]), self.recipe.ramp

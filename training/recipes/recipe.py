@@ -57,6 +57,8 @@ class Recipe:
     """Optimizer steps between sample sheets; 0 for none."""
     resume: bool = False
     """Continue the training that lies in `output`."""
+    may_change = frozenset({"steps", "workers", "save_every", "sample_every", "micro_batch", "latent_cache"})
+    """Settings that may change when a training is resumed."""
     synthesis = False
     """Whether pairs are made on the fly of pictures and masks alone; no setting but where a recipe makes it one."""
 

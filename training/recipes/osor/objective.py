@@ -49,6 +49,7 @@ class OSOR(Objective):
 
     name = "osor"
     turns = (GENERATOR, DISCRIMINATOR)
+    leaves_parameters_unused = True
     predictions = ("epsilon", "flow")
     recipe: OSORRecipe
 

@@ -177,6 +177,11 @@ class OSORRecipe(Recipe):
                 check_file(path, f"the weights of {kind}")
 
     @property
+    def may_change(self) -> frozenset[str]:
+        # In phase 2 the pictures of a micro-batch share what is missing from their masks.
+        return Recipe.may_change - ({"micro_batch"} if self.phase == 2 else set())
+
+    @property
     def family(self) -> Family:
         return next(family for family in FAMILIES.values() if family.option == self.backbone)
 
