@@ -1,4 +1,8 @@
-"""Files of tensors: read without running what may be in them, each fault one sentence, and written whole or not at all."""
+"""Files of tensors: read without running what may be in them, each fault one sentence, and written whole or not at all.
+
+The command line reads the facts of these modules before it knows that it will need a network, so PyTorch is imported
+inside the functions that need it.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +10,42 @@ import json
 import os
 import struct
 import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
 LARGEST = 65504.0
 """The largest number of fp16. No trained weight comes near it, and a network that is given more gives black pictures."""
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A path beside `path` to write to, which takes the place of `path` when the block ends without an error.
+
+    The file keeps its suffix, by which writers choose a format, and is hidden, so that nothing takes it for finished. A
+    block that fails leaves `path` as it was and nothing beside it.
+
+    Raises:
+        OSError: it cannot be written, on a full disk for one; the message names `path`.
+    """
+    temporary = path.with_name(f".{path.stem}.part{path.suffix}")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    except OSError as error:
+        raise OSError(f"{path} could not be written ({error}): make room, or give another folder.") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write text in UTF-8, all of it or nothing."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -25,6 +55,8 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         FileNotFoundError: there is no such file.
         ValueError: it is no safetensors file, or a truncated one.
     """
+    from safetensors import SafetensorError, safe_open
+
     if not path.is_file():
         raise FileNotFoundError(f"There is no file {path}: give the path of a .safetensors file.")
     try:
@@ -39,25 +71,25 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         ) from error
 
 
-def write_safetensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+def write_safetensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
     """Write a file, all of it or nothing; equal tensors and metadata give equal bytes.
 
     Raises:
         OSError: it cannot be written, on a full disk for one.
     """
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.part")
-    try:
+    with replacing(path) as temporary:
         temporary.touch()
         mode = temporary.stat().st_mode  # of ordinary files here; safetensors lets nobody else read
-        save_file({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, temporary, metadata)
+        try:
+            save_file({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, temporary, metadata)
+        except SafetensorError as error:
+            raise OSError(str(error)) from error
         _sort_header(temporary)
         temporary.chmod(mode)
-        os.replace(temporary, path)
-    except (SafetensorError, OSError) as error:
-        raise OSError(f"{path} could not be written ({error}): make room, or give another folder.") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def unpickle(path: Path) -> Any:
@@ -67,6 +99,8 @@ def unpickle(path: Path) -> Any:
         FileNotFoundError: there is no such file.
         ValueError: it is damaged, holds code, or tensors that claim more than the file has.
     """
+    import torch
+
     if not path.is_file():
         raise FileNotFoundError(f"There is no file {path}: give the path of a .safetensors or .pth file.")
     try:
@@ -95,8 +129,10 @@ def tensors_of(held: Any, name: str) -> dict[str, Tensor]:
     return {key: _computable(value) for key, value in held.items()}
 
 
-def check_numbers(name: str, tensors: dict[str, Tensor]) -> None:
+def check_numbers(name: str, tensors: Mapping[str, Tensor]) -> None:
     """Raises a ValueError where a tensor of the file `name` has NaN, infinity or more than any training gives."""
+    import torch
+
     for key, value in tensors.items():
         if value.is_floating_point() and value.numel():
             low, high = torch.aminmax(value)
@@ -142,12 +178,16 @@ def check_choice(path: Path, metadata: dict[str, str], key: str, choices: tuple[
 
 
 def _computable(value: Tensor) -> Tensor:
+    import torch
+
     return value.to(torch.float16) if value.dtype.is_floating_point and value.itemsize == 1 else value
 
 
 def _is_whole(value: Any) -> bool:
     """Whether it is a tensor whose values all lie in the file; one that repeats a single value may claim terabytes."""
-    if not isinstance(value, Tensor) or value.layout != torch.strided or value.is_quantized or value.is_meta:
+    import torch
+
+    if not isinstance(value, torch.Tensor) or value.layout != torch.strided or value.is_quantized or value.is_meta:
         return False
     return value.numel() * value.itemsize <= value.untyped_storage().nbytes()
 

@@ -11,10 +11,12 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from .files import json_value, read_safetensors, write_safetensors
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 PARTS = ("unet", "vae", "text_encoder")
 SCHEDULE = {

@@ -22,6 +22,7 @@ from .files import (
     unpickle,
     write_safetensors,
 )
+from .header import Header, WithHeader
 
 ENCODERS = ("clip_l", "clip_g", "clip_h")
 POWERPAINT = "token_embedding.trainable_embeddings."
@@ -38,7 +39,7 @@ POWERPAINTS = {"unclutter.method": "powerpaint", "unclutter.condition_image": "m
 
 
 @dataclass(frozen=True)
-class RemovalPrompt:
+class RemovalPrompt(WithHeader):
     """A learned prompt.
 
     Attributes:
@@ -82,10 +83,10 @@ def load(path: Path) -> RemovalPrompt:
         )
     check_numbers(path.name, vectors)
     stated = f"unclutter.enhancers of {path.name}"
-    enhancers = tuple(json_value(metadata.get("unclutter.enhancers", "[]"), list, stated))
-    if not all(isinstance(word, str) for word in enhancers):
-        raise ValueError(f"{stated} are {str(enhancers)[:40]}, expected words: get the file again.")
-    return RemovalPrompt(vectors, enhancers, metadata.get("unclutter.prompt_first", "true") == "true", metadata)
+    if not all(isinstance(word, str) for word in json_value(metadata.get("unclutter.enhancers", "[]"), list, stated)):
+        raise ValueError(f"{stated} are {metadata['unclutter.enhancers'][:40]!r}, expected words: get the file again.")
+    header = Header(metadata)
+    return RemovalPrompt(vectors, header.enhancers, header.prompt_first, metadata)
 
 
 def read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

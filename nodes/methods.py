@@ -4,11 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 
+from ..adapters import methods
 from . import host
 
 METHODS = ("auto", "one step", "learned", "Attentive Eraser", "SRA", "MASG", "plain", "draft")
-STARTS = ("draft", "picture", "noise")
+STARTS = methods.STARTS
 """What is in the hole when sampling begins: the noised draft, the noised picture, or pure noise."""
+FACTS = {
+    "Attentive Eraser": methods.ATTENTIVE_ERASER,
+    "MASG": methods.MASG,
+    "SRA + MASG": methods.MASG,
+    "learned": methods.LRNR,
+    "SRA": methods.SRA,
+    "plain": methods.PLAIN,
+}
+"""What both hosts know of the methods that sample, by their names here."""
 SMALL_STEPS = 10
 """So few steps are asked of models made for few steps only."""
 
@@ -60,18 +70,10 @@ def method_for(name: str, facts: host.Facts, steps: int) -> Method:
     They are the papers': LRNR's 12.5 to 1, Attentive Eraser's 9 over 40 steps. The mini model
     wants less of everything, and models made for few steps or with guidance in their weights burn with any of it.
     """
-    denoise = {"draft": 0.4, "picture": 1.0, "noise": 1.0}
-    weak = few_steps(facts, steps)
-    if name == "Attentive Eraser":
-        scale = 1.0 if weak or facts.distilled else 3.0 if facts.mini else 9.0
-        method = Method("Attentive Eraser", False, scale, 40, {**denoise, "picture": 0.8})
-    elif name in ("MASG", "learned", "SRA + MASG"):
-        scale = (3.0 if name == "learned" else 6.0) if facts.mini else 12.5
-        method = Method("SRA" if name == "SRA + MASG" else None, True, 2.0 if weak else scale, 50, denoise)
-        method = dataclasses.replace(method, denoise={**denoise, "draft": 0.8}) if name == "learned" else method
-    else:
-        scale = 1.0 if weak or facts.distilled else 3.0 if facts.mini else 7.0
-        method = Method("SRA" if name == "SRA" else None, False, scale, 50, denoise)
+    known = FACTS.get(name, methods.PLAIN)
+    attention = {"Attentive Eraser": "Attentive Eraser", "SRA": "SRA", "SRA + MASG": "SRA"}.get(name)
+    scale = known.strength_on(mini=facts.mini, weak=few_steps(facts, steps), distilled=facts.distilled)
+    method = Method(attention, known is methods.MASG or known is methods.LRNR, scale, known.steps, dict(known.denoise))
     wanted = steps or (20 if facts.mini else 4 if facts.few_steps else method.steps)
     return dataclasses.replace(method, steps=wanted)
 

@@ -87,7 +87,13 @@ def remove_folder(
             except FAILURES as failure:
                 error, failed = " ".join(str(failure).split()) or type(failure).__name__, failed + 1
                 tqdm.write(f"{job.photo.name}: {error}", file=sys.stderr)
-            line = {"file": job.photo.name, "out": job.out.name, "content": digest, "marked": share, "seed": settings["seed"]}
+            line = {
+                "file": job.photo.name,
+                "out": job.out.name,
+                "content": digest,
+                "marked": share,
+                "seed": settings["seed"],
+            }
             line |= {"settings": settings, "seconds": round(time.perf_counter() - started, 2), "error": error}
             append(out / LOG, line)
             progress.update()

@@ -13,6 +13,7 @@ from unclutter.training.cli import COMMANDS, main
 from unclutter.training.comfyui_server import PACK
 from unclutter.training.evaluation.demo import METHODS, PHOTOGRAPHS, demo, photographs, score
 from unclutter.training.evaluation.judge import own_ground
+from unclutter.training.evaluation.settings import DemoConfig
 from unclutter.training.images.files import read_image, read_mask, write_image
 from unclutter.training.images.photo import read_photo, write_photo
 from unclutter.training.images.sheets import write_page
@@ -112,7 +113,19 @@ def test_a_start_and_how_much_of_it_is_kept_change_the_picture(photo):
     made = {}
     for start in ("noise", "picture", "draft", "draft --denoise 0.9", "draft --show-draft"):
         files = [str(photo / name) for name in ("photo.png", "mask.png", "out.png")]
-        command = ["remove", *files[:2], "-o", files[2], "--base", "mini", "--method", "sra", "--steps", "2", "--overwrite"]
+        command = [
+            "remove",
+            *files[:2],
+            "-o",
+            files[2],
+            "--base",
+            "mini",
+            "--method",
+            "sra",
+            "--steps",
+            "2",
+            "--overwrite",
+        ]
         assert main([*command, "--start", *start.split()]) == 0
         made[start] = read_image(photo / "out.png")
     pictures = list(made.values())
@@ -261,7 +274,7 @@ def test_adapters_and_a_method_that_do_not_go_together_say_so(photo, capsys, mor
 
 
 def test_demo_measures_every_method(tmp_path):
-    scores = demo(tmp_path / "page.png", scenes=2, steps=2)
+    scores = demo(DemoConfig(tmp_path / "page.png", scenes=2, steps=2))
     assert set(scores) == {*METHODS, "one-step"} and (tmp_path / "page.png").stat().st_size > 10_000
     assert all(score.outside == 0 and 0 <= score.removed <= 1 for score in scores.values())
 

@@ -169,7 +169,7 @@ class BucketBatches(Sampler[list[tuple[int, int]]]):
 
 
 def batches(
-    root: Path,
+    pairs: Path | list[Sample],
     *,
     batch: int,
     size: int,
@@ -183,15 +183,20 @@ def batches(
     people: bool = False,
     short_side: bool = False,
 ) -> Iterator[dict[str, Any]]:
-    """Endless batches of the pairs in a folder, from batch number `start` on: [B, 3, H, W], [B, H, W], lists of text.
+    """Endless batches of pairs, from batch number `start` on: [B, 3, H, W], [B, H, W], lists of text.
 
-    `rows` of each batch are loaded. `number` [B] is the batch's number, the same in each row.
+    Args:
+        pairs: a folder of them, or what `read_manifest` made of it.
+        rows: the part of each batch that is loaded.
+
+    Returns:
+        Batches, in which `number` [B] is the batch's number, the same in each row.
 
     Raises:
         ValueError, OSError: the first fault of a picture, in the process that asks for the batch; it names the file.
     """
     dataset = RemovalDataset(
-        read_manifest(root, targets=not synthesis),
+        read_manifest(pairs, targets=not synthesis) if isinstance(pairs, Path) else pairs,
         size,
         dilation=dilation,
         flip=flip,

@@ -15,9 +15,10 @@ from torch.nn import functional as F
 
 from ..images.files import picture_size, read_mask, write_image
 from ..images.sheets import contact_sheet
-from .differences import Constants, changed_mask, heat_map
+from .differences import changed_mask, heat_map
 from .edits import Edit, read_edit
 from .sample import Sample, write_manifest
+from .settings import Constants
 
 KINDS = ("source", "target", "mask", "effect_mask")
 SHOWN, SIDE = 6, 256

@@ -91,7 +91,10 @@ def _of_colours(colours: np.ndarray, photo: Photo, path: Path, photo_path: Path)
         coloured = ~is_grey
         if (plain | coloured).mean() > 1 - MIDDLE and coloured.any():
             found = colours[coloured & (brightest - darkest > 128)]
-            if len(found) >= 0.5 * coloured.sum() and (np.percentile(found, 90, 0) - np.percentile(found, 10, 0)).max() <= 64:
+            if (
+                len(found) >= 0.5 * coloured.sum()
+                and (np.percentile(found, 90, 0) - np.percentile(found, 10, 0)).max() <= 64
+            ):
                 return coloured & (brightest - darkest > 64), f"its {_name(np.median(found, axis=0))} paint"
     original = (photo.picture[0] * 255).round().numpy().transpose(1, 2, 0).astype(np.int16)
     if original.shape == colours.shape:

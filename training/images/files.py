@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import struct
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 import torch
@@ -13,10 +13,10 @@ from einops import rearrange
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
+from ...adapters.files import replacing
+
 LARGEST = 160_000_000
 """Pixels. The largest sensors of cameras give 151 million; a file that claims more is there to fill the memory."""
-WRITABLE = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".tif": "TIFF", ".tiff": "TIFF"}
-"""Endings of pictures that are written here, and what Pillow calls their formats."""
 
 
 class Packed(Protocol):
@@ -60,20 +60,6 @@ def picture_size(path: Path | Packed) -> tuple[int, int]:
     return (width, height) if turned else (height, width)
 
 
-def check_writable(path: Path, *inputs: Path) -> None:
-    """Raises ValueError where no picture can be written to `path`, or where one of the inputs lies there: before hours of
-    work, and not after."""
-    if path.is_dir() or path.suffix.lower() not in WRITABLE:
-        raise ValueError(
-            f"{path} is no name of a picture that is written here: give one that ends in {', '.join(WRITABLE)}, such as "
-            f"{path.stem}.png."
-        )
-    if not path.parent.is_dir():
-        raise ValueError(f"There is no folder {path.parent} to write {path.name} into: make it, or give another.")
-    if path.resolve() in [each.resolve() for each in inputs]:
-        raise ValueError(f"{path} is what is read here, and would be lost: give another name for the result.")
-
-
 def write_image(path: Path, image: Tensor) -> None:
     """Write [1, 3, H, W] in 0..1, all of it or nothing."""
     pixels = (rearrange(image.clamp(0, 1), "1 c h w -> h w c") * 255).round().byte().cpu().numpy()
@@ -87,16 +73,27 @@ def open_picture(path: Path | Packed) -> Image.Image:
         FileNotFoundError: there is no such file.
         ValueError: it is no picture, or one of more pixels than any camera gives.
     """
-    if isinstance(path, Path) and not path.is_file():
+    if isinstance(path, Path) and not os.path.isfile(path):  # of a name that no file can have, too
         raise FileNotFoundError(f"There is no picture at {path}: give the path of a PNG or JPEG file.")
     try:
         picture = Image.open(path if isinstance(path, Path) else path.open())
         read_exif(picture)
     # Of broken EXIF data Pillow raises SyntaxError or struct.error.
-    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError, struct.error) as error:
+    except (
+        UnidentifiedImageError,
+        Image.DecompressionBombError,
+        OSError,
+        SyntaxError,
+        ValueError,
+        struct.error,
+    ) as error:
         name = str(getattr(path, "name", path))
-        wanted = "save a HEIC photo as JPEG or PNG first" if name.lower().endswith((".heic", ".heif")) else "get it again"
-        raise ValueError(f"{path} cannot be read as a picture ({error}), expected a PNG or JPEG file: {wanted}.") from None
+        wanted = (
+            "save a HEIC photo as JPEG or PNG first" if name.lower().endswith((".heic", ".heif")) else "get it again"
+        )
+        raise ValueError(
+            f"{path} cannot be read as a picture ({error}), expected a PNG or JPEG file: {wanted}."
+        ) from None
     width, height = picture.size
     if width * height > LARGEST:
         raise ValueError(
@@ -131,13 +128,12 @@ def to_eight_bits(picture: Image.Image, path: Path | Packed) -> Image.Image:
 
 
 def save_picture(path: Path, picture: Image.Image) -> None:
+    """Write a picture, all of it or nothing; a JPEG in high quality.
+
+    Raises:
+        OSError: it cannot be written, on a full disk for one.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.part{path.suffix}")
-    kept = {"quality": 95, "subsampling": 0} if path.suffix.lower() in (".jpg", ".jpeg") else {}
-    try:
+    kept: dict[str, Any] = {"quality": 95, "subsampling": 0} if path.suffix.lower() in (".jpg", ".jpeg") else {}
+    with replacing(path) as temporary:
         picture.save(temporary, **kept)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise OSError(f"{path} could not be written ({error}): make room, or give another folder.") from error
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import struct
 import zlib
@@ -16,7 +15,9 @@ from einops import rearrange
 from PIL import ExifTags, Image, JpegImagePlugin, PngImagePlugin
 from torch import Tensor
 
-from .files import WRITABLE, open_picture, read_exif, to_eight_bits
+from ...adapters.files import replacing
+from ..paths import WRITABLE
+from .files import open_picture, read_exif, to_eight_bits
 
 XMP = "XML:com.adobe.xmp"
 """What a PNG calls it."""
@@ -102,18 +103,12 @@ def write_photo(path: Path, photo: Photo, result: Tensor) -> None:
     if kind != "PNG" and photo.depth == 16 and not (kind == "TIFF" and pixels.shape[-1] == 1):
         pixels = (pixels / 257).round().astype(np.uint8)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.part{path.suffix}")
-    try:
+    with replacing(path) as temporary:
         if kind == "PNG" and photo.depth == 16:
             temporary.write_bytes(png16(pixels, photo.metadata))
         else:
             picture = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
             picture.save(temporary, kind, **_options(kind, photo))
-        os.replace(temporary, path)
-    except OSError as error:
-        raise OSError(f"{path} could not be written ({error}): make room, or give another folder.") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def check_format(path: Path, photo: Photo) -> None:
@@ -122,7 +117,9 @@ def check_format(path: Path, photo: Photo) -> None:
     if kind == "JPEG" and photo.alpha is not None:
         raise ValueError(f"The photo has transparency and a JPEG has none: write {path.stem}.png.")
     if kind == "TIFF" and photo.depth == 16 and not (photo.grey and photo.alpha is None):
-        raise ValueError(f"A TIFF of 16 bits in colour or with transparency is not written here: write {path.stem}.png.")
+        raise ValueError(
+            f"A TIFF of 16 bits in colour or with transparency is not written here: write {path.stem}.png."
+        )
 
 
 def png16(pixels: np.ndarray, metadata: dict[str, Any]) -> bytes:

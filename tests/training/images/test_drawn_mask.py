@@ -43,7 +43,10 @@ EXPORTS = {
     "RGB, white on black": (lambda p, s: Image.fromarray(np.uint8(s * 255)).convert("RGB"), ""),
     "one bit": (lambda p, s: Image.fromarray(s), ""),
     "white strokes on a clear layer": (lambda p, s: layer(s, (255, 255, 255)), "white strokes on a clear layer"),
-    "red strokes on a clear white layer": (lambda p, s: layer(s, (220, 20, 30), (255, 255, 255)), "red (220, 20, 30) strokes"),
+    "red strokes on a clear white layer": (
+        lambda p, s: layer(s, (220, 20, 30), (255, 255, 255)),
+        "red (220, 20, 30) strokes",
+    ),
     "black strokes on a clear layer": (lambda p, s: layer(s, (0, 0, 0)), "black strokes"),
     "ComfyUI's": (lambda p, s: Image.fromarray(np.dstack([p, np.uint8(~s * 255)])), "its clear part"),
     "red on black": (lambda p, s: painted(np.zeros_like(p), s, (255, 0, 0)), "red (255, 0, 0) paint"),
