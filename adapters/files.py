@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import Tensor
 
+LONGEST_NAME = 200
+"""Of a file, in bytes: file systems take 255, and a number and an ending follow."""
 LARGEST = 65504.0
 """The largest number of fp16. No trained weight comes near it, and a network that is given more gives black pictures."""
 
@@ -46,6 +48,14 @@ def write_text(path: Path, text: str) -> None:
     """Write text in UTF-8, all of it or nothing."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def name_fault(name: str) -> str | None:
+    """What is wrong with a name, so that no file can have it, as "is ..." or "holds ..."; None where one can."""
+    if name.encode(errors="replace").replace(b"\0", b"?").decode() != name:
+        return "holds NUL or half a character"
+    length = len(name.encode())
+    return f"is {length} bytes long, expected at most {LONGEST_NAME}" if length > LONGEST_NAME else None
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import torch
@@ -15,9 +13,11 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
+from ...adapters.files import replacing, write_text
 from ..images.files import read_image
 from ..images.sheets import contact_sheet
 from .sample import MANIFEST, Sample, write_manifest
+from .workers import worker_pool
 
 Draw = Callable[[int], dict[str, Tensor]]
 """Makes triplet number i: by kind (source, target, mask, ...) pictures [3, H, W] and masks [1, H, W] in 0..1. The
@@ -72,9 +72,7 @@ def keep_settings(output: Path, settings: dict[str, object]) -> None:
         raise ValueError(f"{output} holds a set made with other settings ({SETTINGS}): give another folder.")
     if not note.exists() and ((output / MANIFEST).exists() or (output / "source").exists()):
         raise ValueError(f"{output} holds a set made elsewhere (there is no {SETTINGS}): give another folder.")
-    temporary = note.with_name(f".{SETTINGS}.part")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, note)
+    write_text(note, text)
 
 
 def shown(kind: str, path: Path) -> tuple[str, Tensor]:
@@ -104,14 +102,12 @@ def _run(draw: Draw, output: Path, indices: list[int], workers: int) -> Iterator
         finally:
             torch.set_num_threads(threads)
         return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_begin, initargs=(draw, output)) as pool:
+    with worker_pool(workers, _begin, draw, output) as pool:
         yield from pool.map(_make, indices)
 
 
 def _begin(draw: Draw, output: Path) -> None:
-    # Sums over several threads may round otherwise than over one.
-    torch.set_num_threads(1)
+    torch.set_num_threads(1)  # as in the processes of a pool
     _Work.draw, _Work.output = staticmethod(draw), output
 
 
@@ -120,8 +116,7 @@ def _make(index: int) -> None:
         path = _Work.output / kind / f"{index:06}.png"
         path.parent.mkdir(exist_ok=True)
         pixels = rearrange((layer.clamp(0, 1) * 255).round().byte(), "c h w -> h w c").numpy()
-        temporary = path.with_name(f".{path.stem}.part.png")
-        # Pillow's own choice takes four times as long, for files a tenth smaller.
         picture = Image.fromarray(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels)
-        picture.save(temporary, compress_level=1)
-        os.replace(temporary, path)
+        with replacing(path) as temporary:
+            # Pillow's own choice takes four times as long, for files a tenth smaller.
+            picture.save(temporary, compress_level=1)
