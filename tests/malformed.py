@@ -57,7 +57,12 @@ def complaint(case: Case) -> str | None:
         text = str(error)
         if type(error) not in (ValueError, OSError, FileNotFoundError):
             return f"{case.name}: {type(error).__name__}: {text[:200]}"
-        if "\n" in text or len(text) > 900 or not text.rstrip().endswith(".") or not (": " in text or ", expected" in text):
+        if (
+            "\n" in text
+            or len(text) > 900
+            or not text.rstrip().endswith(".")
+            or not (": " in text or ", expected" in text)
+        ):
             return f"{case.name}: no sentence: {text[:200]!r}"
     except Exception as error:
         return f"{case.name}: {type(error).__name__}: {str(error)[:200]}"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 MINI, RANDOM_SDXL = Path("mini"), Path("random-sdxl")
 """Names in place of a checkpoint's path: the mini model in the pack, and a network of SDXL's real size with random weights."""
@@ -71,11 +72,29 @@ def recipe_of(adapters: Path) -> str:
     """The recipe that trained what lies in an output folder of `unclutter train`; a file is taken for a one-step eraser.
 
     Raises:
-        FileNotFoundError: there is no training in it.
+        FileNotFoundError, ValueError: there is no training in it, or a damaged one.
     """
     if adapters.is_file():
         return "osor"
-    settings = adapters / RECIPE
-    if not settings.is_file():
-        raise FileNotFoundError(f"There is no training in {adapters}: give the output folder of `unclutter train`.")
-    return json.loads(settings.read_text())["recipe"]
+    return read_settings(adapters)["recipe"]
+
+
+def read_settings(folder: Path) -> dict[str, Any]:
+    """The recipe's name, under "recipe", and the settings of the training in an output folder.
+
+    Raises:
+        FileNotFoundError: there is no training in it.
+        ValueError: the file is damaged.
+    """
+    path = folder / RECIPE
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no training in {folder}: give the output folder of `unclutter train`.")
+    try:
+        settings = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(
+            f"{path} is damaged ({error}): get it back from a copy, or begin anew in another folder."
+        ) from None
+    if not isinstance(settings, dict) or not isinstance(settings.get("recipe"), str):
+        raise ValueError(f"{path} names no recipe: get it back from a copy, or begin anew in another folder.")
+    return settings

@@ -271,7 +271,12 @@ def test_lists_that_cannot_be_used_say_what_is_wrong(config, tmp_path):
 
 def test_a_name_that_no_file_can_have_rejects_its_edit_alone(config, tmp_path):
     listed = tmp_path / "edits.jsonl"
-    line = {"before": "edits/shot/ball.png", "after": "edits/bg/ball.png", "instruction": "the ball", "direction": "remove"}
+    line = {
+        "before": "edits/shot/ball.png",
+        "after": "edits/bg/ball.png",
+        "instruction": "the ball",
+        "direction": "remove",
+    }
     names = {"x" * 300: "is 300 bytes long", "a\0b": "holds NUL", "\ud800": "half a character", "good": None}
     listed.write_text("".join(json.dumps(line | {"name": name}) + "\n" for name in names))
     verify_pairs(replace(config, edits=listed))
