@@ -18,6 +18,9 @@ from torch import Tensor
 MAX_PARTS = 256
 """Each part is a mask as large as the picture: more than this is a mask full of specks, and would take all memory."""
 
+STRIP = 512
+"""Rows of a picture whose distances are measured at once."""
+
 
 class Box(NamedTuple):
     """A rectangle of a picture, in pixels."""
@@ -175,12 +178,23 @@ def feather(mask: Tensor, pixels: int, room: np.ndarray | None = None) -> Tensor
     """
     from scipy.ndimage import distance_transform_edt
 
+    def soften_strips(sample: np.ndarray) -> np.ndarray:
+        # Strip by strip, each with as much around it as matters: distances in all of a large picture take gigabytes.
+        weight = sample.astype(np.float32)
+        for top in range(0, len(sample), STRIP):
+            start, bottom = max(top - pixels, 0), top + STRIP + pixels
+            if sample[start:bottom].any():
+                outside = distance_transform_edt(~sample[start:bottom])[top - start :][:STRIP]
+                border = (outside > 0) & (outside <= pixels)
+                weight[top : top + STRIP][border] = 0.5 * (1 + np.cos(np.pi * outside[border] / (pixels + 1)))
+        return weight
+
     def soften(sample: np.ndarray) -> np.ndarray:
-        outside = distance = distance_transform_edt(~sample)
-        reach = pixels + 1
-        if room is not None:
-            distance = np.maximum(outside, min(pixels, 8) + 1 - room)
-            reach = np.minimum(reach, distance + room)
+        if room is None:
+            return soften_strips(sample)
+        outside = distance_transform_edt(~sample)
+        distance = np.maximum(outside, min(pixels, 8) + 1 - room)
+        reach = np.minimum(pixels + 1, distance + room)
         weight = 0.5 * (1 + np.cos(np.pi * np.minimum(distance / reach, 1)))
         return np.where(outside <= pixels, weight, 0)
 

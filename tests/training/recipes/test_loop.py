@@ -234,7 +234,9 @@ def test_a_disk_that_is_full_at_the_first_save_promises_no_checkpoint(tmp_path):
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
     try:
-        with pytest.raises(OSError, match=r"Step 7 could not be saved to .*state\.pt .*: make room, and begin anew") as told:
+        with pytest.raises(
+            OSError, match=r"Step 7 could not be saved to .*state\.pt .*: make room, and begin anew"
+        ) as told:
             write_state(tmp_path, {"step": 7, "parameters": {"a": torch.zeros(10_000)}})
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
