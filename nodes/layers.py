@@ -12,8 +12,9 @@ from ..adapters import layered
 from ..kernels import guidance as guidance_kernel
 from ..kernels import layers as kernel
 from ..kernels import lowrank, regions, seams
+from ..kernels.layers import Layers
 from . import host
-from .compose import LAYERS, Layers, parse_people
+from .compose import LAYERS, parse_people
 from .morphology import MORPHOLOGY, Morphology, check_proportions, encode_morphology
 from .overlay import numbered
 from .schema import Schema, advanced

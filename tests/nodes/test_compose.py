@@ -21,7 +21,7 @@ BOXES = {0: (4, 20, 4, 20), 1: (12, 36, 14, 30), 2: (4, 20, 36, 46)}
 @pytest.fixture
 def layers(comfy):
     """A picture in which everybody's true layer is known: a plain colour each, over a dark ground."""
-    from unclutter.nodes.compose import Layers
+    from unclutter.kernels.layers import Layers
 
     masks = torch.zeros(3, SIZE, SIZE)
     for k, (top, bottom, left, right) in BOXES.items():

@@ -13,9 +13,9 @@ from unclutter.adapters import layered
 from unclutter.adapters.lora import LoraPair
 from unclutter.kernels.lowrank import BACKGROUND, PERSON
 from unclutter.kernels.morphology import HumanMorphology
-from unclutter.training.comfyui import PACK
-from unclutter.training.layered import erase_layers, fresh_adapter
-from unclutter.training.sampling import load_mini
+from unclutter.training.base_models.mini import load_mini
+from unclutter.training.comfyui_server import PACK
+from unclutter.training.sampling.layered import erase_layers, fresh_adapter
 
 OTHER_BATCH = 1e-4
 """What the same row may differ by in calls of other sizes, after all steps."""

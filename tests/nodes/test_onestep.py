@@ -12,9 +12,9 @@ from unclutter.adapters import mini, one_step
 from unclutter.adapters.lora import LoraPair
 from unclutter.kernels.onestep import add_noise, blend, noise_level, predict_clean
 from unclutter.kernels.scenes import draw_scenes
-from unclutter.training.comfyui import PACK
-from unclutter.training.onestep import erase_once
-from unclutter.training.sampling import load_mini
+from unclutter.training.base_models.mini import load_mini
+from unclutter.training.comfyui_server import PACK
+from unclutter.training.sampling.one_step import erase_once
 
 SDXL_TARGETS = ("to_q", "to_k", "to_v", "to_out.0", "proj_in", "proj_out", "ff.net.0.proj", "ff.net.2")
 SDXL_TARGETS += ("conv1", "conv2", "conv_shortcut", "conv")

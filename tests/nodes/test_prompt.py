@@ -7,10 +7,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from unclutter.adapters import lora, mini, prompt
+from unclutter.training.base_models.mini import load_mini
+from unclutter.training.base_models.text import REMOVAL
 from unclutter.training.cli import main
 from unclutter.training.data.drawn import draw_pairs
-from unclutter.training.sampling import load_mini
-from unclutter.training.text import REMOVAL
 
 
 @pytest.fixture
