@@ -6,6 +6,10 @@ object's keys dropped in every layer, what lies in the object cannot reach the r
 
 from __future__ import annotations
 
+import os
+import re
+from pathlib import Path
+
 import pytest
 import torch
 from einops import rearrange
@@ -157,6 +161,27 @@ def test_two_pictures_with_a_mask_each(comfy, name):
     for index, mask in enumerate((first, second)):
         alone = sample(name, MODES["SRA"][0](model, mask), latent[index : index + 1])
         torch.testing.assert_close(both[index : index + 1], alone, atol=1e-4, rtol=1e-3)
+
+
+def test_the_table_of_the_readme():
+    rows = [("SD 1.5, SD 2, SDXL", "no", "by the authors of Attentive Eraser and EraDiff")]
+    rows += [(name, "yes" if row.references else "no", "by nobody yet") for name, row in FAMILIES.items()]
+    lines = [
+        "| family | removal by attention | reference pictures | removes from photographs, seen |",
+        "|---|---|---|---|",
+    ]
+    lines += [f"| {name} | exact | {references} | {seen} |" for name, references, seen in rows]
+    readme = Path(__file__).parents[2] / "README.md"
+    before, table, after = re.split(
+        r"(?<=<!-- families: written by tests/nodes/test_families.py -->\n)(.*?)(?=<!-- end of families -->)",
+        readme.read_text(encoding="utf-8"),
+        flags=re.DOTALL,
+    )
+    expected = "\n" + "\n".join(lines) + "\n\n"
+    if table != expected and os.environ.get("UNCLUTTER_WRITE_TABLES"):
+        readme.write_text(before + expected + after, encoding="utf-8")
+        return
+    assert table == expected, "UNCLUTTER_WRITE_TABLES=1 pytest tests/nodes/test_families.py -k readme writes it"
 
 
 def test_a_sequence_of_another_length_is_refused(comfy):
