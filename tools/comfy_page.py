@@ -26,6 +26,14 @@ EMPTY_MASK = """() => {
     const {data} = mask.getContext("2d").getImageData(0, 0, mask.width, mask.height)
     return data.every((value, index) => index % 4 < 3 || !value)
 }"""
+SETTLED = """async () => {
+    for (let still = 0, before = ""; still < 3; ) {
+        await new Promise(requestAnimationFrame)
+        const now = JSON.stringify(app.graph.nodes.map(({boundingRect}) => [...boundingRect]))
+        still = now === before ? still + 1 : 0
+        before = now
+    }
+}"""
 NODES = """() => window.app.graph.nodes.map((node) => ({
     id: String(node.id), type: node.type, title: node.title, rectangle: [...node.boundingRect],
     red: Boolean(node.has_errors), mode: node.mode, pictures: (node.imgs ?? []).map((picture) => picture.naturalWidth),
@@ -145,9 +153,9 @@ class ComfyPage:
         self.settle()
 
     def settle(self) -> None:
-        """Waits for the pictures that nodes are loading, and for two frames after that."""
+        """Waits for the pictures that nodes are loading, and then until no node grows or moves for three frames."""
         self.page.wait_for_load_state("networkidle")
-        self.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+        self.evaluate(SETTLED)
 
     def prompt(self) -> dict[str, Any]:
         """The graph in API format, converted by the page itself."""

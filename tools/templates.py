@@ -318,25 +318,23 @@ def people(scale: Scale, note: str, file: str) -> Template:
         "Picture, a mask per person": [
             Node("scene", "UnclutterExampleScene", "Example Scene", scene),
             Node("shown", "PreviewImage", "The picture", {"images": "@scene.image"}, 190),
-            Node("masks", "MaskPreview", "Masks, the last stands in front", {"mask": "@scene.masks"}, 190),
         ],
-        "Model and eraser": [
+        "Model, eraser and prompts": [
             scale.loader,
             Node("eraser", "UnclutterLoadLayered", "Load Layered Eraser", {"model": "@model.MODEL", "file": file}),
-        ],
-        "Prompts": [
             text("person", "What the people are", "a person"),
             text("background", "What is behind them", "clean background, empty scene"),
             text("negative", "What to keep away", ""),
         ],
-        "Layers": [
-            Node("layers", "UnclutterLayeredSampler", "Layered Sampler", sampled),
-            Node("saved", "UnclutterSaveLayers", "Save Layers", saved),
-        ],
+        "Layers": [Node("layers", "UnclutterLayeredSampler", "Layered Sampler", sampled)],
         "Any subset": [composed("without", "Without person 3", "3"), *result(scale, "@without.image", "people")],
         "Another": [
             composed("nobody", "Nobody", "all"),
             Node("empty", "PreviewImage", "Nobody", {"images": "@nobody.image"}, 230),
+        ],
+        "Who is who, and a file": [
+            Node("numbers", "PreviewImage", "Who is who", {"images": "@layers.preview"}, 190),
+            Node("saved", "UnclutterSaveLayers", "Save Layers", saved),
         ],
     }
     return Template(note, columns)
