@@ -98,14 +98,14 @@ def measure(one: Tensor, other: Tensor, weight: Tensor) -> Similarity | None:
     """
     sizes = [(one, other, weight)]
     while min(sizes[-1][0].shape[-2:]) >= 96:
-        sizes.append(tuple(F.avg_pool2d(picture, 2) for picture in sizes[-1]))
+        one_half, other_half, weight_half = (F.avg_pool2d(picture, 2) for picture in sizes[-1])
+        sizes.append((one_half, other_half, weight_half))
     # A twentieth of a pixel at half the size is a tenth of one: the largest sizes would cost most and tell no more.
     sizes = [size for size in sizes if max(size[0].shape[-2:]) <= LARGEST] or sizes[-1:]
-    move = None
-    for one_here, other_here, weight_here in reversed(sizes):
-        level = details(one_here), details(other_here), weight_here
-        move = search(*level) if move is None else move
-        for _ in range(12 if max(weight_here.shape) <= 256 else 4):
+    levels = [(details(one_here), details(other_here), weight_here) for one_here, other_here, weight_here in sizes]
+    move = search(*levels[-1])
+    for level in reversed(levels):
+        for _ in range(12 if max(level[0].shape) <= 256 else 4):
             step = improve(*level, move)
             if step is None:
                 return None

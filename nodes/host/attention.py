@@ -70,8 +70,7 @@ class RegionPatch:
         if not self.is_active(options["sigmas"]):
             return executor(x, timestep, concat, context, control, options, **more)
         network = executor.class_obj.diffusion_model
-        layout = layout_of(network)
-        with TransformerCall(self, layout, network, x, context, self.settings(x, options), more) as call:
+        with TransformerCall(self, layout_of(network), network, x, context, self.settings(x, options), more) as call:
             outer = options.get("optimized_attention_override")
             options = {**options, "optimized_attention_override": functools.partial(call.attend, outer)}
             # Where a network does not say which block it is in, these are those of the model that ran before.
@@ -147,13 +146,15 @@ class TransformerCall:
     def __init__(
         self,
         patch: RegionPatch,
-        layout: Layout,
+        layout: Layout | None,
         network: Any,
         x: Tensor,
         context: Tensor | None,
         settings: attention.RegionSettings,
         more: dict,
     ) -> None:
+        if layout is None:
+            raise ValueError(f"{type(network).__name__} is no network whose tokens are known: report this, please.")
         if x.ndim == 5 and x.shape[2] != 1:
             raise ValueError(
                 f"A video of {x.shape[2]} latent frames came: removal by attention works on single pictures."
