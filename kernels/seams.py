@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .finite import check_finite
 from .regions import Box, bounding_boxes, feather, resize_mask
 from .registration import align
 
@@ -47,6 +48,10 @@ def plan_crop(
         )
         raise ValueError(f"maximum is {maximum} and {least} raise maximum to {max(minimum, multiple)} or more.")
     height, width = mask.shape[-2:]
+    if (empty := ~mask.flatten(1).any(dim=1)).any() and not empty.all():
+        # Of a picture with nothing to remove the middle is cut out, and nothing is pasted back.
+        mask = mask.clone()
+        mask[empty, height // 2, width // 2] = 1
     objects, wanted = bounding_boxes(mask), bounding_boxes(mask, context)
     scale = max(1.0, minimum / height, minimum / width)
     if maximum is not None:
@@ -107,7 +112,11 @@ def paste_back(
 
     Returns:
         [B, 3, H, W]; equal to `image` bit for bit outside the mask and its soft border.
+
+    Raises:
+        ValueError: NaN or infinity in a result.
     """
+    check_finite(result, "The result")
     out = image.clone()
     for sample, (box, part, hole) in enumerate(zip(crop.boxes, result, mask, strict=True)):
         before, hole = _cut(image[sample], box)[None], _cut(hole, box)[None]
@@ -138,14 +147,17 @@ def match_color(result: Tensor, original: Tensor, mask: Tensor, ring: int = 32) 
     """
     around = (feather(mask, ring) > 0) & (mask == 0)
     difference = original - result
-    trusted = (around & (difference.abs().amax(dim=1) < 0.2))[:, None].to(result)
-    if not trusted.any() or not (difference * trusted).any():
+    # Not even 0 times NaN is a number, so pixels that are none are taken out before anything is weighed.
+    difference = torch.where(difference.isfinite().all(dim=1, keepdim=True), difference, torch.inf)
+    trusted = around[:, None] & (difference.abs().amax(dim=1, keepdim=True) < 0.2)
+    difference, trusted = torch.where(trusted, difference, 0), trusted.to(result)
+    if not trusted.any() or not difference.any():
         return result
     height, width = mask.shape[-2:]
     reduce = max(1.0, max(height, width) / 96)  # the correction is smooth: measure it coarsely
     small = (math.ceil(height / reduce), math.ceil(width / reduce))
     share = F.adaptive_avg_pool2d(trusted, small)
-    mean = F.adaptive_avg_pool2d(difference * trusted, small) / share.clamp(min=1e-6)
+    mean = F.adaptive_avg_pool2d(difference, small) / share.clamp(min=1e-6)
     plane = _fit_plane(mean, share)
     rest = _spread((mean - plane) * share, share)
     correction = F.interpolate(plane + rest, (height, width), mode="bilinear")

@@ -123,8 +123,10 @@ class AttentiveEraser(io.ComfyNode):
         host.check_number("removal_scale", removal_scale, 1, 50)
         host.check_number("suppression", suppression, 0, 1)
         host.check_number("suppression_steps", suppression_steps, 0, 1)
+        mask = host.normalize_mask(mask)
+        host.warn_of_empty_masks(cls, mask)
         patch = host.RegionPatch(
-            host.normalize_mask(mask),
+            mask,
             LAYERS[layers],
             *host.sigma_range(model, start_percent, end_percent),
             settings_at=eraser_settings(suppression, suppression_steps),
@@ -173,8 +175,10 @@ class SelfRectifyingAttention(io.ComfyNode):
     def execute(
         cls, model: Any, mask: torch.Tensor, mode: str, start_percent: float, end_percent: float
     ) -> io.NodeOutput:
+        mask = host.normalize_mask(mask)
+        host.warn_of_empty_masks(cls, mask)
         patch = host.RegionPatch(
-            host.normalize_mask(mask),
+            mask,
             EVERYWHERE,
             *host.sigma_range(model, start_percent, end_percent),
             settings_at=lambda step, steps: MODES[mode],
@@ -187,7 +191,8 @@ class SelfRectifyingAttention(io.ComfyNode):
 def eraser_settings(suppression: float, share: float) -> Callable[[float, int], attention.RegionSettings]:
     """AAS, with similarity suppression for the first `share` of the steps.
 
-    0.2 of 50 steps are the steps 0 to 9, which the authors' code calls `ss_steps=9`.
+    The authors' code calls the steps 0 to 9 `ss_steps=9`, of 50 of which a strength of 0.8 executes 40: in KSampler these
+    are 0.25 of 40 steps at denoise 0.8, with ddim_uniform.
     """
     suppressed = attention.aas(suppression)
 

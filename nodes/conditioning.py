@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from comfy_api.latest import io
 
-from ..kernels import regions
+from ..kernels import finite, regions
 from . import host, masks
 from .schema import Schema
 
@@ -32,6 +32,7 @@ class RemovalConditioning(io.ComfyNode):
                 "sets the latent and its mask."
             ),
             search_aliases=["inpaint conditioning", "inpaint model conditioning", "vae encode inpaint"],
+            hidden=[io.Hidden.unique_id],
             inputs=[
                 io.Conditioning.Input("positive", tooltip="The prompt: the word background, or a removal prompt."),
                 io.Conditioning.Input("negative", tooltip="The negative prompt: empty, or the object in words."),
@@ -122,12 +123,9 @@ class RemovalConditioning(io.ComfyNode):
                 f"The picture is {width}x{height} and this VAE takes sides that are multiples of {cell}: put Crop To "
                 "Mask before this node and Paste Back at the end, so that no pixel is lost."
             )
-        # The extremes carry NaN along, and need no copy of a large picture.
-        if not torch.stack(torch.aminmax(image)).isfinite().all():
-            raise ValueError(
-                "The picture has NaN or infinite pixels: a VAE in fp16 makes them, run it with --fp32-vae."
-            )
-        mask = regions.normalize_mask(mask.to(image.device), pictures, height, width)
+        finite.check_finite(image, "The picture", finite.PICTURE)
+        mask = regions.normalize_mask(mask.to(image.device), pictures, height, width, skip_empty=True)
+        host.warn_of_empty_masks(cls, mask)
 
         def in_cells(pooling: str) -> torch.Tensor:
             # At the size of the picture, one value a cell: models, samplers and other nodes all scale masks themselves,

@@ -3,7 +3,7 @@
 Masks here have been through `normalize_mask`: float [masks, H, W] of 0 and 1, where 1 is removed.
 """
 
-from .attention import RegionPatch, with_region_attention, with_removal_guidance
+from .attention import RegionPatch, with_region_attention
 from .common import (
     Progress,
     add_references,
@@ -19,9 +19,10 @@ from .facts import Facts, facts_of, prompt_of_training
 from .guider import MASGGuider
 from .layered import Rows, load_layered
 from .mini import load_mini
-from .notice import tell, warn_where_all_is_redrawn
+from .notice import tell, warn_of_empty_masks, warn_where_all_is_redrawn
 from .onestep import Eraser, OneStepSampler, adapter_files, adapter_path, erase_latent, eraser_of, with_one_step
 from .prompt import embedding_files, embedding_path, encode_with_vectors
+from .redirection import with_removal_guidance
 from .rows import SAMPLERS, SCHEDULERS, lora_files, next_output_file, sample_layers, stack_conditionings
 from .sampling import decode, encode_text, guided, sample_latent, with_lora
 
@@ -62,6 +63,7 @@ __all__ = [
     "stack_conditionings",
     "tell",
     "tracked",
+    "warn_of_empty_masks",
     "warn_where_all_is_redrawn",
     "with_frame",
     "with_lora",

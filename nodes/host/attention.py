@@ -9,14 +9,12 @@ from collections.abc import Callable
 from typing import Any
 
 import comfy.model_base
-import comfy.model_management
 import comfy.patcher_extension
-import comfy.samplers
 import torch
 from einops import rearrange
 from torch import Tensor
 
-from ...kernels import attention, guidance, regions
+from ...kernels import attention, regions
 from .common import check_mask, core_attention, for_rows, is_unet, position
 from .layouts import LAYOUTS, Layout, layout_of
 
@@ -52,8 +50,20 @@ class RegionPatch:
         """Wraps the forward pass of a UNet (a wrapper of the kind DIFFUSION_MODEL)."""
         options = rest[-1]
         if self.is_active(options["sigmas"]):
-            options = self.patch_unet(executor.class_obj, self.settings(x, options), options)
+            patch = self.for_window(options)
+            options = patch.patch_unet(executor.class_obj, patch.settings(x, options), options)
         return executor(x, timestep, context, *rest[:-1], options, **more)
+
+    def for_window(self, options: dict) -> RegionPatch:
+        """The patch for the pictures of the batch that one of core's context windows holds; without one, this one."""
+        window = options.get("context_window")
+        if len(self.mask) == 1 or window is None or window.dim != 0:
+            return self
+        frames = (*window.index_list, getattr(window, "causal_anchor_index", None))
+        if frames not in self.cache:
+            mask = window.get_tensor(self.mask, self.mask.device)
+            self.cache[frames] = dataclasses.replace(self, mask=mask, cache={})
+        return self.cache[frames]
 
     def run_transformer(
         self,
@@ -70,7 +80,8 @@ class RegionPatch:
         if not self.is_active(options["sigmas"]):
             return executor(x, timestep, concat, context, control, options, **more)
         network = executor.class_obj.diffusion_model
-        with TransformerCall(self, layout_of(network), network, x, context, self.settings(x, options), more) as call:
+        patch = self.for_window(options)
+        with TransformerCall(patch, layout_of(network), network, x, context, patch.settings(x, options), more) as call:
             outer = options.get("optimized_attention_override")
             options = {**options, "optimized_attention_override": functools.partial(call.attend, outer)}
             # Where a network does not say which block it is in, these are those of the model that ran before.
@@ -252,25 +263,6 @@ def with_region_attention(model: Any, patch: RegionPatch, name: str) -> Any:
     """A clone of the model whose every pass runs under `patch`."""
     model = claim_attention(model, name)
     add_patch(model.model_options, patch, model.model)
-    return model
-
-
-def with_removal_guidance(model: Any, patch: RegionPatch, scale: float, name: str) -> Any:
-    """A clone of the model with self-attention redirection guidance (SARG, Attentive Eraser): a second conditioned pass
-    under `patch`, whose difference to the plain one is added `scale` times on top of any CFG."""
-    model = claim_attention(model, name)
-
-    def guide(args: dict) -> Tensor:
-        if not patch.is_active(args["sigma"]):
-            return args["denoised"]
-        comfy.model_management.throw_exception_if_processing_interrupted()
-        options = comfy.patcher_extension.copy_nested_dicts(args["model_options"])
-        add_patch(options, patch, args["model"])
-        (erased,) = comfy.samplers.calc_cond_batch(args["model"], [args["cond"]], args["input"], args["sigma"], options)
-        plain = args["cond_denoised"]
-        return guidance.sarg(plain, erased, scale) + (args["denoised"] - plain)
-
-    model.set_model_sampler_post_cfg_function(guide)
     return model
 
 

@@ -52,7 +52,7 @@ def add_references(conditioning: list, latents: list[Tensor]) -> list:
 
 def normalize_mask(mask: Tensor) -> Tensor:
     """The pack's one normalisation, at the mask's own size: float [masks, H, W] of 0 and 1."""
-    return regions.normalize_mask(mask, 1 if mask.ndim == 2 else mask.shape[0], *mask.shape[-2:])
+    return regions.normalize_mask(mask, 1 if mask.ndim == 2 else mask.shape[0], *mask.shape[-2:], skip_empty=True)
 
 
 def check_number(name: str, value: float, low: float, high: float) -> None:

@@ -501,3 +501,20 @@ def test_masks_that_remove_nothing_or_everything(tiny):
 def test_absurd_numbers_through_a_link(tiny, apply, name, bad):
     with pytest.raises(ValueError, match=name):
         apply(tiny.sdxl(), tiny.square_mask(), **bad)
+
+
+@torch.inference_mode()
+def test_masks_of_frames_follow_cores_context_windows(tiny):
+    from comfy_extras.nodes_context_windows import ContextWindowsManualNode
+
+    frames = 6
+    masks = torch.cat([tiny.square_mask(box=(8 * k, 8 * k + 16, 24, 48)) for k in range(frames)])
+    latent = torch.zeros(frames, 4, 8, 8)
+    for apply in (METHODS["SARG"], METHODS["SRA"]):
+        whole = tiny.sample(tiny.guider(apply(tiny.sd15(), masks)), 1, latent=latent)
+        windowed = apply(
+            ContextWindowsManualNode.execute(tiny.sd15(), 4, 2, "standard_static", 1, False, "flat", 0, False).args[0],
+            masks,
+        )
+        # Frames of this network do not see each other, so windows change nothing.
+        torch.testing.assert_close(tiny.sample(tiny.guider(windowed), 1, latent=latent), whole, rtol=1e-3, atol=1e-2)

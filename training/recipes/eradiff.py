@@ -10,7 +10,7 @@ import torch
 import tyro
 from torch import Tensor
 
-from ...adapters import lora
+from ...adapters import files
 from ...adapters.names import ldm_keys
 from ..base_models.base import Base
 from ..sampling.methods import Method, SelfRectifying
@@ -113,7 +113,7 @@ class EraDiff(Objective):
             header = {"format": "pt", "modelspec.sai_model_spec": "1.0.0", "unclutter.kind": "unet"}
             weights = self.unet.state_dict()
             tensors = {key: weights[name] for name, key in ldm_keys(weights).items()}
-            lora.write_safetensors(folder / "unet.safetensors", tensors, header | metadata)
+            files.write_safetensors(folder / "unet.safetensors", tensors, header | metadata)
         else:
             self.save_lora(folder, metadata)
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ...adapters import lora, mini, one_step, prompt
+from ...adapters import files, lora, mini, one_step, prompt
 from ...adapters.names import ldm_keys
 from ..base_models.base import Base
 from ..base_models.mini import load_mini
@@ -55,7 +55,7 @@ def with_network(base: Base, file: Path, strength: float = 1.0) -> Base:
     Raises:
         ValueError: the file holds another network.
     """
-    tensors, metadata = lora.read_safetensors(file)
+    tensors, metadata = files.read_safetensors(file)
     state = base.unet.state_dict()
     weights = {key: state[name] for name, key in ldm_keys(state).items()}
     fitting = sum(key in weights and weights[key].shape == value.shape for key, value in tensors.items())

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from unclutter.adapters import lora, mini, prompt
+from unclutter.adapters import files, lora, mini, prompt
 from unclutter.adapters.names import ldm_keys
 from unclutter.kernels.scenes import draw_scenes
 from unclutter.training.base_models.mini import load_mini
@@ -57,7 +57,7 @@ def test_adapters_change_the_picture_and_strength_0_does_not(trained, scene):
 
 
 def test_a_full_network_comes_back_as_it_was_written(trained):
-    tensors, metadata = lora.read_safetensors(trained / "full" / "unet.safetensors")
+    tensors, metadata = files.read_safetensors(trained / "full" / "unet.safetensors")
     assert metadata["unclutter.method"] == "eradiff" and metadata["unclutter.steps"] == "4"
     base, _ = with_adapters(load_mini(), trained / "full")
     assert base.mask_pooling == "nearest"
@@ -67,13 +67,13 @@ def test_a_full_network_comes_back_as_it_was_written(trained):
 
 @pytest.mark.parametrize("change", ["missing", "narrower"])
 def test_a_full_network_of_another_model_is_refused(trained, tmp_path, change):
-    tensors, metadata = lora.read_safetensors(trained / "full" / "unet.safetensors")
+    tensors, metadata = files.read_safetensors(trained / "full" / "unet.safetensors")
     count = len(tensors)
     key = "model.diffusion_model.input_blocks.0.0.weight"
     first = tensors.pop(key)
     if change == "narrower":
         tensors[key] = first[:, 1:]
-    lora.write_safetensors(tmp_path / "unet.safetensors", tensors, metadata)
+    files.write_safetensors(tmp_path / "unet.safetensors", tensors, metadata)
     before = load_mini()
     with pytest.raises(
         ValueError, match=rf"{count - 1} of the {len(tensors)} tensors .* fit the {count} of this network"

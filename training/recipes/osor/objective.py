@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from peft.utils import get_peft_model_state_dict
 from torch import Tensor, nn
 
-from ....adapters import lora, one_step
+from ....adapters import files, one_step
 from ....kernels.onestep import blend
 from ....kernels.regions import latent_mask
 from ...base_models.backbones import backbone_of
@@ -180,7 +180,7 @@ class OSOR(Objective):
         eraser = one_step.OneStep(self.backbone.name, self.lora_pairs(), terminal, metadata, prompt)
         one_step.save(folder / ADAPTER, eraser)
         heads = self.discriminator.heads.state_dict()
-        lora.write_safetensors(folder / HEADS, heads, {"format": "pt", "unclutter.kind": "osor.discriminator"})
+        files.write_safetensors(folder / HEADS, heads, {"format": "pt", "unclutter.kind": "osor.discriminator"})
 
     def erase(self, source: Tensor, mask: Tensor) -> Tensor:
         types = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -219,7 +219,7 @@ class OSOR(Objective):
         last.weight[: len(rows)].copy_(rows)
         last.bias[: len(rows)].copy_(adapter.terminal["bias"])
         if start.is_dir():
-            heads, _ = lora.read_safetensors(start / HEADS)
+            heads, _ = files.read_safetensors(start / HEADS)
             shapes = {name: value.shape for name, value in self.discriminator.heads.state_dict().items()}
             if shapes != {name: value.shape for name, value in heads.items()}:
                 raise ValueError(
