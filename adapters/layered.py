@@ -130,7 +130,7 @@ def _pairs(path: Path, branch: str, tensors: Mapping[str, Tensor]) -> dict[str, 
         )
     pairs = {}
     for module, factors in found.items():
-        named = dict(zip(("down", "up", "alpha"), (factors[name] for name in FACTORS), strict=True))
+        named: dict[str, Tensor] = dict(zip(("down", "up", "alpha"), (factors[name] for name in FACTORS), strict=True))
         pairs[module] = make_pair(path.name, f"{branch}.{module}", named)
         if pairs[module].down.ndim != 2:
             raise ValueError(

@@ -453,7 +453,11 @@ def build(name: str, seed: int = 0) -> Any:
     row = FAMILIES[name]
     known = getattr(comfy.supported_models, row.config)
     config = type(f"Tiny{row.config}", (known,), {"unet_extra_config": {}})(dict(row.network))
-    return tiny.patcher(config, seed)
+    model = tiny.patcher(config, seed)
+    for part, buffer in model.model.diffusion_model.named_buffers():
+        if part == "pos_embed":  # Stable Diffusion 3 keeps its places in a buffer, which comes with a checkpoint
+            buffer.copy_(noise(*buffer.shape))
+    return model
 
 
 def latent(name: str, model: Any, seed: int = 3, batch: int = 1) -> torch.Tensor:
