@@ -202,6 +202,16 @@ class RemoveObject(io.ComfyNode):
                         "left; the noised picture, as the methods' authors begin; or pure noise.",
                     )
                 ),
+                advanced(
+                    io.Boolean.Input(
+                        "skip_empty",
+                        display_name="empty masks may pass",
+                        default=True,
+                        optional=True,
+                        tooltip="On: of several masks some may be empty, and their pictures come out as they are, as frames of a "
+                        "film in which the object is not to be seen. Off: an empty mask is an error.",
+                    )
+                ),
             ],
             outputs=[
                 io.Image.Output("IMAGE", display_name="image", tooltip="The picture without the object."),
@@ -238,6 +248,7 @@ class RemoveObject(io.ComfyNode):
         vae: Any = None,
         clip: Any = None,
         start: str = "draft",
+        skip_empty: bool = True,
         **files: str,
     ) -> io.NodeOutput:
         host.check_number("steps", steps, 0, 1000)
@@ -263,7 +274,7 @@ class RemoveObject(io.ComfyNode):
             sampler_name=sampler_name,
             scheduler=scheduler,
         )
-        prepared, preview = PrepareMask.execute(mask, image, grow_percent, 0, True, 0).args
+        prepared, preview = PrepareMask.execute(mask, image, grow_percent, 0, True, 0, skip_empty).args
         if name == "draft":
             wish.say("Copies of the surroundings fill the place; nothing understands the picture.")
             return io.NodeOutput(draft_fill(image, prepared, seed=seed), prepared, preview)
@@ -272,7 +283,7 @@ class RemoveObject(io.ComfyNode):
             if (file := picked.get("eraser", ON_MODEL)) != ON_MODEL:
                 model = LoadOneStep.execute(model, file, clip).args[0]
             result, removed = removal.in_one_step(image, prepared, model, vae, wish)
-            drawn = regions.normalize_mask(mask.to(image.device), *image.shape[:3])
+            drawn = regions.normalize_mask(mask.to(image.device), *image.shape[:3], skip_empty=skip_empty)
             return io.NodeOutput(result, removed, masks.preview_of(image, drawn, removed))
         learned = None
         if name == "learned":

@@ -14,7 +14,7 @@ from typing import Any
 
 from playwright.sync_api import ConsoleMessage, Page, sync_playwright
 
-from unclutter.training.comfyui import PACK_FOLDER, ComfyServer
+from unclutter.training.comfyui_server import PACK_FOLDER, ComfyServer
 
 WIDTH, HEIGHT = 1600, 900
 READY = """() => window.app?.graph && window.app.extensionManager && window.app.canvas

@@ -18,7 +18,7 @@ from typing import Any
 
 from unclutter.tools.comfy_page import Browser, ComfyPage, comfyui_path, write_settings
 from unclutter.tools.templates import APPS, MODELS, TEMPLATES, Template
-from unclutter.training.comfyui import PACK, ComfyServer
+from unclutter.training.comfyui_server import PACK, ComfyServer
 
 FOLDER = PACK / "workflows"
 WIDTH, GAP, TITLE, MARGIN = 300, 36, 30, 14

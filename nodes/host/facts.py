@@ -8,7 +8,7 @@ from typing import Any
 
 import comfy.model_base
 import folder_paths
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 
 from .attention import takes_region_attention
 from .common import is_flux, is_unet
@@ -84,7 +84,14 @@ def native_size(model: Any) -> int:
 def prompt_of_training(training: str | None, files: list[str]) -> str | None:
     """The first of the embedding files that was trained with these settings, together with the LoRA."""
     for name in files if training else []:
-        with safe_open(Path(folder_paths.get_full_path_or_raise("embeddings", name)), framework="pt") as file:
-            if (file.metadata() or {}).get("unclutter.recipe") == training:
-                return name
+        path = Path(folder_paths.get_full_path_or_raise("embeddings", name))
+        if path.suffix != ".safetensors" or not path.is_file():
+            continue
+        try:
+            with safe_open(path, framework="pt") as file:
+                metadata = file.metadata() or {}
+        except SafetensorError:  # nobody has asked for this file
+            continue
+        if metadata.get("unclutter.recipe") == training:
+            return name
     return None

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from unclutter.training.comfyui import PACK
+from unclutter.training.comfyui_server import PACK
 
 FOLDER = PACK / "workflows"
 EARLIER = Path(__file__).parent / "earlier"
