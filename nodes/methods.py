@@ -21,6 +21,7 @@ class Method:
     masg        whether the guidance is MASG's, strong in the mask and 1 around it
     scale       the number that pushes the object away, at strength 1: MASG's guidance in the mask, Attentive Eraser's
                 removal scale, else the guidance (which means something only where words are given)
+    guidance    the guidance by the prompts beside Attentive Eraser's scale
     steps       as its authors sample
     denoise     the share of the noise schedule that is run, by what it begins from: a draft as was best on drawn scenes,
                 the picture as its authors do
@@ -30,6 +31,7 @@ class Method:
     masg: bool
     scale: float
     steps: int
+    guidance: float
     denoise: dict[str, float]
 
 
@@ -66,14 +68,15 @@ def method_for(name: str, facts: host.Facts, steps: int) -> Method:
     weak = few_steps(facts, steps)
     if name == "Attentive Eraser":
         scale = 1.0 if weak or facts.transformer else 3.0 if facts.mini else 9.0
-        method = Method("Attentive Eraser", False, scale, 40, {**denoise, "picture": 0.8})
+        guidance = 1.0 if weak else facts.guidance or 1.0
+        method = Method("Attentive Eraser", False, scale, 40, guidance, {**denoise, "picture": 0.8})
     elif name in ("MASG", "learned", "SRA + MASG"):
         scale = (3.0 if name == "learned" else 6.0) if facts.mini else 12.5
-        method = Method("SRA" if name == "SRA + MASG" else None, True, 2.0 if weak else scale, 50, denoise)
+        method = Method("SRA" if name == "SRA + MASG" else None, True, 2.0 if weak else scale, 50, 1.0, denoise)
         method = dataclasses.replace(method, denoise={**denoise, "draft": 0.8}) if name == "learned" else method
     else:
         scale = 1.0 if weak or facts.distilled else facts.guidance or (3.0 if facts.mini else 7.0)
-        method = Method("SRA" if name == "SRA" else None, False, scale, 50, denoise)
+        method = Method("SRA" if name == "SRA" else None, False, scale, 50, 1.0, denoise)
     wanted = steps or (20 if facts.mini else 4 if facts.few_steps else facts.steps or method.steps)
     return dataclasses.replace(method, steps=wanted)
 
