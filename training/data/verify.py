@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from ...adapters.files import write_text
 from .differences import (
     REASONS,
     Corners,
@@ -39,7 +40,7 @@ from .differences import (
 from .edits import Edit, list_edits, read_edit
 from .grounding import BoxesFromFile, Detector, GroundingDINO, MasksFromFolder, SegmentAnything, Segmenter
 from .settings import VerifyConfig
-from .verified import is_done, read_report, write_pair, write_report, write_sets, write_sheet, write_text
+from .verified import is_done, read_report, write_pair, write_report, write_sets, write_sheet
 
 CORPUS = 680_088
 """Edits in the corpus that the paper went through (Table 7)."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import struct
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
@@ -12,6 +11,8 @@ import torch
 from einops import rearrange
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
+
+from ...adapters.files import replacing
 
 
 class Packed(Protocol):
@@ -112,8 +113,7 @@ def _eight_bits(picture: Image.Image, path: Path | Packed) -> Image.Image:
 
 def save_picture(path: Path, picture: Image.Image, **kept: Any) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.part{path.suffix}")
     if path.suffix.lower() in (".jpg", ".jpeg"):
         kept |= {"quality": 95, "subsampling": 0}
-    picture.save(temporary, **kept)
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        picture.save(temporary, **kept)
