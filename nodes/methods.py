@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 
 from ..adapters import methods
 from . import host
@@ -41,7 +40,7 @@ class Method:
     masg: bool
     scale: float
     steps: int
-    denoise: Mapping[methods.Start, float]
+    denoise: dict[str, float]
 
 
 def choose(facts: host.Facts | None, steps: int) -> tuple[str, str]:
@@ -74,7 +73,7 @@ def method_for(name: str, facts: host.Facts, steps: int) -> Method:
     known = FACTS.get(name, methods.PLAIN)
     attention = {"Attentive Eraser": "Attentive Eraser", "SRA": "SRA", "SRA + MASG": "SRA"}.get(name)
     scale = known.strength_on(mini=facts.mini, weak=few_steps(facts, steps), distilled=facts.distilled)
-    method = Method(attention, known is methods.MASG or known is methods.LRNR, scale, known.steps, known.denoise)
+    method = Method(attention, known is methods.MASG or known is methods.LRNR, scale, known.steps, {**known.denoise})
     wanted = steps or (20 if facts.mini else 4 if facts.few_steps else method.steps)
     return dataclasses.replace(method, steps=wanted)
 
