@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import re
 import sys
-import types
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,22 +24,24 @@ def blocks(path: str) -> str:
 
 
 @pytest.fixture
-def write(monkeypatch):
-    """A function that runs the examples for a file as though they stood at its end, in a copy of the module."""
+def write(monkeypatch, tmp_path):
+    """A function that imports a file with its examples at its end, in place of the module; `more` are names it imports."""
 
     def run(path: str, **more):
-        name = "unclutter." + path.removesuffix(".py").replace("/", ".")
-        module = types.ModuleType(name)
-        module.__package__ = name.rpartition(".")[0]
+        name, source = "unclutter." + path.removesuffix(".py").replace("/", "."), ""
         if (ROOT / path).is_file():
-            __import__(name)
-            vars(module).update(vars(sys.modules[name]))
-        for key, value in vars(module).items():
-            if isinstance(value, dict | list) and key.isupper():
-                vars(module)[key] = value.copy()
+            source = (ROOT / path).read_text(encoding="utf-8")
+            importlib.import_module(name)  # and with it all that imports it
+        file = tmp_path / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(source + blocks(path), encoding="utf-8")
+        spec = importlib.util.spec_from_file_location(name, file)
+        module = importlib.util.module_from_spec(spec)
         vars(module).update(more)
+        parent, _, leaf = name.rpartition(".")
         monkeypatch.setitem(sys.modules, name, module)
-        exec(compile(blocks(path), path, "exec"), vars(module))
+        monkeypatch.setattr(importlib.import_module(parent), leaf, module, raising=False)
+        spec.loader.exec_module(module)
         return module
 
     return run
@@ -82,7 +85,7 @@ def test_the_attention_method_removes_in_diffusers(write, scene):
     from unclutter.training.sampling.sampler import remove
 
     facts = write("adapters/methods.py")
-    methods = write("training/sampling/methods.py", facts=facts, RegionSettings=RegionSettings)
+    methods = write("training/sampling/methods.py", RegionSettings=RegionSettings)
     faint, plain = (remove(load_mini(), *scene, method, steps=1) for method in (methods.METHODS["faint"], Plain()))
     assert faint.isfinite().all() and not torch.equal(faint, plain)
     assert facts.METHODS["faint"].title == "Faint object"
@@ -105,7 +108,7 @@ def test_the_guider_guides_by_its_own_scale(write, comfy):
 
     kernel = write("kernels/guidance.py")
     assert kernel.hill_scale(5.0, 9, 10.0, 1.0) == pytest.approx(10.0) and kernel.hill_scale(1.0, 9, 10.0, 1.0) == 1.0
-    module, mask = write("nodes/guidance.py", guidance=kernel), torch.zeros(1, 32, 32)
+    module, mask = write("nodes/guidance.py"), torch.zeros(1, 32, 32)
     mask[:, 8:24, 8:24] = 1
     model = tiny.sdxl()
     hill, flat = (
