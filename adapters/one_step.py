@@ -12,9 +12,17 @@ from pathlib import Path
 from torch import Tensor
 
 from .families import FAMILIES, Family, FamilyName
-from .files import read_safetensors, unpickle, write_safetensors
+from .files import (
+    check_choice,
+    check_numbers,
+    check_whole_numbers,
+    read_safetensors,
+    tensors_of,
+    unpickle,
+    write_safetensors,
+)
 from .header import WithHeader
-from .lora import LoraPair
+from .lora import LoraPair, make_pair
 from .methods import ONE_STEP_PROMPT as PROMPT
 from .methods import ONE_STEP_TIMESTEP as TIMESTEP
 
@@ -92,8 +100,12 @@ def load(path: Path) -> OneStep:
     if path.suffix == ".safetensors":
         tensors, metadata = read_safetensors(path)
     else:
-        tensors, metadata = read_pickle(path), {}
+        tensors, metadata = tensors_of(unpickle(path), path.name), {}
+    check_whole_numbers(path, metadata, {"unclutter.timestep": (1, 999), "unclutter.resolution": (64, 8192)})
+    check_choice(path, metadata, "unclutter.mask_pooling", ("max", "nearest", "none"))
+    check_numbers(path.name, tensors)
     prompt = {part: tensors.pop(f"prompt.{part}") for part in PROMPT_PARTS if f"prompt.{part}" in tensors}
+    check_prompt(path, prompt)
     named = {plain_name(key): (key, value) for key, value in tensors.items()}
     family = next((each for each in FAMILIES.values() if f"{each.last_layer}.weight" in named), None)
     if family is None:
@@ -120,7 +132,8 @@ def load(path: Path) -> OneStep:
             f"{path.name}: {sum(len(found) for found in factors.values()) + len(terminal)} of {len(tensors)} tensors are "
             f"a LoRA and {family.last_layer} ({', '.join(wrong)}), expected all, two for each module: get the file again."
         )
-    one_step = OneStep(family.name, pairs_of(factors, path), terminal, metadata, prompt or cached_prompt(path))
+    pairs = {module: make_pair(path.name, module, found) for module, found in factors.items()}
+    one_step = OneStep(family.name, pairs, terminal, metadata, prompt or cached_prompt(path))
     check_terminal(one_step, path)
     return one_step
 
@@ -165,30 +178,16 @@ def plain_name(key: str) -> str:
     return name.replace(".lora_A.default.", ".lora_A.").replace(".lora_B.default.", ".lora_B.")
 
 
-def pairs_of(factors: dict[str, dict[str, Tensor]], path: Path) -> dict[str, LoraPair]:
-    pairs = {}
-    for module, found in factors.items():
-        down, up = found["down"], found["up"]
-        if down.ndim not in (2, 4) or up.ndim != down.ndim or up.shape[1] != down.shape[0]:
-            raise ValueError(
-                f"{path.name} has factors of {list(down.shape)} and {list(up.shape)} in {module}, expected [r, in] and "
-                "[out, r]: the file is damaged, get it again."
-            )
-        pairs[module] = LoraPair(down, up, float(found["alpha"]) if "alpha" in found else float(len(down)))
-    return pairs
-
-
 def check_terminal(one_step: OneStep, path: Path) -> None:
     weight, bias = one_step.terminal["weight"], one_step.terminal["bias"]
+    if not (weight.is_floating_point() and bias.is_floating_point()):
+        raise ValueError(
+            f"{path.name} has {one_step.family.last_layer} of {weight.dtype}, expected floats: get it again."
+        )
     if weight.ndim != one_step.family.last_layer_dimensions or bias.shape != weight.shape[:1]:
         raise ValueError(
             f"{path.name} has {one_step.family.last_layer} of {list(weight.shape)} with a bias of {list(bias.shape)}, "
             "expected one bias for each row: the file is damaged, get it again."
-        )
-    if not (weight.isfinite().all() and bias.isfinite().all()):
-        raise ValueError(
-            f"{path.name} has NaN or infinite values in {one_step.family.last_layer}: its training failed or the file is "
-            "damaged, get it again or take an earlier checkpoint."
         )
     stated = one_step.header.prediction
     if stated not in ("noise", "correction") or (one_step.corrects and not one_step.family.takes_corrections):
@@ -202,16 +201,22 @@ def check_terminal(one_step: OneStep, path: Path) -> None:
         raise ValueError(f"{path.name}: {error}") from None
 
 
-def read_pickle(path: Path) -> dict[str, Tensor]:
-    found = unpickle(path)
-    if not isinstance(found, dict) or not all(isinstance(value, Tensor) for value in found.values()):
-        held = f"a dictionary with {', '.join(map(str, list(found)[:3]))}" if isinstance(found, dict) else type(found)
-        raise ValueError(f"{path.name} holds {held}, expected tensors by name: give the file of the release.")
-    return found
-
-
 def cached_prompt(path: Path) -> dict[str, Tensor]:
     """OSOR's cache of the encoded prompt, where it lies beside the weights."""
     beside = path.with_name(CACHE)
-    found = unpickle(beside) if beside.is_file() else {}
-    return {part: found[part] for part in PROMPT_PARTS if part in found}
+    held = unpickle(beside) if beside.is_file() else None
+    found = {part: held[part] for part in PROMPT_PARTS if part in held} if isinstance(held, dict) else {}
+    prompt = tensors_of(found, CACHE) if found else {}
+    check_prompt(beside, prompt)
+    return prompt
+
+
+def check_prompt(path: Path, prompt: dict[str, Tensor]) -> None:
+    check_numbers(path.name, prompt)
+    for part, dimensions in zip(PROMPT_PARTS, (3, 2), strict=True):
+        value = prompt.get(part)
+        if value is not None and (value.ndim != dimensions or len(value) != 1 or not value.is_floating_point()):
+            raise ValueError(
+                f"{path.name} has {part} of {list(value.shape)} {value.dtype}, expected floats [1, n, width] and [1, width]: "
+                "get the file again."
+            )

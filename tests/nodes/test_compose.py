@@ -289,6 +289,20 @@ def test_files_are_counted_on_and_leave_nothing_half_written(layers):
     assert sorted(path.name for path in one.parent.glob("again*")) == [one.name, two.name]
 
 
+@pytest.mark.parametrize("prefix", ["", "people/", "people/ "])
+def test_a_name_that_is_only_a_folder_is_counted_on_too(layers, prefix):
+    one, two = save(layers, prefix), save(layers, prefix)
+    assert one.name.startswith("layers_") and one != two and one.exists() and two.exists()
+
+
+@pytest.mark.parametrize("prefix", ["a\0b", "x" * 300, "folder/" + "ü" * 150, "\ud800"])
+def test_a_name_that_no_file_can_have_is_one_sentence(layers, prefix):
+    with pytest.raises(
+        ValueError, match="^filename_prefix is .*: no part of it may be longer than 200 bytes or hold NUL"
+    ):
+        save(layers, prefix)
+
+
 def test_a_person_wholly_hidden_can_be_saved(layers):
     layers.masks[0] = 0
     layers.masks[0, 20:24, 18:22] = 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -20,10 +19,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     """
     if path.suffix == ".safetensors":
         return read_safetensors(path)[0]
-    try:
-        held = unpickle(path)
-    except struct.error:
-        raise ValueError(f"{path.name} is no whole file of tensors: get it again.") from None
+    held = unpickle(path)
     if isinstance(held, dict):
         held = next((held[name] for name in ("state_dict", "model") if isinstance(held.get(name), dict)), held)
     if not isinstance(held, dict) or not all(isinstance(value, Tensor) for value in held.values()):

@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from ...adapters.files import replacing, write_text
+from ...adapters.writing import replacing, write_text
 from ..images.files import read_image
 from ..images.sheets import contact_sheet
 from .sample import MANIFEST, Sample, write_manifest

@@ -12,7 +12,7 @@ from einops import rearrange
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from ...adapters.files import replacing
+from ...adapters.writing import replacing
 
 
 class Packed(Protocol):

@@ -20,7 +20,7 @@ from accelerate.utils import DistributedDataParallelKwargs, set_seed
 from torch import Tensor
 from tqdm import tqdm
 
-from ...adapters.files import write_text
+from ...adapters.writing import write_text
 from ...kernels import seeds
 from ..base_models.base import Base
 from ..base_models.load import load_base
