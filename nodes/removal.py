@@ -99,9 +99,8 @@ def sampled(
     else:
         loaded = LoadRemovalPrompt.execute(clip, learned, True, "as trained", wish.background, wish.negative_text)
         positive, negative, _ = loaded.args
-        metadata = prompt.load(Path(host.embedding_path(learned))).metadata
-        shown = metadata.get("unclutter.condition_image", "full")
-        pooling = metadata.get("unclutter.mask_pooling", pooling)
+        header = prompt.load(Path(host.embedding_path(learned))).header
+        shown, pooling = header.condition_image or "full", header.mask_pooling or pooling
         unguided = False
     denoise = wish.denoise or method.denoise[wish.start]
     draft = None
