@@ -1,11 +1,16 @@
 import itertools
+from pathlib import Path
 
+import numpy
 import pytest
+import skimage.data
 import torch
+from PIL import Image
 
 from unclutter.kernels.exemplar import STAGES, exemplar_fill
 from unclutter.kernels.expansion import GRADIENT_WEIGHT, expand
 from unclutter.kernels.patch_offsets import dominant_shifts
+from unclutter.kernels.regions import grow
 from unclutter.kernels.seamless import blend_seams, solve
 from unclutter.kernels.shift_map import IMPOSSIBLE, RING, Level, align, compose, cover_all, unary_costs
 
@@ -286,3 +291,15 @@ def test_a_copy_from_a_darker_place_is_brightened_and_an_edge_stays():
     level = Level(light, hole, ~hole)
     copied = compose(level, shifts, labels)
     assert torch.allclose(blend_seams(copied, level, shifts, labels), copied, atol=1e-5)
+
+
+def test_on_a_photograph_of_coins_no_coin_is_copied_where_coins_are_to_be_avoided():
+    with Image.open(Path(skimage.data.__file__).parent / "coins.png") as photograph:
+        picture = torch.from_numpy(numpy.array(photograph)).float() / 255
+    bright = torch.nn.functional.avg_pool2d(picture[None], 9, 1, 4) > 0.42
+    mask = torch.zeros(1, *picture.shape)
+    mask[:, 150:220, 180:310] = 1  # two coins and what lies between
+    avoid = grow(bright.float(), pixels=5) * (1 - mask)
+    hole, pictures = mask[0] > 0, picture.expand(1, 3, -1, -1)
+    assert (exemplar_fill(pictures, mask)[0, 0, hole] > 0.5).float().mean() > 0.2
+    assert exemplar_fill(pictures, mask, avoid)[0, 0, hole].max() < 0.5
