@@ -18,7 +18,8 @@ from torch import Tensor, tensor
 
 from ..kernels.lowrank import LowRank, stack_branches
 from ..kernels.morphology import HumanMorphology, morphology_from_state
-from .lora import LoraPair, read_safetensors, write_safetensors
+from .files import check_choice, check_numbers, read_safetensors, write_safetensors
+from .lora import LoraPair, make_pair
 
 KIND = "layered"
 FACTORS = ("lora_down.weight", "lora_up.weight", "alpha")
@@ -85,7 +86,11 @@ def load(path: Path) -> Layered:
             "`unclutter train mild` wrote."
         )
     if wrong := [layer for layer, value in parts["sma"].items() if value.shape != (2,)]:
-        raise ValueError(f"{path.name} has {list(parts['sma'][wrong[0]].shape)} for sma.{wrong[0]}, expected [2].")
+        raise ValueError(
+            f"{path.name} has {list(parts['sma'][wrong[0]].shape)} for sma.{wrong[0]}, expected [2]: get it again."
+        )
+    check_numbers(path.name, tensors)
+    check_choice(path, metadata, "unclutter.mask_pooling", ("max", "nearest"))
     if parts["hmg"]:
         try:
             morphology_from_state(parts["hmg"])
@@ -112,20 +117,23 @@ def _pairs(path: Path, branch: str, tensors: Mapping[str, Tensor]) -> dict[str, 
     for key, value in tensors.items():
         name = next((name for name in FACTORS if key.endswith(f".{name}")), None)
         if name is None:
-            raise ValueError(f"{path.name} has {branch}.{key}, expected names that end in {', '.join(FACTORS)}.")
+            raise ValueError(
+                f"{path.name} has {branch}.{key}, expected names that end in {', '.join(FACTORS)}: the file is damaged, get it "
+                "again."
+            )
         found.setdefault(key.removesuffix(f".{name}"), {})[name] = value
+    if missing := [module for module, factors in found.items() if len(factors) < len(FACTORS)]:
+        lacking = next(name for name in FACTORS if name not in found[missing[0]])
+        raise ValueError(
+            f"{path.name} lacks {branch}.{missing[0]}.{lacking}, expected both factors and alpha: the file is incomplete, get "
+            "it again."
+        )
     pairs = {}
     for module, factors in found.items():
-        if missing := [name for name in FACTORS if name not in factors]:
+        named: dict[str, Tensor] = dict(zip(("down", "up", "alpha"), (factors[name] for name in FACTORS), strict=True))
+        pairs[module] = make_pair(path.name, f"{branch}.{module}", named)
+        if pairs[module].down.ndim != 2:
             raise ValueError(
-                f"{path.name} lacks {branch}.{module}.{missing[0]}, expected both factors and alpha: the file is "
-                "incomplete, get it again."
+                f"{path.name} has factors of a convolution in {branch}.{module}, expected [r, in] and [out, r]: get another."
             )
-        down, up, alpha = (factors[name] for name in FACTORS)
-        if down.ndim != 2 or up.ndim != 2 or len(down) != up.shape[1]:
-            raise ValueError(
-                f"{path.name} has factors {list(down.shape)} and {list(up.shape)} in {branch}.{module}, expected [r, in] and "
-                "[out, r]: the file is damaged, get it again."
-            )
-        pairs[module] = LoraPair(down, up, float(alpha))
     return pairs

@@ -6,18 +6,16 @@ are what `save` writes unless told otherwise.
 
 from __future__ import annotations
 
-import json
 import math
-import os
 import re
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, tensor
 
+from .files import check_numbers, json_value, read_safetensors, write_safetensors
 from .names import module_of
 
 Style = Literal["kohya", "diffusers"]
@@ -89,27 +87,17 @@ def load(path: Path) -> Lora:
     found: dict[str, dict[str, Tensor]] = {}
     unknown = []
     for key, value in tensors.items():
-        suffix = next((suffix for suffix in FACTORS if key.endswith(suffix)), None)
-        module = module_of(key[: -len(suffix)]) if suffix else None
-        if suffix is None or module is None:
+        if (place := factor_of(key)) is None:
             unknown.append(key)
         else:
-            found.setdefault(module, {})[FACTORS[suffix]] = value
-    pairs = {}
-    for module, factors in found.items():
-        if not {"down", "up"} <= factors.keys():
-            raise ValueError(
-                f"{path.name} holds {' and '.join(sorted(factors))} of {module}, expected both factors: the file is "
-                "incomplete, get it again."
-            )
-        rank = factors["down"].shape[0]
-        if factors["up"].shape[1] != rank:
-            raise ValueError(
-                f"{path.name} has rank {rank} below and {factors['up'].shape[1]} above in {module}, expected one rank: "
-                "the file is damaged, get it again."
-            )
-        alpha = float(factors["alpha"]) if "alpha" in factors else configured_alpha(config, module, rank)
-        pairs[module] = LoraPair(factors["down"], factors["up"], alpha)
+            found.setdefault(place[0], {})[place[1]] = value
+    check_numbers(path.name, tensors)
+    pairs = {
+        module: make_pair(
+            path.name, module, factors, lambda rank, module=module: configured_alpha(config, module, rank)
+        )
+        for module, factors in found.items()
+    }
     if not pairs or unknown:
         raise ValueError(
             f"{path.name}: {len(tensors) - len(unknown)} of {len(tensors)} tensors are LoRA factors of the SD family"
@@ -118,42 +106,113 @@ def load(path: Path) -> Lora:
     return Lora(pairs, metadata)
 
 
+def factor_of(key: str) -> tuple[str, str] | None:
+    """The module and the factor ("down", "up", "alpha") of a file's key; None where it is no LoRA's of the SD family."""
+    suffix = next((suffix for suffix in FACTORS if key.endswith(suffix)), None)
+    module = module_of(key[: -len(suffix)]) if suffix else None
+    return None if suffix is None or module is None else (module, FACTORS[suffix])
+
+
+def is_of_sd(keys: Iterable[str]) -> bool:
+    """Whether all keys of a file are a LoRA's of the SD family, so that `load` reads it."""
+    return all(factor_of(key) for key in keys)
+
+
+def make_pair(
+    name: str, module: str, factors: Mapping[str, Tensor], alpha: Callable[[int], float] | None = None
+) -> LoraPair:
+    """The pair of a module, from its factors "down", "up" and, where the file has one, "alpha"; else `alpha` of the rank,
+    by default the rank itself.
+
+    Raises:
+        ValueError: a factor is missing, or they are no factors of one rank; `name` is the file's.
+    """
+    if not {"down", "up"} <= factors.keys():
+        raise ValueError(
+            f"{name} holds {' and '.join(sorted(factors))} of {module}, expected both factors: the file is incomplete, get "
+            "it again."
+        )
+    down, up = factors["down"], factors["up"]
+    if not (down.is_floating_point() and up.is_floating_point()) or 0 in (*down.shape, *up.shape):
+        raise ValueError(
+            f"{name} has factors of {list(down.shape)} {down.dtype} and {list(up.shape)} {up.dtype} in {module}, expected "
+            "floats: the file is damaged, or quantised in a way that nothing here reads; get another."
+        )
+    if down.ndim not in (2, 4) or up.ndim != down.ndim or up.shape[1] != down.shape[0]:
+        raise ValueError(
+            f"{name} has factors of {list(down.shape)} and {list(up.shape)} in {module}, expected [r, in] and [out, r], one "
+            "rank: the file is damaged, get it again."
+        )
+    rank = len(down)
+    if "alpha" not in factors:
+        return LoraPair(down, up, float(rank if alpha is None else alpha(rank)))
+    if factors["alpha"].numel() != 1:
+        raise ValueError(
+            f"{name} has an alpha of {list(factors['alpha'].shape)} in {module}, expected one number: the file is damaged, get "
+            "it again."
+        )
+    return LoraPair(down, up, float(factors["alpha"]))
+
+
 def save(path: Path, lora: Lora, style: Style = "kohya") -> None:
     """Write a LoRA, all of it or nothing.
 
     kohya's keys carry the alpha; diffusers' know none, so it goes into `up`.
     """
+    header = {"format": "pt", "modelspec.sai_model_spec": "1.0.0", "unclutter.kind": "lora", **lora.metadata}
+    write_safetensors(path, to_kohya(lora) if style == "kohya" else to_diffusers(lora), header)
+
+
+def to_kohya(lora: Lora) -> dict[str, Tensor]:
+    """The tensors under kohya's keys, of which ComfyUI takes all."""
     two_encoders = any(module.startswith("text_encoder_2.") for module in lora.pairs)
     tensors = {}
     for module, pair in lora.pairs.items():
-        if style == "kohya":
-            name = kohya_name(module, two_encoders)
-            tensors |= {
-                f"{name}.lora_down.weight": pair.down,
-                f"{name}.lora_up.weight": pair.up,
-                f"{name}.alpha": tensor(pair.alpha),
-            }
-        else:
-            scale = pair.alpha / pair.down.shape[0]
-            tensors |= {f"{module}.lora_A.weight": pair.down, f"{module}.lora_B.weight": pair.up * scale}
-    header = {"format": "pt", "modelspec.sai_model_spec": "1.0.0", "unclutter.kind": "lora", **lora.metadata}
-    write_safetensors(path, tensors, header)
+        name = kohya_name(module, two_encoders)
+        tensors |= {
+            f"{name}.lora_down.weight": pair.down,
+            f"{name}.lora_up.weight": pair.up,
+            f"{name}.alpha": tensor(pair.alpha),
+        }
+    return tensors
+
+
+def to_diffusers(lora: Lora) -> dict[str, Tensor]:
+    tensors = {}
+    for module, pair in lora.pairs.items():
+        scale = pair.alpha / pair.down.shape[0]
+        tensors |= {f"{module}.lora_A.weight": pair.down, f"{module}.lora_B.weight": pair.up * scale}
+    return tensors
 
 
 def peft_config(path: Path, header: str | None) -> dict[str, Any]:
     """peft's config of a LoRA, its keys with or without the part (`unet.lora_alpha`); empty where there is none."""
-    beside = path.with_name("adapter_config.json")
+    beside, what = path.with_name("adapter_config.json"), f"peft's config in the header of {path.name}"
     if header is None and path.name.startswith("adapter_model") and beside.is_file():
-        header = beside.read_text()
-    return json.loads(header or "{}")
+        header, what = beside.read_text("utf-8", errors="replace"), str(beside)
+    config = json_value(header or "{}", dict, what)
+    for key, value in config.items():
+        own = key.rpartition(".")[2]
+        number = own == "lora_alpha" and not isinstance(value, (int, float, type(None)))
+        pattern = own == "alpha_pattern" and not (
+            value is None
+            or (isinstance(value, dict) and all(isinstance(alpha, (int, float)) for alpha in value.values()))
+        )
+        if number or pattern:
+            raise ValueError(f"{what} has {key} = {str(value)[:40]!r}, expected numbers: get the file again.")
+    return config
 
 
 def configured_alpha(config: dict[str, Any], module: str, rank: int) -> float:
     part, _, path = module.partition(".")
     own = {key.removeprefix(f"{part}."): value for key, value in config.items() if key.startswith(f"{part}.")} or config
     patterns = own.get("alpha_pattern") or {}
-    alpha = next((value for name, value in patterns.items() if re.match(rf"(.*\.)?({name})$", path)), None)
-    alpha = own.get("lora_alpha", rank) if alpha is None else alpha
+    try:
+        alpha = next((value for name, value in patterns.items() if re.match(rf"(.*\.)?({name})$", path)), None)
+    except re.error as error:
+        raise ValueError(f"peft's config has an alpha_pattern that is none ({error}): get the file again.") from None
+    if alpha is None:
+        alpha = rank if own.get("lora_alpha") is None else own["lora_alpha"]
     # Rank-stabilised LoRA scales by alpha / sqrt(rank).
     return alpha * math.sqrt(rank) if own.get("use_rslora") else float(alpha)
 
@@ -163,42 +222,3 @@ def kohya_name(module: str, two_encoders: bool) -> str:
     encoder = "lora_te1" if two_encoders else "lora_te"
     prefix = {"unet": "lora_unet", "text_encoder": encoder, "text_encoder_2": "lora_te2"}[part]
     return f"{prefix}_{path.replace('.', '_')}"
-
-
-def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """All tensors and the header of a file.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is no safetensors file, or a truncated one.
-    """
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no file {path}: give the path of a .safetensors file.")
-    try:
-        with safe_open(path, framework="pt") as file:
-            return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
-    except SafetensorError as error:
-        raise ValueError(
-            f"{path.name} is no whole safetensors file ({error}): get it again, or convert it if it is a pickle (pickles can run "
-            "code and are not opened)."
-        ) from error
-
-
-def write_safetensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
-    """Write a file, all of it or nothing.
-
-    Raises:
-        OSError: it cannot be written, on a full disk for one.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.part")
-    try:
-        temporary.touch()
-        mode = temporary.stat().st_mode  # of ordinary files here; safetensors lets nobody else read
-        save_file({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, temporary, metadata)
-        temporary.chmod(mode)
-        os.replace(temporary, path)
-    except SafetensorError as error:
-        raise OSError(f"{path} could not be written ({error}): make room, or give another folder.") from error
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from .lora import read_safetensors, write_safetensors
+from .files import json_value, read_safetensors, write_safetensors
 
 PARTS = ("unet", "vae", "text_encoder")
 SCHEDULE = {
@@ -66,9 +66,9 @@ def load_part(path: Path, part: str) -> tuple[dict[str, Tensor], dict, dict[str,
     weights, header = read_safetensors(file)
     if header.get("unclutter.kind") != f"mini.{part}":
         raise ValueError(
-            f"{file} says it is {header.get('unclutter.kind', 'nothing of ours')}, expected mini.{part}: {made}."
+            f"{file} says it is {header.get('unclutter.kind', 'nothing of ours')[:40]!r}, expected mini.{part}: {made}."
         )
-    return weights, json.loads(header["config"]), header
+    return weights, json_value(header.get("config", ""), dict, f"The config of {file.name}"), header
 
 
 def save(path: Path, part: str, weights: dict[str, Tensor], config: dict) -> None:

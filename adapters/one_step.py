@@ -6,16 +6,22 @@ the same tensors in safetensors, with a header.
 
 from __future__ import annotations
 
-import pickle
-import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import torch
 from torch import Tensor
 
-from .lora import LoraPair, read_safetensors, write_safetensors
+from .files import (
+    check_choice,
+    check_numbers,
+    check_whole_numbers,
+    read_safetensors,
+    tensors_of,
+    unpickle,
+    write_safetensors,
+)
+from .lora import LoraPair, make_pair
 
 Backbone = Literal["unet", "flux"]
 
@@ -94,8 +100,12 @@ def load(path: Path) -> OneStep:
     if path.suffix == ".safetensors":
         tensors, metadata = read_safetensors(path)
     else:
-        tensors, metadata = read_pickle(path), {}
+        tensors, metadata = tensors_of(unpickle(path), path.name), {}
+    check_whole_numbers(path, metadata, {"unclutter.timestep": (1, 999), "unclutter.resolution": (64, 8192)})
+    check_choice(path, metadata, "unclutter.mask_pooling", ("max", "nearest", "none"))
+    check_numbers(path.name, tensors)
     prompt = {part: tensors.pop(f"prompt.{part}") for part in PROMPT_PARTS if f"prompt.{part}" in tensors}
+    check_prompt(path, prompt)
     named = {plain_name(key): (key, value) for key, value in tensors.items()}
     backbone: Backbone | None = next((kind for kind, layer in TERMINAL.items() if f"{layer}.weight" in named), None)
     if backbone is None:
@@ -122,7 +132,8 @@ def load(path: Path) -> OneStep:
             f"{path.name}: {sum(len(found) for found in factors.values()) + len(terminal)} of {len(tensors)} tensors are "
             f"a LoRA and {TERMINAL[backbone]} ({', '.join(wrong)}), expected all, two for each module: get the file again."
         )
-    one_step = OneStep(backbone, pairs_of(factors, path), terminal, metadata, prompt or cached_prompt(path))
+    pairs = {module: make_pair(path.name, module, found) for module, found in factors.items()}
+    one_step = OneStep(backbone, pairs, terminal, metadata, prompt or cached_prompt(path))
     check_terminal(one_step, path)
     return one_step
 
@@ -167,30 +178,16 @@ def plain_name(key: str) -> str:
     return name.replace(".lora_A.default.", ".lora_A.").replace(".lora_B.default.", ".lora_B.")
 
 
-def pairs_of(factors: dict[str, dict[str, Tensor]], path: Path) -> dict[str, LoraPair]:
-    pairs = {}
-    for module, found in factors.items():
-        down, up = found["down"], found["up"]
-        if down.ndim not in (2, 4) or up.ndim != down.ndim or up.shape[1] != down.shape[0]:
-            raise ValueError(
-                f"{path.name} has factors of {list(down.shape)} and {list(up.shape)} in {module}, expected [r, in] and "
-                "[out, r]: the file is damaged, get it again."
-            )
-        pairs[module] = LoraPair(down, up, float(found["alpha"]) if "alpha" in found else float(len(down)))
-    return pairs
-
-
 def check_terminal(one_step: OneStep, path: Path) -> None:
     weight, bias = one_step.terminal["weight"], one_step.terminal["bias"]
+    if not (weight.is_floating_point() and bias.is_floating_point()):
+        raise ValueError(
+            f"{path.name} has {TERMINAL[one_step.backbone]} of {weight.dtype}, expected floats: get it again."
+        )
     if weight.ndim != (4 if one_step.backbone == "unet" else 2) or bias.shape != weight.shape[:1]:
         raise ValueError(
             f"{path.name} has {TERMINAL[one_step.backbone]} of {list(weight.shape)} with a bias of {list(bias.shape)}, "
             "expected one bias for each row: the file is damaged, get it again."
-        )
-    if not (weight.isfinite().all() and bias.isfinite().all()):
-        raise ValueError(
-            f"{path.name} has NaN or infinite values in {TERMINAL[one_step.backbone]}: its training failed or the file is "
-            "damaged, get it again or take an earlier checkpoint."
         )
     stated = one_step.metadata.get("unclutter.prediction", "noise")
     if stated not in ("noise", "correction") or (one_step.corrects and one_step.backbone == "flux"):
@@ -204,30 +201,22 @@ def check_terminal(one_step: OneStep, path: Path) -> None:
         raise ValueError(f"{path.name}: {error}") from None
 
 
-def read_pickle(path: Path) -> dict[str, Tensor]:
-    found = unpickle(path)
-    if not isinstance(found, dict) or not all(isinstance(value, Tensor) for value in found.values()):
-        held = f"a dictionary with {', '.join(map(str, list(found)[:3]))}" if isinstance(found, dict) else type(found)
-        raise ValueError(f"{path.name} holds {held}, expected tensors by name: give the file of the release.")
-    return found
-
-
 def cached_prompt(path: Path) -> dict[str, Tensor]:
     """OSOR's cache of the encoded prompt, where it lies beside the weights."""
     beside = path.with_name(CACHE)
-    found = unpickle(beside) if beside.is_file() else {}
-    return {part: found[part] for part in PROMPT_PARTS if part in found}
+    held = unpickle(beside) if beside.is_file() else None
+    found = {part: held[part] for part in PROMPT_PARTS if part in held} if isinstance(held, dict) else {}
+    prompt = tensors_of(found, CACHE) if found else {}
+    check_prompt(beside, prompt)
+    return prompt
 
 
-def unpickle(path: Path) -> Any:
-    """What torch.save wrote, read without running anything that is in it."""
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no file {path}: give the path of a .safetensors or .pth file.")
-    try:
-        # Mapped, three gigabytes stay on disk until they are used; pickles of before 2020 cannot be.
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, AttributeError, TypeError) as error:
-        raise ValueError(
-            f"{path.name} is no whole file of tensors ({type(error).__name__}): it is truncated, or holds code, which is not "
-            "run; get it again."
-        ) from error
+def check_prompt(path: Path, prompt: dict[str, Tensor]) -> None:
+    check_numbers(path.name, prompt)
+    for part, dimensions in zip(PROMPT_PARTS, (3, 2), strict=True):
+        value = prompt.get(part)
+        if value is not None and (value.ndim != dimensions or len(value) != 1 or not value.is_floating_point()):
+            raise ValueError(
+                f"{path.name} has {part} of {list(value.shape)} {value.dtype}, expected floats [1, n, width] and [1, width]: "
+                "get the file again."
+            )

@@ -3,12 +3,88 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from .regions import feather
+
+
+@dataclass(frozen=True, eq=False)
+class Layers:
+    """A picture taken apart into people and the background behind all of them. Values in 0..1.
+
+    Attributes:
+        image: [3,H,W], the picture.
+        background: [3,H,W], generated in every hole; elsewhere a VAE's idea of the picture.
+        masks: [N,H,W] of 0 and 1, where each person is.
+        holes: [N,H,W] of 0 and 1, what is filled when a person goes, but for where others are seen: the mask, grown.
+        generated: [3,H,W] by person, without the others, for those whose layer was asked for.
+        removed: people who are gone, from 0.
+        order: people from back to front.
+        feather: width of soft borders in pixels.
+    """
+
+    image: Tensor
+    background: Tensor
+    masks: Tensor
+    holes: Tensor
+    generated: dict[int, Tensor]
+    removed: frozenset[int] = frozenset()
+    order: tuple[int, ...] | None = None
+    feather: int = 4
+
+    def composed(self) -> tuple[Tensor, Tensor]:
+        """The picture [3,H,W] without those who are removed, and the mask [H,W] of what took their place.
+
+        A pixel further than `feather` from that mask is the picture's, bit for bit.
+
+        Raises:
+            ValueError: somebody is kept whom a removed person hides in part, and has no layer.
+        """
+        gone = sorted(self.removed)
+        left = self.masks.clone()
+        left[gone] = 0
+        before, after = (visible_masks(masks, self.order) for masks in (self.masks, left))
+        revealed = (after > before).flatten(1).any(dim=1)
+        if lacking := [k for k in range(len(left)) if revealed[k] and k not in {*gone, *self.generated}]:
+            raise ValueError(
+                f"A removed person hides a part of person {lacking[0] + 1}, who has no layer: "
+                "name whom you keep in keep (who may stay) of Layered Sampler, or write any there, or list that person last "
+                "in order."
+            )
+        layers = [self.generated.get(k, self.image) for k in range(len(left))]
+        return recompose(self.image, self.background, self.masks, self.holes, layers, gone, self.order, self.feather)
+
+    def cut_out(self) -> Tensor:
+        """The background and then each person as RGBA, [N+1,4,H,W]; together they show the whole picture.
+
+        The background is filled in every hole, so people bring along what the picture shows around them in theirs.
+        """
+        visible, covered = visible_masks(self.masks, self.order), self.holes.amax(dim=0)
+        sheets = self.image.new_ones(len(self.masks) + 1, 4, *self.image.shape[1:])
+        sheets[0, :3] = softly(self.image, self.background, covered, self.feather)
+        around = covered * (1 - self.masks.amax(dim=0))
+        # What lies around two of them goes with the one who is removed, or else with the one in front.
+        for k in sorted(reversed(self.back_to_front()), key=lambda k: k not in self.removed):
+            mask, sheet = self.masks[k], sheets[k + 1]
+            own = torch.maximum(mask, self.holes[k] * around)
+            around = around * (1 - own)
+            # The soft border shows surroundings of the picture, and never another person.
+            alpha = feather(own[None], self.feather)[0] * (1 - covered * (1 - own))
+            hidden = mask - visible[k]
+            if k in self.generated:
+                sheet[:3] = torch.where(hidden > 0, self.generated[k], self.image)
+            else:
+                sheet[:3] = self.image
+                alpha *= 1 - hidden
+            sheet[3] = alpha
+        return sheets
+
+    def back_to_front(self) -> list[int]:
+        return back_to_front(self.order, len(self.masks))
 
 
 def recompose(

@@ -107,7 +107,7 @@ def morphology_from_state(state: Mapping[str, Tensor]) -> HumanMorphology:
     try:
         module = HumanMorphology(state["pose.project.weight"].shape[0], state["parsing.layers.0.weight"].shape[1])
         module.load_state_dict(state)
-    except (KeyError, RuntimeError) as error:
+    except (KeyError, IndexError, RuntimeError) as error:
         raise ValueError(
             f"{len(state)} tensors are no Human Morphology Guidance ({str(error).splitlines()[-1].strip()}), expected the "
             f"{len(HumanMorphology(1).state_dict())} of its encoders: get the file again."

@@ -37,18 +37,21 @@ def normalize_mask(
     threshold: float = 0.5,
     allow_full: bool = False,
     allow_empty: bool = False,
+    skip_empty: bool = False,
 ) -> Tensor:
     """Any mask a graph may hold, as the mask of `batch` pictures of height × width.
 
     Args:
         mask: [H, W], [B, H, W] or [B, 1, H, W], values in 0..1; a brush of 98 % opacity counts as 1.
+        allow_full, allow_empty: masks of everything, or of nothing, are fine.
+        skip_empty: so are empty ones among others, for frames of a film in which there is nothing to remove.
 
     Returns:
         [max(batch, masks), height, width] of 0 and 1, on the mask's device. Shrinking keeps every marked pixel: a mask
         a little too large costs nothing, one too small brings the object back.
 
     Raises:
-        ValueError: NaN, an empty or full mask, or as many masks as fit no picture.
+        ValueError: NaN, an empty or full mask, one of other proportions, or as many masks as fit no picture.
     """
     shape = "×".join(str(side) for side in mask.shape)
     if mask.ndim == 4 and mask.shape[1] == 1:
@@ -64,7 +67,8 @@ def normalize_mask(
         raise ValueError(f"{count} masks came for {batch} pictures: give one mask for all, or one for each.")
     binary = resize_mask((mask >= threshold).float(), height, width)
     covered = binary.flatten(1).mean(dim=1)
-    if not allow_empty and bool((covered == 0).any()):
+    skips = skip_empty and bool((covered > 0).any())
+    if not allow_empty and not skips and bool((covered == 0).any()):
         if tuple(mask.shape[-2:]) == (64, 64) and not mask.any():
             raise ValueError(
                 "The mask is the blank 64×64 one that Load Image gives for a picture without transparency: "
@@ -78,6 +82,15 @@ def normalize_mask(
                 "with full opacity."
             )
         raise ValueError(f"{which} is empty, so there is nothing to remove: mark the object with white (1.0).")
+    tall, wide = mask.shape[-2:]
+    # One pixel of a small mask is rounding; a picture whose sides a VAE or a preprocessor rounded is off by less than 2 %.
+    if abs(wide * height - tall * width) > 0.02 * tall * width + max(height, width) and bool((covered > 0).any()):
+        is_turned = abs(tall * height - wide * width) <= 0.02 * tall * height + max(height, width)
+        turned = ", or it was drawn on the photo before its EXIF data turned it" if is_turned else ""
+        raise ValueError(
+            f"The mask is {wide}x{tall} and the picture {width}x{height}, another shape, so it belongs to another picture or to "
+            f"another crop of this one{turned}: draw it on this very picture, at any scale."
+        )
     if not allow_full and bool((covered == 1).any()):
         raise ValueError(
             "The mask covers the whole picture and leaves nothing to fill it from: mark only the object, "

@@ -13,7 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .finite import check_finite
 from .regions import Box, bounding_boxes, feather, resize_mask
+from .registration import align
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,10 @@ def plan_crop(
         )
         raise ValueError(f"maximum is {maximum} and {least} raise maximum to {max(minimum, multiple)} or more.")
     height, width = mask.shape[-2:]
+    if (empty := ~mask.flatten(1).any(dim=1)).any() and not empty.all():
+        # Of a picture with nothing to remove the middle is cut out, and nothing is pasted back.
+        mask = mask.clone()
+        mask[empty, height // 2, width // 2] = 1
     objects, wanted = bounding_boxes(mask), bounding_boxes(mask, context)
     scale = max(1.0, minimum / height, minimum / width)
     if maximum is not None:
@@ -91,6 +97,7 @@ def paste_back(
     feather_pixels: int = 8,
     match_colors: bool = True,
     ring: int = 32,
+    register: bool = False,
 ) -> Tensor:
     """Put results into the pictures they were cut from.
 
@@ -101,15 +108,22 @@ def paste_back(
         feather_pixels: width of the soft border outside the mask. Where the box ends inside the picture before the
             border does, the border is as narrow as that.
         match_colors: take the colour shift measured on a ring of `ring` pixels around the mask off the result.
+        register: move each result back onto its picture first, where it lies beside it (`registration.align`).
 
     Returns:
         [B, 3, H, W]; equal to `image` bit for bit outside the mask and its soft border.
+
+    Raises:
+        ValueError: NaN or infinity in a result.
     """
+    check_finite(result, "The result")
     out = image.clone()
     for sample, (box, part, hole) in enumerate(zip(crop.boxes, result, mask, strict=True)):
         before, hole = _cut(image[sample], box)[None], _cut(hole, box)[None]
         part = _resize(part[None], (box.height, box.width), "image").to(before)
         weight = feather(hole, feather_pixels, _room(box, *image.shape[-2:]))[:, None].to(before)
+        if register:
+            part = align(part, before, (weight[:, 0] > 0).to(before))
         if match_colors:
             part = match_color(part, before, (weight[:, 0] > 0).to(before), ring)
         _cut(out[sample], box).copy_(torch.where(weight > 0, torch.lerp(before, part, weight), before)[0])
@@ -133,14 +147,17 @@ def match_color(result: Tensor, original: Tensor, mask: Tensor, ring: int = 32) 
     """
     around = (feather(mask, ring) > 0) & (mask == 0)
     difference = original - result
-    trusted = (around & (difference.abs().amax(dim=1) < 0.2))[:, None].to(result)
-    if not trusted.any() or not (difference * trusted).any():
+    # Not even 0 times NaN is a number, so pixels that are none are taken out before anything is weighed.
+    difference = torch.where(difference.isfinite().all(dim=1, keepdim=True), difference, torch.inf)
+    trusted = around[:, None] & (difference.abs().amax(dim=1, keepdim=True) < 0.2)
+    difference, trusted = torch.where(trusted, difference, 0), trusted.to(result)
+    if not trusted.any() or not difference.any():
         return result
     height, width = mask.shape[-2:]
     reduce = max(1.0, max(height, width) / 96)  # the correction is smooth: measure it coarsely
     small = (math.ceil(height / reduce), math.ceil(width / reduce))
     share = F.adaptive_avg_pool2d(trusted, small)
-    mean = F.adaptive_avg_pool2d(difference * trusted, small) / share.clamp(min=1e-6)
+    mean = F.adaptive_avg_pool2d(difference, small) / share.clamp(min=1e-6)
     plane = _fit_plane(mean, share)
     rest = _spread((mean - plane) * share, share)
     correction = F.interpolate(plane + rest, (height, width), mode="bilinear")

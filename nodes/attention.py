@@ -21,6 +21,10 @@ MODES = {
     "from all": attention.SRA_STRICT,
 }
 
+MODEL_TOOLTIP = (
+    "Any of SD 1.5 to SDXL, FLUX, Qwen-Image, Z-Image, SD 3.5 and the other picture models in the README's table, base, "
+    "inpainting or edit."
+)
 MASK_TOOLTIP = "White (1.0) is removed. One for all pictures, or one for each. Best a little larger than the object."
 SPAN = [
     io.Float.Input(
@@ -58,7 +62,7 @@ class AttentiveEraser(io.ComfyNode):
             search_aliases=["object removal", "aas", "sarg", "attention redirection", "移除物体", "消除"],
             hidden=[io.Hidden.unique_id],
             inputs=[
-                io.Model.Input("model", tooltip="SD 1.5, SD 2, SDXL or FLUX.1, base or inpainting."),
+                io.Model.Input("model", tooltip=MODEL_TOOLTIP),
                 io.Mask.Input("mask", tooltip=MASK_TOOLTIP),
                 io.Float.Input(
                     "removal_scale",
@@ -93,8 +97,9 @@ class AttentiveEraser(io.ComfyNode):
                     "layers",
                     options=list(LAYERS),
                     default="decoder",
-                    tooltip="Which self-attention layers no longer see the object. FLUX has no decoder: there 'decoder' "
-                    "and 'middle and decoder' are the single-stream blocks.",
+                    tooltip="Which self-attention layers no longer see the object. A transformer has no decoder: there "
+                    "'decoder' is the last third of its blocks and 'middle and decoder' the last two thirds; where it has "
+                    "double- and single-stream blocks (FLUX, HiDream), both are the single-stream ones.",
                 ),
                 *SPAN,
             ],
@@ -118,8 +123,10 @@ class AttentiveEraser(io.ComfyNode):
         host.check_number("removal_scale", removal_scale, 1, 50)
         host.check_number("suppression", suppression, 0, 1)
         host.check_number("suppression_steps", suppression_steps, 0, 1)
+        mask = host.normalize_mask(mask)
+        host.warn_of_empty_masks(cls, mask)
         patch = host.RegionPatch(
-            host.normalize_mask(mask),
+            mask,
             LAYERS[layers],
             *host.sigma_range(model, start_percent, end_percent),
             settings_at=eraser_settings(suppression, suppression_steps),
@@ -146,7 +153,7 @@ class SelfRectifyingAttention(io.ComfyNode):
             search_aliases=["object removal", "sra", "eradiff"],
             hidden=[io.Hidden.unique_id],
             inputs=[
-                io.Model.Input("model", tooltip="SD 1.5, SD 2, SDXL or FLUX.1, base or inpainting."),
+                io.Model.Input("model", tooltip=MODEL_TOOLTIP),
                 io.Mask.Input("mask", tooltip=MASK_TOOLTIP),
                 io.Combo.Input(
                     "mode",
@@ -168,8 +175,10 @@ class SelfRectifyingAttention(io.ComfyNode):
     def execute(
         cls, model: Any, mask: torch.Tensor, mode: str, start_percent: float, end_percent: float
     ) -> io.NodeOutput:
+        mask = host.normalize_mask(mask)
+        host.warn_of_empty_masks(cls, mask)
         patch = host.RegionPatch(
-            host.normalize_mask(mask),
+            mask,
             EVERYWHERE,
             *host.sigma_range(model, start_percent, end_percent),
             settings_at=lambda step, steps: MODES[mode],
@@ -182,7 +191,8 @@ class SelfRectifyingAttention(io.ComfyNode):
 def eraser_settings(suppression: float, share: float) -> Callable[[float, int], attention.RegionSettings]:
     """AAS, with similarity suppression for the first `share` of the steps.
 
-    0.2 of 50 steps are the steps 0 to 9, which the authors' code calls `ss_steps=9`.
+    The authors' code calls the steps 0 to 9 `ss_steps=9`, of 50 of which a strength of 0.8 executes 40: in KSampler these
+    are 0.25 of 40 steps at denoise 0.8, with ddim_uniform.
     """
     suppressed = attention.aas(suppression)
 

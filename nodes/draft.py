@@ -88,7 +88,7 @@ def draft_fill(
     """
     masks.check_picture(image)
     pictures, height, width = image.shape[:3]
-    hole = regions.normalize_mask(mask.to(image.device), pictures, height, width)
+    hole = regions.normalize_mask(mask.to(image.device), pictures, height, width, skip_empty=True)
     barred = None if avoid is None else _barred(avoid.to(image.device), len(hole), height, width)
     source = image.expand(len(hole), -1, -1, -1).movedim(-1, 1).float()
     filled = exemplar_fill(source, hole, barred, seed, host.tracked)

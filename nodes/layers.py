@@ -9,12 +9,13 @@ import torch
 from comfy_api.latest import io
 
 from ..adapters import layered
+from ..kernels import finite, lowrank, regions, seams
 from ..kernels import guidance as guidance_kernel
 from ..kernels import layers as kernel
-from ..kernels import lowrank, regions, seams
+from ..kernels.layers import Layers
 from . import host
-from .compose import LAYERS, Layers, parse_people
-from .morphology import MORPHOLOGY, Morphology, check_proportions, encode_morphology
+from .compose import LAYERS, parse_people
+from .morphology import MORPHOLOGY, Morphology, encode_morphology
 from .overlay import numbered
 from .schema import Schema, advanced
 
@@ -291,20 +292,18 @@ def check_people(
             f"{len(image)} pictures of {image.shape[-1]} channels came, expected one of 3 (RGB): the batch of masks says "
             "who is in it."
         )
-    if not torch.stack(torch.aminmax(image)).isfinite().all():
-        raise ValueError("The picture has NaN or infinite pixels: a VAE in fp16 makes them, run it with --fp32-vae.")
+    finite.check_finite(image, "The picture", finite.PICTURE)
     if masks.ndim == 3 and len(masks) == 0:
         raise ValueError("No masks came: the detector found nobody, so connect one mask per person.")
     picture = image[0].movedim(-1, 0)
     count = 1 if masks.ndim == 2 else len(masks)
-    given, (height, width) = masks.shape[-2:], picture.shape[-2:]
+    height, width = picture.shape[-2:]
     masks = regions.normalize_mask(masks.to(image.device), count, height, width, allow_full=True)
     if full := masks.flatten(1).all(dim=1).nonzero().flatten().tolist():
         raise ValueError(
             f"{f'Mask {full[0] + 1} of {count}' if count > 1 else 'The mask'} covers the whole picture and leaves nothing to "
             "fill it from: mark only the person, or invert it if white marks what to keep."
         )
-    check_proportions("batch of masks", given, height, width)
     flat = masks.flatten(1)
     common = flat @ flat.T
     areas = common.diagonal()

@@ -7,7 +7,7 @@ import dataclasses
 import torch
 from comfy_api.latest import io
 
-from ..kernels import regions, seams
+from ..kernels import finite, regions, seams
 from . import host
 from .overlay import numbered
 from .schema import Schema, advanced
@@ -36,6 +36,7 @@ class PrepareMask(io.ComfyNode):
                 "and a little larger than the object. The preview shows where it cuts through something."
             ),
             search_aliases=["grow mask", "expand mask", "dilate mask", "fill mask holes"],
+            hidden=[io.Hidden.unique_id],
             inputs=[
                 io.Mask.Input(
                     "mask", tooltip="White (1.0) is removed. Any size; one for all pictures, or one for each."
@@ -75,6 +76,16 @@ class PrepareMask(io.ComfyNode):
                     step=1,
                     tooltip="Drop separate parts of the mask with fewer pixels than this: specks of a segmentation.",
                 ),
+                advanced(
+                    io.Boolean.Input(
+                        "skip_empty",
+                        display_name="empty masks may pass",
+                        default=False,
+                        optional=True,
+                        tooltip="On: an empty mask among others is left empty, and its picture comes out as it is: for frames "
+                        "of a film in which the object is not to be seen. Off: it is an error.",
+                    )
+                ),
             ],
             outputs=[
                 io.Mask.Output("MASK", display_name="mask", tooltip="What to remove: 0 or 1, the size of the picture."),
@@ -95,21 +106,26 @@ class PrepareMask(io.ComfyNode):
         grow_pixels: int,
         fill_holes: bool,
         min_area: int,
+        skip_empty: bool = False,
     ) -> io.NodeOutput:
         host.check_number("grow_percent", grow_percent, -50, 100)
         host.check_number("grow_pixels", grow_pixels, -512, 512)
         host.check_number("min_area", min_area, 0, 16777216)
         check_picture(image)
         count, height, width = image.shape[:3]
-        drawn = regions.normalize_mask(mask.to(image.device), count, height, width)
+        drawn = regions.normalize_mask(mask.to(image.device), count, height, width, skip_empty=skip_empty)
+        host.warn_of_empty_masks(cls, drawn)
+        wanted = drawn.flatten(1).any(dim=1)
         prepared = regions.drop_small(drawn, min_area) if min_area else drawn
-        if not prepared.flatten(1).any(dim=1).all():
+        left = prepared.flatten(1).any(dim=1)
+        if not (left.any() if skip_empty else left.all()):
             raise ValueError(_nothing_that_large(min_area, drawn))
+        wanted &= left
         if fill_holes:
             prepared = regions.fill_holes(prepared)
         prepared = regions.grow(prepared, pixels=grow_pixels, percent=grow_percent)
         covered = prepared.flatten(1)
-        if not covered.any(dim=1).all():
+        if not covered.any(dim=1)[wanted].all():
             raise ValueError(
                 f"Shrunk by {grow_percent} % and {grow_pixels} pixels nothing is left of the mask: "
                 "raise grow_percent or grow_pixels."
@@ -185,6 +201,7 @@ class CropToMask(io.ComfyNode):
                 "size that a model takes. The cost of a removal then follows the mask and not the photo."
             ),
             search_aliases=["inpaint crop", "crop and stitch", "crop by mask"],
+            hidden=[io.Hidden.unique_id],
             inputs=[
                 io.Image.Input("image", tooltip="The whole picture."),
                 io.Mask.Input("mask", tooltip="What to remove, best from Prepare Removal Mask."),
@@ -247,7 +264,8 @@ class CropToMask(io.ComfyNode):
         host.check_number("maximum", maximum, 0, 16384)
         check_picture(image)
         count, height, width = image.shape[:3]
-        mask = regions.normalize_mask(mask.to(image.device), count, height, width)
+        mask = regions.normalize_mask(mask.to(image.device), count, height, width, skip_empty=True)
+        host.warn_of_empty_masks(cls, mask)
         image = image.expand(len(mask), -1, -1, -1)
         crop = seams.plan_crop(mask, context=context, multiple=multiple, minimum=minimum, maximum=maximum or None)
         part = seams.extract(image.movedim(-1, 1), crop, "image").movedim(1, -1).contiguous()
@@ -303,6 +321,18 @@ class PasteBack(io.ComfyNode):
                         "wider is steadier on busy ground.",
                     ),
                 ),
+                advanced(
+                    io.Combo.Input(
+                        "registration",
+                        display_name="lay on the picture",
+                        options=["auto", "off"],
+                        default="auto",
+                        optional=True,
+                        tooltip="Edit models shift a picture by a few pixels and scale it a little. auto: the result is "
+                        "measured against the picture around the mask and moved back, where that makes the two more alike; "
+                        "else it stays exactly as it is.",
+                    ),
+                ),
             ],
             outputs=[io.Image.Output("IMAGE", display_name="image", tooltip="The whole picture without the object.")],
         )
@@ -316,6 +346,7 @@ class PasteBack(io.ComfyNode):
         match_color: bool,
         ring: int,
         mask: torch.Tensor | None = None,
+        registration: str = "auto",
     ) -> io.NodeOutput:
         host.check_number("feather", feather, 0, 512)
         host.check_number("ring", ring, 1, 512)
@@ -343,6 +374,7 @@ class PasteBack(io.ComfyNode):
             feather_pixels=feather,
             match_colors=match_color,
             ring=ring,
+            register=registration == "auto",
         )
         return io.NodeOutput(pasted.movedim(1, -1).contiguous())
 
@@ -353,12 +385,7 @@ def check_picture(image: torch.Tensor, name: str = "The picture") -> None:
             f"{name} has {image.shape[-1]} channels and 3 are expected (RGB): "
             "take an alpha channel away with Split Image with Alpha."
         )
-    # The extremes carry NaN along, and need no copy of a large picture.
-    if not torch.stack(torch.aminmax(image)).isfinite().all():
-        raise ValueError(
-            f"{name} has NaN or infinite pixels: a VAE in fp16 makes them, run it in fp32 (--fp32-vae) "
-            "or take one made for fp16."
-        )
+    finite.check_finite(image, name, finite.PICTURE)
 
 
 def _check_shape(result: torch.Tensor, size: tuple[int, int]) -> None:
@@ -388,7 +415,7 @@ def into_picture(
             f"The blend mask is {mask.shape[-1]}x{mask.shape[-2]}: expected the size of the crop, {size[1]}x{size[0]}, "
             f"or of the picture, {width}x{height}."
         )
-    blend = regions.normalize_mask(mask, len(boxes), *mask.shape[-2:], allow_full=True)
+    blend = regions.normalize_mask(mask, len(boxes), *mask.shape[-2:], allow_full=True, allow_empty=True)
     if len(blend) != len(boxes):
         raise ValueError(f"{len(blend)} blend masks came for {len(boxes)} pictures: give one for all, or one for each.")
     if tuple(mask.shape[-2:]) != tuple(size):
@@ -412,6 +439,8 @@ def preview_of(image: torch.Tensor, drawn: torch.Tensor, prepared: torch.Tensor)
     red, yellow = image.new_tensor([1.0, 0.0, 0.0]), image.new_tensor([1.0, 0.9, 0.0])
     radius = max(1, round(max(image.shape[1:3]) / 800))
     for picture, before, after in zip(preview, drawn.expand(len(prepared), -1, -1), prepared, strict=True):
+        if not before.any():
+            continue
         here = regions.around(after, 0)
         picture[here].lerp_(red, 0.5 * after[here][..., None].to(image))
         here = regions.around(before, radius)

@@ -58,21 +58,23 @@ def method_for(name: str, facts: host.Facts, steps: int) -> Method:
     """The numbers of a method that samples, on this model.
 
     They are the papers': LRNR's 12.5 to 1, Attentive Eraser's 9 over 40 steps. The mini model
-    wants less of everything, and models made for few steps or with guidance in their weights burn with any of it.
+    wants less of everything, and models made for few steps or with guidance in their weights burn with any of it. For the
+    other transformers no paper tells a strength: they get their makers' guidance and steps, and of Attentive Eraser its
+    attention alone.
     """
     denoise = {"draft": 0.4, "picture": 1.0, "noise": 1.0}
     weak = few_steps(facts, steps)
     if name == "Attentive Eraser":
-        scale = 1.0 if weak or facts.distilled else 3.0 if facts.mini else 9.0
+        scale = 1.0 if weak or facts.transformer else 3.0 if facts.mini else 9.0
         method = Method("Attentive Eraser", False, scale, 40, {**denoise, "picture": 0.8})
     elif name in ("MASG", "learned", "SRA + MASG"):
         scale = (3.0 if name == "learned" else 6.0) if facts.mini else 12.5
         method = Method("SRA" if name == "SRA + MASG" else None, True, 2.0 if weak else scale, 50, denoise)
         method = dataclasses.replace(method, denoise={**denoise, "draft": 0.8}) if name == "learned" else method
     else:
-        scale = 1.0 if weak or facts.distilled else 3.0 if facts.mini else 7.0
+        scale = 1.0 if weak or facts.distilled else facts.guidance or (3.0 if facts.mini else 7.0)
         method = Method("SRA" if name == "SRA" else None, False, scale, 50, denoise)
-    wanted = steps or (20 if facts.mini else 4 if facts.few_steps else method.steps)
+    wanted = steps or (20 if facts.mini else 4 if facts.few_steps else facts.steps or method.steps)
     return dataclasses.replace(method, steps=wanted)
 
 

@@ -74,6 +74,7 @@ class HumanMorphology(io.ComfyNode):
         parsing: torch.Tensor | None = None,
         labels: int = morphology.LIP,
     ) -> io.NodeOutput:
+        host.check_number("labels", labels, 2, 256)
         masks = host.normalize_mask(masks)
         people, (height, width) = len(masks), masks.shape[-2:]
         if pose is not None:

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from comfy_api.latest import io
 
 from ..adapters import one_step
-from ..kernels import regions
+from ..kernels import finite, regions
 from . import host, masks
 from .conditioning import with_draft
 from .schema import Schema
@@ -171,7 +171,7 @@ class OneStepErase(io.ComfyNode):
         conditioning = check_conditioning(conditioning or eraser.conditioning, eraser.context)
         masks.check_picture(image)
         pictures, height, width = image.shape[:3]
-        mask = regions.normalize_mask(mask.to(image.device), pictures, height, width)
+        mask = regions.normalize_mask(mask.to(image.device), pictures, height, width, skip_empty=True)
         image = image.expand(len(mask), -1, -1, -1)
         drafted = None if draft is None else with_draft(image, mask, draft)
         size = working_size(height, width, eraser.backbone, resolution or trained_resolution(eraser.metadata))
@@ -209,9 +209,14 @@ class OneStepErase(io.ComfyNode):
         alpha = F.interpolate(torch.cat(alphas).float(), size, mode="bilinear")
         alpha = F.interpolate(alpha, (height, width), mode="bilinear")[:, 0]
         results = []
-        for clean, picture, weight in zip(erased, image, alpha, strict=True):
+        for clean, picture, weight, marked in zip(erased, image, alpha, mask.flatten(1).any(dim=1), strict=True):
+            if not marked:
+                weight.zero_()
+                results.append(picture[None])
+                progress.advance()
+                continue
             result = resize(vae.decode(clean), (height, width))
-            check_decoded(result)
+            finite.check_finite(result, "The decoded picture", finite.PICTURE)
             if paste_back:
                 result = torch.lerp(picture[None].to(result), result, weight[None, ..., None].to(result))
             results.append(result)
@@ -312,14 +317,6 @@ def check_conditioning(conditioning: list | None, width: int) -> list:
                 "prompt."
             )
     return conditioning
-
-
-def check_decoded(picture: torch.Tensor) -> None:
-    """Shown and saved, NaN is black."""
-    if not torch.stack(torch.aminmax(picture)).isfinite().all():
-        raise ValueError(
-            "The decoded picture has NaN or infinite pixels: a VAE in fp16 makes them, run it with --fp32-vae."
-        )
 
 
 def check_latent(latent: torch.Tensor, channels: int) -> None:

@@ -110,6 +110,13 @@ def describe(learned: prompt.RemovalPrompt) -> str:
             "Load the LoRA of the same training, show the full picture (Removal Conditioning: condition_image full), and "
             "leave Attentive Eraser and Self-Rectifying Attention out: they made LRNR worse (its Appendix E)."
         )
+    if learned.metadata.get("unclutter.method") == "powerpaint":
+        lines.append(
+            "PowerPaint v1: its SD 1.5 inpainting UNet, masked grey in Removal Conditioning (its training blackened the hole: "
+            "try masked black too), mask rounding nearest, guidance of 10 or more, 45 steps. PowerPaint v2: this prompt goes to "
+            "its BrushNet with quality words off, and the base model gets empty scene blur by an ordinary text node. "
+            "Only this node reads the file: embedding:NAME would take its position table for the prompt."
+        )
     return "\n".join(lines)
 
 

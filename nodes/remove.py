@@ -9,6 +9,7 @@ from comfy_api.latest import io
 
 from ..kernels import regions
 from . import host, masks, methods, removal
+from .conditioning import REFERENCES
 from .draft import draft_fill
 from .masks import PrepareMask
 from .onestep import LoadOneStep
@@ -202,6 +203,27 @@ class RemoveObject(io.ComfyNode):
                         "left; the noised picture, as the methods' authors begin; or pure noise.",
                     )
                 ),
+                advanced(
+                    io.Boolean.Input(
+                        "skip_empty",
+                        display_name="empty masks may pass",
+                        default=True,
+                        optional=True,
+                        tooltip="On: of several masks some may be empty, and their pictures come out as they are, as frames of a "
+                        "film in which the object is not to be seen. Off: an empty mask is an error.",
+                    )
+                ),
+                advanced(
+                    io.Combo.Input(
+                        "references",
+                        options=REFERENCES,
+                        default="none",
+                        optional=True,
+                        tooltip="For edit models (FLUX Kontext, FLUX.2, Qwen-Image-Edit, OmniGen2): what they are shown beside "
+                        "the instruction, which is the text of background, or, where that is empty, one that says to remove "
+                        "what is marked in red.",
+                    )
+                ),
             ],
             outputs=[
                 io.Image.Output("IMAGE", display_name="image", tooltip="The picture without the object."),
@@ -238,6 +260,8 @@ class RemoveObject(io.ComfyNode):
         vae: Any = None,
         clip: Any = None,
         start: str = "draft",
+        skip_empty: bool = True,
+        references: str = "none",
         **files: str,
     ) -> io.NodeOutput:
         host.check_number("steps", steps, 0, 1000)
@@ -262,8 +286,9 @@ class RemoveObject(io.ComfyNode):
             feather=feather,
             sampler_name=sampler_name,
             scheduler=scheduler,
+            references=references,
         )
-        prepared, preview = PrepareMask.execute(mask, image, grow_percent, 0, True, 0).args
+        prepared, preview = PrepareMask.execute(mask, image, grow_percent, 0, True, 0, skip_empty).args
         if name == "draft":
             wish.say("Copies of the surroundings fill the place; nothing understands the picture.")
             return io.NodeOutput(draft_fill(image, prepared, seed=seed), prepared, preview)
@@ -272,7 +297,7 @@ class RemoveObject(io.ComfyNode):
             if (file := picked.get("eraser", ON_MODEL)) != ON_MODEL:
                 model = LoadOneStep.execute(model, file, clip).args[0]
             result, removed = removal.in_one_step(image, prepared, model, vae, wish)
-            drawn = regions.normalize_mask(mask.to(image.device), *image.shape[:3])
+            drawn = regions.normalize_mask(mask.to(image.device), *image.shape[:3], skip_empty=skip_empty)
             return io.NodeOutput(result, removed, masks.preview_of(image, drawn, removed))
         learned = None
         if name == "learned":

@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from unclutter.training.comfyui import ComfyServer
+from unclutter.training.comfyui_server import ComfyServer
 
 COMFYUI = Path(os.environ.get("COMFYUI_PATH") or Path.home() / "comfy" / "ComfyUI").expanduser()
 COMFYUI_FIXTURES = {"comfyui_path", "comfy", "comfy_server"}

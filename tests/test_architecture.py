@@ -22,6 +22,19 @@ MAY_IMPORT = {
     "nodes": {"nodes", "adapters", "kernels"},
     "training": {"training", "adapters", "kernels"},
 }
+# room of training/ -> the rooms it may import beside itself; what lies beside the rooms may import all of them
+DOORS = {
+    "images": set(),
+    "data": {"images"},
+    "base_models": set(),
+    "sampling": {"base_models"},
+    "recipes": {"sampling", "base_models", "data", "images"},
+    "evaluation": {"sampling", "base_models", "images"},
+    "bench": {"recipes", "evaluation", "sampling", "base_models", "images"},
+    "mini": {"recipes", "evaluation", "sampling", "base_models", "images"},
+}
+# A client of ComfyUI's server, which imports nothing of the pack.
+OPEN_TO_ALL = {"comfyui_server"}
 COMFYUI_INTERNALS = {"comfy", "folder_paths", "latent_preview", "node_helpers", "server"}
 COMFYUI = COMFYUI_INTERNALS | {"comfy_api", "comfy_extras", "comfy_execution", "execution", "nodes"}
 RUNTIME = {"torch", "numpy", "scipy", "einops", "kornia", "safetensors", "PIL", "tqdm"}
@@ -102,6 +115,70 @@ def test_the_rules_can_be_broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(source)
     assert [name for name in broken if not forbidden_imports(tmp_path / name)] == []
+
+
+def modules() -> dict[str, Path]:
+    """Every module of the pack by its dotted name below the root, packages by the name of their folder."""
+    return {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix("__init__").removesuffix("."): path
+        for path in FILES
+    }
+
+
+def imported_modules(name: str, known: dict[str, Path]) -> set[str]:
+    """The modules of the pack that one of them imports.
+
+    An import inside a function counts like one at the top: it is a dependency all the same, and hides a circle rather than
+    breaking it. A package stands for its __init__.py, which importing anything in it runs first, so it is left out.
+    """
+    path = known[name]
+    package = path.relative_to(ROOT).parent.parts
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            base = [*package[: len(package) + 1 - node.level], *(node.module.split(".") if node.module else [])]
+            for alias in node.names:
+                candidates = (".".join([*base, alias.name]), ".".join(base))
+                found.update([next((each for each in candidates if each in known), "")])
+    return found - {"", name}
+
+
+def circle_in(arrows: dict[str, set[str]]) -> list[str]:
+    """Some modules each of which imports the next, and the last of which imports the first; empty where there are none."""
+    finished: set[str] = set()
+
+    def visit(name: str, trail: list[str]) -> list[str]:
+        if name in trail:
+            return trail[trail.index(name) :]
+        if name in finished:
+            return []
+        for other in sorted(arrows[name]):
+            if circle := visit(other, [*trail, name]):
+                return circle
+        finished.add(name)
+        return []
+
+    return next((circle for name in arrows if (circle := visit(name, []))), [])
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    known = modules()
+    assert circle_in({name: imported_modules(name, known) for name in known}) == []
+    assert circle_in({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == ["b", "c"]
+
+
+@pytest.mark.parametrize("room", DOORS)
+def test_rooms_of_training_use_their_doors_alone(room: str) -> None:
+    known = modules()
+    inside = {name for name in known if name.startswith(f"training.{room}.")}
+    imported = {
+        other.split(".")[1] for name in inside for other in imported_modules(name, known) if "training." in other
+    }
+    assert imported <= {room} | DOORS[room] | OPEN_TO_ALL
+
+
+def test_every_room_of_training_has_its_doors_listed() -> None:
+    assert {path.parent.name for path in (ROOT / "training").glob("*/__init__.py")} == set(DOORS)
 
 
 def test_pyproject_names_every_package_and_every_runtime_dependency() -> None:

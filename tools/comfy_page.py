@@ -14,7 +14,7 @@ from typing import Any
 
 from playwright.sync_api import ConsoleMessage, Page, sync_playwright
 
-from unclutter.training.comfyui import PACK_FOLDER, ComfyServer
+from unclutter.training.comfyui_server import PACK_FOLDER, ComfyServer
 
 WIDTH, HEIGHT = 1600, 900
 READY = """() => window.app?.graph && window.app.extensionManager && window.app.canvas
@@ -25,6 +25,14 @@ EMPTY_MASK = """() => {
     const mask = document.querySelectorAll("#maskEditorCanvasContainer canvas")[2]
     const {data} = mask.getContext("2d").getImageData(0, 0, mask.width, mask.height)
     return data.every((value, index) => index % 4 < 3 || !value)
+}"""
+SETTLED = """async () => {
+    for (let still = 0, before = ""; still < 3; ) {
+        await new Promise(requestAnimationFrame)
+        const now = JSON.stringify(app.graph.nodes.map(({boundingRect}) => [...boundingRect]))
+        still = now === before ? still + 1 : 0
+        before = now
+    }
 }"""
 NODES = """() => window.app.graph.nodes.map((node) => ({
     id: String(node.id), type: node.type, title: node.title, rectangle: [...node.boundingRect],
@@ -145,9 +153,9 @@ class ComfyPage:
         self.settle()
 
     def settle(self) -> None:
-        """Waits for the pictures that nodes are loading, and for two frames after that."""
+        """Waits for the pictures that nodes are loading, and then until no node grows or moves for three frames."""
         self.page.wait_for_load_state("networkidle")
-        self.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+        self.evaluate(SETTLED)
 
     def prompt(self) -> dict[str, Any]:
         """The graph in API format, converted by the page itself."""

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from unclutter.tools.comfy_page import comfyui_path
-from unclutter.training.comfyui import ComfyServer
+from unclutter.training.comfyui_server import ComfyServer
 
 FOLDER = Path(__file__).resolve().parent.parent / "locales"
 

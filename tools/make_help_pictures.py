@@ -18,7 +18,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from unclutter.adapters import photos
 from unclutter.tools.comfy_page import comfyui_path
-from unclutter.training.comfyui import PACK, ComfyServer
+from unclutter.training.comfyui_server import PACK, ComfyServer
 
 FOLDER = PACK / "web" / "docs" / "images"
 WIDTH, GAP, FONT = 540, 12, 24

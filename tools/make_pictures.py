@@ -19,7 +19,7 @@ from torch import Tensor
 
 from unclutter.tools.comfy_page import comfyui_path
 from unclutter.tools.templates import APPS, TEMPLATES
-from unclutter.training.comfyui import PACK, ComfyServer
+from unclutter.training.comfyui_server import PACK, ComfyServer
 
 FOLDER = PACK / "workflows"
 WIDTH, HEIGHT, LINE = 512, 384, 4

@@ -2,14 +2,15 @@
 
     python -m unclutter.tools.make_workflows [NAME ...]      or: make workflows
 
-Needs a ComfyUI (COMFYUI_PATH) and a Chromium. The page measures the nodes, so that none overlaps another, and converts the
-graph to API format, so that both files are the same graph.
+Needs a ComfyUI (COMFYUI_PATH) and a Chromium. The page measures the nodes as they are after a run, so that none overlaps
+another, and converts the graph to API format, so that both files are the same graph.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import sys
 import tempfile
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import Any
 
 from unclutter.tools.comfy_page import Browser, ComfyPage, comfyui_path, write_settings
 from unclutter.tools.templates import APPS, MODELS, TEMPLATES, Template
-from unclutter.training.comfyui import PACK, ComfyServer
+from unclutter.training.comfyui_server import PACK, ComfyServer
 
 FOLDER = PACK / "workflows"
 WIDTH, GAP, TITLE, MARGIN = 300, 36, 30, 14
@@ -53,6 +54,26 @@ BUILD = """async ([template, names]) => {
         }
     return Object.fromEntries(Object.entries(made).map(([key, node]) => [key, [node.id, ...node.computeSize()]]))
 }"""
+RUN = """async ([picture, samplers, speakers]) => {
+    for (const node of app.graph.nodes) {
+        const id = String(node.id)
+        if (samplers.includes(node.type) || node.constructor.nodeData?.output_node)
+            app.api.dispatchCustomEvent("executed", {node: id, display_node: id, output: {images: [picture]}, prompt_id: ""})
+        if (speakers.includes(node.type))
+            app.api.dispatchCustomEvent("progress_text", {nodeId: id, text: "Remove Object says its method. ".repeat(4)})
+    }
+    app.canvas.setDirty(true, true)
+}"""
+"""Gives each node of the open graph what a run gives it, because nodes grow then: a picture, a preview, a text."""
+PICTURE = {"filename": "unclutter_rocket.png", "subfolder": "", "type": "temp"}
+SAMPLERS = (
+    "KSampler",
+    "SamplerCustomAdvanced",
+    "UnclutterLayeredSampler",
+    "UnclutterOneStepErase",
+    "UnclutterRemoveObject",
+)
+SPEAKERS = ("UnclutterRemoveObject",)
 
 
 def build(page: ComfyPage, name: str, template: Template) -> None:
@@ -68,17 +89,15 @@ def build(page: ComfyPage, name: str, template: Template) -> None:
     identities = {key: int(identity) for key, (identity, _, _) in made.items()}
     for node in (node for column in template.columns.values() for node in column):
         heights[node.key] += node.height
-    lay_out(workflow, template, identities, heights, 100)
-    # Nodes 2.0 draws the same nodes taller: both must fit.
-    page.use_nodes_2(True)
-    page.load(workflow, name)
-    page.page.wait_for_timeout(1000)  # Nodes 2.0 measures each node once it is drawn
-    drawn = {node["id"]: node["rectangle"][3] - TITLE for node in page.nodes()}
-    note = int(drawn[str(workflow["nodes"].pop()["id"])])
-    heights = {key: max(height, int(drawn[str(identities[key])])) for key, height in heights.items()}
-    lay_out(workflow, template, identities, heights, note)
+    rooms, note = heights, 100
+    lay_out(workflow, template, identities, heights, rooms, note)
+    for nodes_2 in (True, False):  # Nodes 2.0 and the classic canvas draw the same nodes at different heights: both fit
+        opened, run = heights_of_nodes(page, workflow, name, nodes_2)
+        note = max(note, opened[workflow["nodes"].pop()["id"]])
+        heights = {key: max(height, opened[identities[key]]) for key, height in heights.items()}
+        rooms = {key: max(room, heights[key], run[identities[key]]) for key, room in rooms.items()}
+        lay_out(workflow, template, identities, heights, rooms, note)
     tidy(workflow)
-    page.use_nodes_2(False)
     page.load(workflow, name)
     (FOLDER / f"{name}.json").write_text(json.dumps(workflow, indent=1) + "\n")
     if name in APPS:
@@ -87,17 +106,40 @@ def build(page: ComfyPage, name: str, template: Template) -> None:
     (FOLDER / "api" / f"{name}.json").write_text(json.dumps(page.prompt(), indent=1) + "\n")
 
 
+def heights_of_nodes(
+    page: ComfyPage, workflow: dict[str, Any], name: str, nodes_2: bool
+) -> tuple[dict[int, int], dict[int, int]]:
+    """How tall each node is drawn, without its title, when the graph is opened and once it has run: {node id: pixels}."""
+
+    def measured() -> dict[int, int]:
+        page.page.wait_for_timeout(1500)  # pictures load, and each node is measured after it has been drawn
+        return {int(node["id"]): math.ceil(node["rectangle"][3]) - TITLE for node in page.nodes()}
+
+    page.use_nodes_2(nodes_2)
+    page.reload()  # it remembers what nodes of an earlier graph showed
+    page.load(workflow, name)
+    opened = measured()
+    page.evaluate(RUN, [PICTURE, SAMPLERS, SPEAKERS])
+    return opened, measured()
+
+
 def lay_out(
-    workflow: dict[str, Any], template: Template, identities: dict[str, int], heights: dict[str, int], note: int
+    workflow: dict[str, Any],
+    template: Template,
+    identities: dict[str, int],
+    heights: dict[str, int],
+    rooms: dict[str, int],
+    note: int,
 ) -> None:
-    """Stacks the nodes of each column, frames each column as a group, and adds the note above the first three."""
+    """Stacks the nodes of each column, with room for what each shows after a run, frames each column as a group, and adds
+    the note above the first three."""
     nodes = {node["id"]: node for node in workflow["nodes"]}
     left, head, groups = 0, TITLE + 2 * MARGIN + 30, []
     for index, (title, column) in enumerate(template.columns.items()):
         top = 0
         for node in column:
             nodes[identities[node.key]] |= {"pos": [left, top], "size": [WIDTH, heights[node.key]]}
-            top += heights[node.key] + TITLE + MARGIN
+            top += rooms[node.key] + TITLE + MARGIN
         bounds = [left - MARGIN, -head, WIDTH + 2 * MARGIN, head + top - TITLE]
         color = COLORS[index % len(COLORS)]
         groups.append(

@@ -103,12 +103,12 @@ def train_mini(arguments: list[str], prog: str) -> None:
         "gpu": ("256×256 scenes with a trained VAE, ten to twenty minutes on one GPU", _get(".mini.config", "GPU")),
     }
     default = "gpu" if torch.cuda.is_available() else "cpu"
-    _get(".mini.train", "train_mini")(_get(".recipe", "choose_preset")(presets, default, arguments, prog))
+    _get(".mini.train", "train_mini")(_get(".recipes.recipe", "choose_preset")(presets, default, arguments, prog))
 
 
 def recipe(settings: str, module: str, objective: str) -> Run:
     """A training whose module of settings has presets to choose from."""
-    return lambda arguments, prog: _get(".loop", "train")(
+    return lambda arguments, prog: _get(".recipes.loop", "train")(
         _get(settings, "choose")(arguments, prog), _get(module, objective)
     )
 
@@ -122,9 +122,11 @@ def _tyro() -> Any:
 
 
 COMMANDS: dict[str, Command] = {
-    "demo": Command(function(".demo", "demo"), "every method on drawn scenes: a contact sheet and a table", "demo"),
+    "demo": Command(
+        function(".evaluation.demo", "demo"), "every method on drawn scenes: a contact sheet and a table", "demo"
+    ),
     "remove": Command(
-        configured(".photo", "RemoveConfig", "remove_photo"),
+        configured(".remove", "RemoveConfig", "remove_photo"),
         "take what a mask marks out of a photo, or of a folder of them",
         "demo",
     ),
@@ -147,44 +149,54 @@ COMMANDS: dict[str, Command] = {
     "data drawn": Command(function(".data.drawn", "draw_pairs"), "pairs of drawn scenes, for the mini model"),
     "data check": Command(function(".data.check", "check_data"), "every fault in a set, before a training finds it"),
     "data shard": Command(function(".data.shards", "write_shards"), "a large set as webdataset shards"),
-    "train lrnr": Command(recipe(".lrnr", ".lrnr", "LRNR"), "a removal prompt and a LoRA (LRNR)"),
+    "train lrnr": Command(recipe(".recipes.lrnr", ".recipes.lrnr", "LRNR"), "a removal prompt and a LoRA (LRNR)"),
     "train eradiff": Command(
-        recipe(".eradiff", ".eradiff", "EraDiff"), "a LoRA for the path on which the object fades (EraDiff)"
+        recipe(".recipes.eradiff", ".recipes.eradiff", "EraDiff"),
+        "a LoRA for the path on which the object fades (EraDiff)",
     ),
-    "train osor": Command(recipe(".osor_recipe", ".osor", "OSOR"), "erasing in one step, in two phases (OSOR)"),
-    "train mild": Command(recipe(".mild", ".mild", "MILD"), "a layer per person (MILD)"),
+    "train osor": Command(
+        recipe(".recipes.osor.settings", ".recipes.osor.objective", "OSOR"), "erasing in one step, in two phases (OSOR)"
+    ),
+    "train mild": Command(recipe(".recipes.mild", ".recipes.mild", "MILD"), "a layer per person (MILD)"),
     "train mini": Command(train_mini, "the mini model itself, from nothing; presets cpu and gpu"),
     "train judge": Command(
-        configured(".judge", "JudgeConfig", "train_judge"),
+        configured(".evaluation.judge", "JudgeConfig", "train_judge"),
         "the network that says whether an object stands in a hole, for evaluate",
     ),
-    "evaluate": Command(function(".evaluate", "evaluate"), "removed or not, on scenes whose true background is known"),
+    "evaluate": Command(
+        function(".evaluation.removal", "evaluate"), "removed or not, on scenes whose true background is known"
+    ),
     "evaluate crowds": Command(
-        function(".evaluate_crowds", "evaluate_crowds"), "the same for subsets of objects that overlap"
+        function(".evaluation.crowds", "evaluate_crowds"), "the same for subsets of objects that overlap"
     ),
     "evaluate starts": Command(
-        function(".evaluate_starts", "evaluate_starts"), "noise, the picture or a draft as the beginning of each method"
+        function(".evaluation.starts", "evaluate_starts"),
+        "noise, the picture or a draft as the beginning of each method",
     ),
     "gpu": Command(function(".gpu", "run_on_gpu"), "all that wants a GPU, in stages that go on where they stopped"),
     "convert": Command(function(".convert", "convert"), "a LoRA file in kohya's keys, or in diffusers'"),
     "bench draft": Command(
-        function(".bench_draft", "bench_draft"),
+        function(".bench.draft", "bench_draft"),
         "the draft against other fills that need no weights: PSNR and time",
         "dev",
     ),
-    "bench attention": Command(function(".bench", "bench_attention"), "region attention beside plain attention"),
-    "bench precision": Command(
-        function(".bench_precision", "bench_precision"), "region attention in half precision, and beside FlexAttention"
+    "bench attention": Command(
+        function(".bench.attention", "bench_attention"), "region attention beside plain attention"
     ),
-    "bench guider": Command(function(".bench", "bench_guider"), "MASG and SARG beside ComfyUI's own guidance"),
+    "bench precision": Command(
+        function(".bench.precision", "bench_precision"), "region attention in half precision, and beside FlexAttention"
+    ),
+    "bench guider": Command(
+        function(".bench.attention", "bench_guider"), "MASG and SARG beside ComfyUI's own guidance"
+    ),
     "bench layers": Command(
-        function(".bench_layers", "bench_layers"),
+        function(".bench.layers", "bench_layers"),
         "a row per person beside a plain batch and beside separate calls (MILD)",
     ),
     "bench onestep": Command(
-        function(".bench_onestep", "bench_onestep"), "erasing in one step beside its parts and beside 25 steps (OSOR)"
+        function(".bench.one_step", "bench_onestep"), "erasing in one step beside its parts and beside 25 steps (OSOR)"
     ),
     "bench train": Command(
-        function(".bench_train", "bench_train"), "a training step beside that of diffusers' example"
+        function(".bench.train", "bench_train"), "a training step beside that of diffusers' example"
     ),
 }

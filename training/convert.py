@@ -9,7 +9,7 @@ import tyro
 from diffusers import UNet2DConditionModel
 
 from ..adapters import lora
-from .adapt import matched
+from .sampling.adapters import matched
 
 
 def convert(

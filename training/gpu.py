@@ -10,7 +10,7 @@ from pathlib import Path
 
 import tyro
 
-from .run_folder import STATE
+from .recipes.run_folder import STATE
 
 GRACE = 60
 """Seconds that a training has to save its state after the time is up."""

@@ -3,15 +3,26 @@
 Masks here have been through `normalize_mask`: float [masks, H, W] of 0 and 1, where 1 is removed.
 """
 
-from .attention import RegionPatch, with_region_attention, with_removal_guidance
-from .common import Progress, check_number, normalize_mask, set_condition_image, sigma_range, tracked
+from .attention import RegionPatch, with_region_attention
+from .common import (
+    Progress,
+    add_references,
+    check_number,
+    encode,
+    normalize_mask,
+    set_condition_image,
+    sigma_range,
+    tracked,
+    with_frame,
+)
 from .facts import Facts, facts_of, prompt_of_training
 from .guider import MASGGuider
 from .layered import Rows, load_layered
 from .mini import load_mini
-from .notice import tell, warn_where_all_is_redrawn
+from .notice import tell, warn_of_empty_masks, warn_where_all_is_redrawn
 from .onestep import Eraser, OneStepSampler, adapter_files, adapter_path, erase_latent, eraser_of, with_one_step
 from .prompt import embedding_files, embedding_path, encode_with_vectors
+from .redirection import with_removal_guidance
 from .rows import SAMPLERS, SCHEDULERS, lora_files, next_output_file, sample_layers, stack_conditionings
 from .sampling import decode, encode_text, guided, sample_latent, with_lora
 
@@ -27,10 +38,12 @@ __all__ = [
     "SCHEDULERS",
     "adapter_files",
     "adapter_path",
+    "add_references",
     "check_number",
     "decode",
     "embedding_files",
     "embedding_path",
+    "encode",
     "encode_text",
     "encode_with_vectors",
     "erase_latent",
@@ -50,7 +63,9 @@ __all__ = [
     "stack_conditionings",
     "tell",
     "tracked",
+    "warn_of_empty_masks",
     "warn_where_all_is_redrawn",
+    "with_frame",
     "with_lora",
     "with_one_step",
     "with_region_attention",

@@ -8,10 +8,11 @@ from typing import Any
 
 import comfy.model_base
 import folder_paths
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 
 from .attention import takes_region_attention
 from .common import is_flux, is_unet
+from .layouts import layout_of
 from .onestep import ERASER
 
 MINI = "unclutter_mini"
@@ -26,6 +27,9 @@ class Facts:
     mini        it is the pack's own mini model
     inpaints    it is shown the picture and the mask by channels of its own
     attention   the pack can steer its self-attention
+    transformer it is one of the transformer families, for which the papers tell no strengths
+    guidance    by which its makers guide it, where it is a transformer that is not distilled; else None
+    steps       as its makers sample such a transformer, else None
     distilled   its guidance is part of its weights (FLUX), so that a second, unguided pass means nothing to it
     few_steps   it is made for few steps (FLUX schnell, or ComfyUI's node for LCM)
     one_step    it carries a one-step eraser
@@ -37,6 +41,9 @@ class Facts:
     mini: bool
     inpaints: bool
     attention: bool
+    transformer: bool
+    guidance: float | None
+    steps: int | None
     distilled: bool
     few_steps: bool
     one_step: bool
@@ -48,15 +55,20 @@ def facts_of(model: Any) -> Facts:
     network, options = model.model.diffusion_model, model.model_options
     # An older ComfyUI does not keep it, and then nothing is known of a LoRA.
     lora = model.get_attachment("lora_metadata") or {}
-    flux = is_flux(network)
+    layout = layout_of(network)
+    # FLUX has its guidance in its weights, or was made for few steps without any.
+    distilled = layout is not None and layout.name == "FLUX"
     return Facts(
         native=options.get(MINI) or native_size(model.model),
         mini=MINI in options,
         inpaints=inpaints(model.model),
         attention=takes_region_attention(model),
-        distilled=flux,
+        transformer=layout is not None,
+        guidance=layout.guidance if layout and not distilled else None,
+        steps=layout.steps if layout else None,
+        distilled=distilled,
         few_steps=hasattr(model.get_model_object("model_sampling"), "original_timesteps")
-        or (flux and not network.params.guidance_embed),
+        or (distilled and not network.params.guidance_embed),
         one_step=ERASER in options,
         recipe=lora.get("unclutter.method"),
         training=lora.get("unclutter.recipe"),
@@ -84,7 +96,14 @@ def native_size(model: Any) -> int:
 def prompt_of_training(training: str | None, files: list[str]) -> str | None:
     """The first of the embedding files that was trained with these settings, together with the LoRA."""
     for name in files if training else []:
-        with safe_open(Path(folder_paths.get_full_path_or_raise("embeddings", name)), framework="pt") as file:
-            if (file.metadata() or {}).get("unclutter.recipe") == training:
-                return name
+        path = Path(folder_paths.get_full_path_or_raise("embeddings", name))
+        if path.suffix != ".safetensors" or not path.is_file():
+            continue
+        try:
+            with safe_open(path, framework="pt") as file:
+                metadata = file.metadata() or {}
+        except SafetensorError:  # nobody has asked for this file
+            continue
+        if metadata.get("unclutter.recipe") == training:
+            return name
     return None

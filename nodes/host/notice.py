@@ -24,6 +24,19 @@ def tell(node: Any, text: str, warning: bool = False) -> None:
         PromptServer.instance.send_progress_text(text, node_id)
 
 
+def warn_of_empty_masks(node: Any, masks: Any) -> None:
+    """Names the masks [B,H,W] that mark nothing: their pictures come out as they went in."""
+    empty = (~masks.flatten(1).any(dim=1)).nonzero().flatten().tolist()
+    if empty:
+        named = ", ".join(str(index + 1) for index in empty[:8]) + (", ..." if len(empty) > 8 else "")
+        few = (
+            f"Mask {named} of {len(masks)} is empty, and its picture comes"
+            if len(empty) == 1
+            else (f"Masks {named} of {len(masks)} are empty, and their pictures come")
+        )
+        tell(node, f"{few} out unchanged.", warning=True)
+
+
 def warn_where_all_is_redrawn(model: Any, node: Any, name: str) -> None:
     """Makes a model that the node `name` patched warn in a run where nothing holds the picture outside of the mask."""
 

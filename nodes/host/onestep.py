@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ...adapters import one_step
-from ...kernels import onestep
+from ...kernels import finite, onestep
 from .common import is_flux, is_unet, set_condition_image
 
 NAMES = {"unet": "an SDXL inpainting UNet", "flux": "FLUX.1 Fill"}
@@ -149,11 +149,7 @@ class OneStepSampler(comfy.samplers.Sampler):
             clean = onestep.blend(clean, latent_image, alpha)
         if denoise_mask is not None:
             clean = onestep.blend(clean, latent_image, denoise_mask)
-        if not clean.isfinite().all():
-            raise ValueError(
-                "The network's result has NaN or infinite values: a VAE or a model in fp16 makes them, run with --fp32-vae "
-                "or --bf16-unet, and a damaged eraser does, get its file again."
-            )
+        finite.check_finite(clean, "The network's result")
         if callback is not None:
             callback(0, clean, noisy, 1)
         return clean
@@ -199,14 +195,15 @@ def add_lora(model: Any, file: one_step.OneStep, name: str) -> None:
     config = model.model.model_config.unet_config
     to_diffusers = comfy.utils.flux_to_diffusers if file.backbone == "flux" else comfy.utils.unet_to_diffusers
     keys = {path.removesuffix(".weight"): key for path, key in to_diffusers(config).items() if path.endswith(".weight")}
-    weights = model.model.diffusion_model.state_dict()
+    network = model.model.diffusion_model
     targets, factors, wrong = {}, {}, []
     for module, pair in file.lora.items():
         # FLUX's q, k, v and mlp are slices of one weight: (key, (dimension, start, length)).
         place = keys.get(module)
         key, part = place[:2] if isinstance(place, tuple) else (place, None)
-        rows = None if key not in weights else part[2] if part else len(weights[key])
-        if rows != len(pair.up) or weights[key][0].numel() != pair.down[0].numel():
+        shape = shape_of(network, key)
+        rows = part[2] if part else shape[:1].numel()
+        if rows != len(pair.up) or shape[1:].numel() != pair.down[0].numel():
             wrong.append(module)
             continue
         targets[module] = f"diffusion_model.{key}" if part is None else (f"diffusion_model.{key}", part)
@@ -218,6 +215,15 @@ def add_lora(model: Any, file: one_step.OneStep, name: str) -> None:
             f"{', ...' if len(wrong) > 3 else ''}: load the base model that the file was trained on."
         )
     model.add_patches(comfy.lora.load_lora(factors, targets))
+
+
+def shape_of(network: Any, key: str | None) -> torch.Size:
+    """The shape of a weight as its layer knows it: a state_dict would give that of the packed bytes of a quantised one (GGUF,
+    NVFP4). Without such a layer it is empty."""
+    try:
+        return torch.Size() if key is None else comfy.utils.get_attr(network, key).shape
+    except AttributeError:
+        return torch.Size()
 
 
 def add_last_layer(model: Any, file: one_step.OneStep, latent_channels: int, name: str) -> None:

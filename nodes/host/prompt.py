@@ -10,8 +10,9 @@ from torch import Tensor
 
 
 def embedding_files() -> list[str]:
-    """The .safetensors files in models/embeddings, those that come with the pack among them."""
-    return [name for name in folder_paths.get_filename_list("embeddings") if name.endswith(".safetensors")]
+    """The files of tensors in models/embeddings, those that come with the pack among them."""
+    endings = (".safetensors", ".bin", ".pt", ".pth")
+    return [name for name in folder_paths.get_filename_list("embeddings") if name.endswith(endings)]
 
 
 def embedding_path(name: str) -> str:

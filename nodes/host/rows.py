@@ -18,13 +18,15 @@ import latent_preview
 import torch
 from torch import Tensor
 
-from ...kernels import guidance
+from ...kernels import finite, guidance
 from .attention import DIFFUSION_MODEL
 from .common import position
 from .layered import LayeredModel, LayeredPatch, Rows
 
 SAMPLERS: list[str] = comfy.samplers.SAMPLER_NAMES
 SCHEDULERS: list[str] = comfy.samplers.SCHEDULER_NAMES
+LONGEST_NAME = 200
+"""Of a file, in bytes: file systems take 255, and a number and an ending follow."""
 NOT_BY_ROW = ("area", "mask", "start_percent", "end_percent", "control", "gligen", "hooks")
 """What core applies to a whole batch, so that the prompt of one row would lend it to all of them."""
 
@@ -196,7 +198,7 @@ def sample_layers(
     noise = comfy.sample.prepare_noise(latent[:1], seed).expand(len(cfg), -1, -1, -1)
     device = model.patcher.load_device
     schedule = comfy.samplers.KSampler(model.patcher, steps, device, sampler_name, scheduler, denoise=1.0).sigmas
-    return guider.sample(
+    samples = guider.sample(
         noise.clone(),
         latent,
         comfy.samplers.sampler_object(sampler_name),
@@ -206,6 +208,8 @@ def sample_layers(
         disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
         seed=seed,
     )
+    finite.check_finite(samples, "The network's result")
+    return samples
 
 
 def lora_files() -> list[str]:
@@ -214,7 +218,20 @@ def lora_files() -> list[str]:
 
 
 def next_output_file(prefix: str, suffix: str, height: int, width: int) -> tuple[Path, str]:
-    """A path that does not exist yet in ComfyUI's output folder, by core's rules for prefixes, and its subfolder."""
+    """A path that does not exist yet in ComfyUI's output folder, by core's rules for prefixes, and its subfolder.
+
+    Raises:
+        ValueError: no file can have such a name.
+    """
+    parts = prefix.replace("\\", "/").split("/")
+    known = prefix.encode(errors="replace").replace(b"\0", b"?").decode() == prefix
+    if not known or any(len(part.encode()) > LONGEST_NAME for part in parts):
+        raise ValueError(
+            f"filename_prefix is {prefix[:40]!r}{' and so on' if len(prefix) > 40 else ''}: no part of it may be longer than "
+            f"{LONGEST_NAME} bytes or hold NUL or half a character, so give another name."
+        )
+    # A name that ends in a folder has no number to go on from, so that core would take the first one again and again.
+    prefix = prefix if parts[-1].strip() else f"{prefix.rstrip()}layers"
     folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(
         prefix, folder_paths.get_output_directory(), width, height
     )

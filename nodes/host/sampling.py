@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from pathlib import Path
 from typing import Any
 
 import comfy.model_management
@@ -11,6 +13,12 @@ import comfy.sd
 import comfy.utils
 import folder_paths
 import latent_preview
+import torch
+from torch import Tensor
+
+from ...adapters import lora
+from ...adapters.files import check_numbers, read_safetensors
+from ...kernels import finite
 
 
 def sample_latent(
@@ -30,6 +38,7 @@ def sample_latent(
         disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
         seed=seed,
     )
+    finite.check_finite(samples, "The network's result")
     return {**latent, "samples": samples.to(comfy.model_management.intermediate_device())}
 
 
@@ -41,9 +50,19 @@ def guided(model: Any, positive: list, negative: list, cfg: float) -> Any:
     return guider
 
 
-def encode_text(clip: Any, text: str) -> list:
-    """The CONDITIONING that core's CLIP Text Encode makes."""
-    return clip.encode_from_tokens_scheduled(clip.tokenize(text))
+LOOKED_AT = 384
+"""Side in pixels of a picture, as a square, that a text encoder looks at: core's nodes for Qwen-Image-Edit take that."""
+
+
+def encode_text(clip: Any, text: str, picture: Tensor | None = None) -> list:
+    """The CONDITIONING that core's CLIP Text Encode makes. The text encoder of an edit model that looks at pictures
+    (Qwen-Image-Edit) is shown the first of `picture` [B,H,W,3]; others take no notice."""
+    if picture is None:
+        return clip.encode_from_tokens_scheduled(clip.tokenize(text))
+    scale = LOOKED_AT / math.sqrt(picture.shape[1] * picture.shape[2])
+    size = [round(side * scale) for side in picture.shape[1:3]]
+    small = torch.nn.functional.interpolate(picture[:1].movedim(-1, 1), size, mode="area").movedim(1, -1)
+    return clip.encode_from_tokens_scheduled(clip.tokenize(text, images=[small]))
 
 
 def decode(vae: Any, latent: dict) -> Any:
@@ -53,13 +72,17 @@ def decode(vae: Any, latent: dict) -> Any:
 
 
 def with_lora(model: Any, name: str) -> Any:
-    """The model with a LoRA of models/loras, as core's loader puts it on, at strength 1.
+    """The model with a LoRA of models/loras, as core's loader puts it on, at strength 1, but with those of diffusers' and
+    peft's keys that core drops (560 of the 788 modules in RORem's LCM LoRA).
 
     Raises:
-        ValueError: nothing of the file fits the model.
+        ValueError: nothing of the file fits the model, or it is damaged.
     """
-    path = folder_paths.get_full_path_or_raise("loras", name)
-    weights, metadata = comfy.utils.load_torch_file(path, safe_load=True, return_metadata=True)
+    path = Path(folder_paths.get_full_path_or_raise("loras", name))
+    weights, metadata = read_safetensors(path)
+    check_numbers(name, weights)
+    if lora.is_of_sd(weights):
+        weights = lora.to_kohya(lora.load(path))
     patched, _ = comfy.sd.load_lora_for_models(model, None, weights, 1.0, 0.0)
     if sum(map(len, patched.patches.values())) == sum(map(len, model.patches.values())):
         raise ValueError(

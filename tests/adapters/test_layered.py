@@ -61,7 +61,7 @@ def without(part):
         (without("hmg.pose.project.bias"), "are no Human Morphology Guidance"),
         (lambda t: {**t, "lora_unet_x.alpha": torch.ones(())}, "lora_unet_x.alpha is not"),
         (lambda t: {**t, f"sma.{MODULE}": torch.zeros(2, 2)}, r"has \[2, 2\] for sma"),
-        (lambda t: {**t, f"fg.{MODULE}.to_q.lora_up.weight": torch.ones(8, 5)}, r"factors \[4, 8\] and \[8, 5\]"),
+        (lambda t: {**t, f"fg.{MODULE}.to_q.lora_up.weight": torch.ones(8, 5)}, r"factors of \[4, 8\] and \[8, 5\]"),
         (lambda t: {**t, "fg.x.bias": torch.ones(1)}, "has fg.x.bias"),
         (lambda t: {"weight": torch.ones(1)}, "0 of 1 tensors are those of a layered eraser, weight is not"),
     ],

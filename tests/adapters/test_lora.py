@@ -133,7 +133,7 @@ A, B = "unet.mid_block.x.to_q.lora_A.weight", "unet.mid_block.x.to_q.lora_B.weig
     [
         ({"weight": torch.ones(2)}, "0 of 1 tensors are LoRA factors .* weight is not"),
         ({A: torch.ones(2, 3)}, "holds down of unet.mid_block.x.to_q, expected both factors"),
-        ({A: torch.ones(2, 3), B: torch.ones(3, 4)}, "rank 2 below and 4 above"),
+        ({A: torch.ones(2, 3), B: torch.ones(3, 4)}, r"factors of \[2, 3\] and \[3, 4\]"),
         ({A: torch.ones(2, 3), B: torch.ones(3, 2), "odd.lora_A.weight": torch.ones(1)}, "2 of 3 tensors"),
         ({"lora_unet_input_blocks_4_1_proj_in.alpha": torch.ones(())}, "holds alpha of .*, expected both factors"),
         ({"lora_unet_double_blocks_0_img_attn_qkv.alpha": torch.ones(())}, "0 of 1 tensors"),

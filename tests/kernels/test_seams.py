@@ -124,6 +124,21 @@ def test_other_content_on_the_ring_is_no_colour_shift():
     assert torch.equal(seams.paste_back(grey, result, crop, mask, feather_pixels=2), grey)
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_one_pixel_that_is_no_number_stays_one_pixel_and_is_not_pasted(value):
+    smooth = torch.linspace(0.3, 0.6, 320).expand(1, 3, 320, 320)
+    mask = hole(320, 320, 120, 120, 80)
+    shifted = smooth + 0.05
+    broken = shifted.clone()
+    broken[0, 1, 110, 150] = value  # on the ring
+    matched = seams.match_color(broken, smooth, mask)
+    assert (matched - seams.match_color(shifted, smooth, mask))[:, :, 120:200, 120:200].abs().max() < 1e-3
+    assert (~matched.isfinite()).sum() <= 1
+    crop = seams.Crop((seams.Box(0, 0, 320, 320),), (320, 320))
+    with pytest.raises(ValueError, match="The result has NaN"):
+        seams.paste_back(smooth, broken, crop, mask)
+
+
 @pytest.mark.parametrize("wrong", [{"multiple": 0}, {"minimum": 0}, {"context": -1.0}, {"maximum": 100}])
 def test_absurd_sizes_say_what_is_wrong(wrong):
     with pytest.raises(ValueError, match="multiple|maximum"):

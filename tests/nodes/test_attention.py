@@ -3,8 +3,6 @@ the company of other nodes."""
 
 from __future__ import annotations
 
-import types
-
 import pytest
 import torch
 from einops import rearrange
@@ -473,18 +471,6 @@ def test_cancel_in_the_extra_pass_stops_at_once_and_leaves_nothing(tiny):
     assert torch.equal(tiny.sample(tiny.guider(erase(model, mask))), expected)
 
 
-def test_a_model_of_another_family(tiny):
-    class QwenImage(torch.nn.Module):
-        diffusion_model = torch.nn.Identity()
-
-    model = types.SimpleNamespace(model=QwenImage(), model_options={"transformer_options": {}})
-    sampling = types.SimpleNamespace(percent_to_sigma=lambda percent: 1 - percent)
-    model.get_model_object = lambda name: sampling
-    for apply in METHODS.values():
-        with pytest.raises(ValueError, match="QwenImage.*SDXL or FLUX"):
-            apply(model, tiny.square_mask())
-
-
 def test_two_nodes_that_both_decide_what_attention_sees(tiny):
     model, mask = tiny.sdxl(), tiny.square_mask()
     for first in METHODS.values():
@@ -515,3 +501,20 @@ def test_masks_that_remove_nothing_or_everything(tiny):
 def test_absurd_numbers_through_a_link(tiny, apply, name, bad):
     with pytest.raises(ValueError, match=name):
         apply(tiny.sdxl(), tiny.square_mask(), **bad)
+
+
+@torch.inference_mode()
+def test_masks_of_frames_follow_cores_context_windows(tiny):
+    from comfy_extras.nodes_context_windows import ContextWindowsManualNode
+
+    frames = 6
+    masks = torch.cat([tiny.square_mask(box=(8 * k, 8 * k + 16, 24, 48)) for k in range(frames)])
+    latent = torch.zeros(frames, 4, 8, 8)
+    for apply in (METHODS["SARG"], METHODS["SRA"]):
+        whole = tiny.sample(tiny.guider(apply(tiny.sd15(), masks)), 1, latent=latent)
+        windowed = apply(
+            ContextWindowsManualNode.execute(tiny.sd15(), 4, 2, "standard_static", 1, False, "flat", 0, False).args[0],
+            masks,
+        )
+        # Frames of this network do not see each other, so windows change nothing.
+        torch.testing.assert_close(tiny.sample(tiny.guider(windowed), 1, latent=latent), whole, rtol=1e-3, atol=1e-2)

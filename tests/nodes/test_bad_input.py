@@ -361,3 +361,73 @@ def test_a_photo_goes_there_and_back_through_the_server(comfy_server, photo):
     band = torch.nn.functional.max_pool2d(prepared, 17, stride=1, padding=8)[0, 0]
     assert torch.equal(pasted[band == 0], original[band == 0])
     assert torch.allclose(pasted[prepared[0, 0] > 0], 1 - original[prepared[0, 0] > 0], atol=1 / 128)
+
+
+FRAMES, EMPTY = 3, 1
+
+
+def film():
+    """Three pictures, and masks of which the second marks nothing."""
+    images = torch.rand(FRAMES, 64, 64, 3, generator=torch.Generator().manual_seed(0))
+    masks = torch.zeros(FRAMES, 64, 64)
+    masks[:, 20:40, 24:44] = 1
+    masks[EMPTY] = 0
+    return images, masks
+
+
+@torch.inference_mode()
+def test_an_empty_mask_among_others_leaves_its_picture_as_it_is(comfy, caplog):
+    from unclutter.nodes.attention import AttentiveEraser, SelfRectifyingAttention
+    from unclutter.nodes.conditioning import RemovalConditioning
+    from unclutter.nodes.draft import DraftFill
+    from unclutter.nodes.guidance import MASGGuider
+    from unclutter.nodes.masks import CropToMask, PasteBack, PrepareMask
+    from unclutter.tests.nodes import tiny
+
+    images, masks = film()
+    with pytest.raises(ValueError, match="Mask 2 of 3 is empty"):
+        PrepareMask.execute(masks, images, 7.5, 0, True, 0)
+    with pytest.raises(ValueError, match="blank"):
+        PrepareMask.execute(torch.zeros_like(masks), images, 7.5, 0, True, 0, True)
+    prepared, preview = PrepareMask.execute(masks, images, 7.5, 0, True, 0, True).args
+    assert "Mask 2 of 3 is empty, and its picture comes out unchanged" in caplog.text
+    assert not prepared[EMPTY].any() and torch.equal(preview[EMPTY], images[EMPTY])
+    assert torch.equal(DraftFill.execute(images, prepared).args[0][EMPTY], images[EMPTY])
+    part, hole, crop = CropToMask.execute(images, prepared, 0.5, 64, 64, 0).args
+    model, prompts = tiny.sdxl(9), (tiny.conditioning(1), tiny.conditioning(2))
+    positive, negative, latent = RemovalConditioning.execute(
+        *prompts, tiny.vae(), part, hole, "masked grey", "max", True
+    ).args
+    assert not latent["noise_mask"][EMPTY].any()
+    for patch in (
+        lambda m: AttentiveEraser.execute(m, hole, 9.0, 1.0, 0.0, "all", 0.0, 1.0).args[0],
+        lambda m: SelfRectifyingAttention.execute(m, hole, "from itself", 0.0, 1.0).args[0],
+    ):
+        results = []
+        for patched in (patch(model), model):
+            guider, _ = MASGGuider.execute(patched, positive, negative, hole, 9.0, 1.0, "constant", 0.5).args
+            results.append(tiny.sample(guider, 1, latent=torch.zeros(FRAMES, 4, 8, 8)))
+        changed = (results[0] - results[1]).flatten(1).abs().amax(dim=1)
+        assert changed[EMPTY] < 1e-3 * changed[0]
+    pasted = PasteBack.execute(torch.zeros_like(part), crop, 8, True, 32).args[0]
+    assert torch.equal(pasted[EMPTY], images[EMPTY]) and not torch.equal(pasted[0], images[0])
+
+
+def test_a_mask_of_another_shape_is_refused_wherever_a_picture_is_there(comfy):
+    from unclutter.nodes.conditioning import RemovalConditioning
+    from unclutter.nodes.masks import CropToMask, PrepareMask
+    from unclutter.tests.nodes import tiny
+
+    image, mask = torch.rand(1, 96, 128, 3), torch.zeros(1, 256, 192)
+    mask[:, 60:90, 60:90] = 1
+    prompts, vae = (tiny.conditioning(1), tiny.conditioning(2)), tiny.vae()
+    for run in (
+        lambda: PrepareMask.execute(mask, image, 7.5, 0, True, 0),
+        lambda: CropToMask.execute(image, mask, 0.5, 64, 64, 0),
+        lambda: RemovalConditioning.execute(*prompts, vae, image, mask, "full", "max", True),
+    ):
+        with pytest.raises(
+            ValueError, match="192x256 and the picture 128x96, another shape.*before its EXIF data turned it"
+        ):
+            run()
+    assert CropToMask.execute(image, mask.mT, 0.5, 64, 64, 0).args[1].any()  # the same one, turned as well

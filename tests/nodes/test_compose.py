@@ -21,7 +21,7 @@ BOXES = {0: (4, 20, 4, 20), 1: (12, 36, 14, 30), 2: (4, 20, 36, 46)}
 @pytest.fixture
 def layers(comfy):
     """A picture in which everybody's true layer is known: a plain colour each, over a dark ground."""
-    from unclutter.nodes.compose import Layers
+    from unclutter.kernels.layers import Layers
 
     masks = torch.zeros(3, SIZE, SIZE)
     for k, (top, bottom, left, right) in BOXES.items():
@@ -287,6 +287,20 @@ def test_files_are_counted_on_and_leave_nothing_half_written(layers):
     one, two = save(layers, "again"), save(layers, "again")
     assert (one.name, two.name) == ("again_00001_.ora", "again_00002_.ora")
     assert sorted(path.name for path in one.parent.glob("again*")) == [one.name, two.name]
+
+
+@pytest.mark.parametrize("prefix", ["", "people/", "people/ "])
+def test_a_name_that_is_only_a_folder_is_counted_on_too(layers, prefix):
+    one, two = save(layers, prefix), save(layers, prefix)
+    assert one.name.startswith("layers_") and one != two and one.exists() and two.exists()
+
+
+@pytest.mark.parametrize("prefix", ["a\0b", "x" * 300, "folder/" + "ü" * 150, "\ud800"])
+def test_a_name_that_no_file_can_have_is_one_sentence(layers, prefix):
+    with pytest.raises(
+        ValueError, match="^filename_prefix is .*: no part of it may be longer than 200 bytes or hold NUL"
+    ):
+        save(layers, prefix)
 
 
 def test_a_person_wholly_hidden_can_be_saved(layers):

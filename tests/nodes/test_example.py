@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from unclutter.adapters import mini
-from unclutter.training.measures import decibels, error
-from unclutter.training.sampling import load_mini
+from unclutter.training.base_models.mini import load_mini
+from unclutter.training.evaluation.measures import decibels, error
 
 DIFFICULTIES = ["objects", "smooth", "texture", "clutter", "crowd", "people"]
 

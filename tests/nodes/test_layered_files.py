@@ -21,7 +21,7 @@ HEIGHT, WIDTH = 40, 300
 @pytest.fixture
 def layers(comfy):
     """Two people over noise and plain colour; the second stands at an edge, is removed, and hides a part of the first."""
-    from unclutter.nodes.compose import Layers
+    from unclutter.kernels.layers import Layers
 
     draw = torch.Generator().manual_seed(0)
     background, first = (torch.rand(3, HEIGHT, WIDTH, generator=draw) for _ in range(2))
@@ -76,7 +76,7 @@ def test_a_viewer_without_layers_opens_the_psd(layers):
 @pytest.mark.parametrize("width", [1, 2, 127, 128, 129, 256, 1001])
 def test_every_width_is_packed(layers, width):
     """Rows that PackBits makes longer, and rows of one colour, at the widths where its codes change."""
-    from unclutter.nodes.compose import Layers
+    from unclutter.kernels.layers import Layers
 
     background = torch.rand(3, 4, width, generator=torch.Generator().manual_seed(width))
     background[:, 2:] = 1
@@ -90,7 +90,7 @@ def test_every_width_is_packed(layers, width):
 
 def test_names_are_there_for_old_and_for_newer_programs(layers):
     """Both ways to write a name are padded, so that names of several lengths are needed to see it."""
-    from unclutter.nodes.compose import Layers
+    from unclutter.kernels.layers import Layers
 
     masks = torch.zeros(12, HEIGHT, WIDTH)
     crowd = Layers(layers.image, layers.background, masks, masks, {})
@@ -101,7 +101,7 @@ def test_names_are_there_for_old_and_for_newer_programs(layers):
 
 
 def test_a_side_no_psd_holds_is_refused(comfy):
-    from unclutter.nodes.compose import Layers
+    from unclutter.kernels.layers import Layers
 
     picture, nobody = torch.zeros(3, 1, 30_001), torch.zeros(1, 1, 30_001)
     layers = Layers(picture, picture, nobody, nobody, {})
@@ -113,7 +113,7 @@ def test_a_side_no_psd_holds_is_refused(comfy):
 
 
 def test_more_than_a_psd_holds_is_refused(layers, monkeypatch):
-    from unclutter.nodes import layered_files
+    from unclutter.adapters import layered_files
 
     monkeypatch.setattr(layered_files, "PSD_LARGEST_FILE", 10_000)
     with pytest.raises(ValueError, match="more than the 2 GB that a PSD file holds: set format to ora"):

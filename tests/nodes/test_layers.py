@@ -13,9 +13,9 @@ from unclutter.adapters import layered
 from unclutter.adapters.lora import LoraPair
 from unclutter.kernels.lowrank import BACKGROUND, PERSON
 from unclutter.kernels.morphology import HumanMorphology
-from unclutter.training.comfyui import PACK
-from unclutter.training.layered import erase_layers, fresh_adapter
-from unclutter.training.sampling import load_mini
+from unclutter.training.base_models.mini import load_mini
+from unclutter.training.comfyui_server import PACK
+from unclutter.training.sampling.layered import erase_layers, fresh_adapter
 
 OTHER_BATCH = 1e-4
 """What the same row may differ by in calls of other sizes, after all steps."""
@@ -559,6 +559,14 @@ def test_numbers_that_come_through_links_are_checked(tiny, picture, number, valu
             sample(tiny, loaded, picture, boxes(*BOXES), **{number: value})
 
 
+def test_an_eraser_of_no_numbers_is_no_black_picture(tiny, picture):
+    model = tiny.sdxl(9)
+    adapter = adapter_for(model)
+    next(iter(adapter.background.values())).up[0, 0] = float("nan")
+    with pytest.raises(ValueError, match="network's result has NaN or infinite values: a damaged LoRA"):
+        sample(tiny, load(model, adapter), picture, boxes(*BOXES))
+
+
 def test_an_eraser_for_another_model_is_counted_and_refused(tiny):
     sdxl, sd15 = tiny.sdxl(9), tiny.sd15(9)
     with pytest.raises(ValueError, match=r"\d+ of the \d+ LoRA modules in eraser.safetensors fit this model"):
@@ -636,6 +644,11 @@ def test_parsing_maps_of_all_kinds_say_the_same(comfy):
 def test_pose_and_parsing_that_do_not_fit_are_refused(comfy, inputs, message):
     with pytest.raises(ValueError, match=message):
         morphology(**inputs)
+
+
+def test_a_number_of_labels_through_a_link_is_checked(comfy):
+    with pytest.raises(ValueError, match="^labels is 100000: it must lie between 2 and 256"):
+        morphology(boxes(*BOXES), parsing=torch.zeros(1, 64, 64, 3), labels=100_000)
 
 
 def test_guidance_of_other_masks_or_for_an_eraser_without_it_is_refused(tiny, picture):

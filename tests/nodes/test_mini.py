@@ -11,10 +11,12 @@ import torch
 from unclutter.adapters import mini
 from unclutter.kernels.exemplar import exemplar_fill
 from unclutter.kernels.scenes import draw_scenes
-from unclutter.training.comfyui import PACK
+from unclutter.training.base_models.mini import load_mini
+from unclutter.training.comfyui_server import PACK
 from unclutter.training.mini.config import CPU, GPU
 from unclutter.training.mini.train import train_mini
-from unclutter.training.sampling import MASG, AttentiveEraser, Plain, SelfRectifying, load_mini, remove
+from unclutter.training.sampling.methods import MASG, AttentiveEraser, Plain, SelfRectifying
+from unclutter.training.sampling.sampler import remove
 
 STEPS, SEED = 6, 3
 

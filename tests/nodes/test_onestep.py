@@ -12,9 +12,9 @@ from unclutter.adapters import mini, one_step
 from unclutter.adapters.lora import LoraPair
 from unclutter.kernels.onestep import add_noise, blend, noise_level, predict_clean
 from unclutter.kernels.scenes import draw_scenes
-from unclutter.training.comfyui import PACK
-from unclutter.training.onestep import erase_once
-from unclutter.training.sampling import load_mini
+from unclutter.training.base_models.mini import load_mini
+from unclutter.training.comfyui_server import PACK
+from unclutter.training.sampling.one_step import erase_once
 
 SDXL_TARGETS = ("to_q", "to_k", "to_v", "to_out.0", "proj_in", "proj_out", "ff.net.0.proj", "ff.net.2")
 SDXL_TARGETS += ("conv1", "conv2", "conv_shortcut", "conv")
@@ -549,6 +549,37 @@ def test_numbers_that_are_none_are_no_black_picture(tiny):
         parameter.fill_(float("inf"))
     with pytest.raises(ValueError, match="decoded picture has NaN.*--fp32-vae"):
         erase(with_eraser(model, eraser_file(model, "unet", 1)), vae, image, mask, prompt)
+
+
+def pack(module, kind):
+    """A module with its weight kept as core keeps that of a quantised checkpoint; of GGUF's only the state_dict."""
+    if kind == "NVFP4":
+        from comfy.quant_ops import QuantizedTensor
+
+        weight = QuantizedTensor.from_float(
+            module.weight.data.to(torch.bfloat16), "TensorCoreNVFP4Layout", scale="recalculate"
+        )
+        module.weight = torch.nn.Parameter(weight, requires_grad=False)
+    else:
+
+        def packed(destination, prefix, keep):
+            destination[f"{prefix}weight"] = torch.zeros(
+                len(module.weight), module.weight[0].numel() // 32 * 18, dtype=torch.uint8
+            )
+
+        module._save_to_state_dict = packed
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("kind", ["GGUF", "NVFP4"])
+def test_a_quantised_model_is_asked_for_its_true_shapes(tiny, kind):
+    model, _ = base(tiny, "flux")
+    file = eraser_file(model, "flux", 1)
+    for path, module in model.model.diffusion_model.named_modules():
+        if "attn.qkv" in path or path.endswith("linear1"):
+            pack(module, kind)
+    patched = with_eraser(model, file)
+    assert sum(map(len, patched.patches.values())) == len(file.lora)
 
 
 def mini_file(phase=2, **metadata):

@@ -1,5 +1,6 @@
 """Load Removal Prompt, and our files in ComfyUI's stock loaders."""
 
+import json
 import shutil
 
 import pytest
@@ -7,10 +8,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from unclutter.adapters import lora, mini, prompt
+from unclutter.training.base_models.mini import load_mini
+from unclutter.training.base_models.text import REMOVAL
 from unclutter.training.cli import main
 from unclutter.training.data.drawn import draw_pairs
-from unclutter.training.sampling import load_mini
-from unclutter.training.text import REMOVAL
 
 
 @pytest.fixture
@@ -146,6 +147,33 @@ def test_powerpaints_task_prompts_are_for_and_against(embeddings, clip):
     assert "10 × 64" in info
 
 
+def test_powerpaints_merged_vocabulary_is_read_by_its_added_tokens(embeddings, clip):
+    table = vectors(prompt.CLIP_WORDS + 30, 64)
+    save_file({prompt.VOCABULARY: table}, embeddings / "merged.safetensors")
+    with pytest.raises(
+        ValueError, match="30 words more than CLIP's, and only added_tokens.json .*: put it beside the file"
+    ):
+        load(clip, "merged.safetensors")
+    # P_obj first, as the development version has it.
+    first = {"P_obj": prompt.CLIP_WORDS, "P_ctxt": prompt.CLIP_WORDS + 10, "P_shape": prompt.CLIP_WORDS + 20}
+    added = {f"{word}_{index}": start + index for word, start in first.items() for index in range(10)}
+    (embeddings / "added_tokens.json").write_text(json.dumps(added))
+    learned = prompt.load(embeddings / "merged.safetensors")
+    assert torch.equal(learned.vectors["clip_l"], table[prompt.CLIP_WORDS + 10 : prompt.CLIP_WORDS + 20])
+    assert torch.equal(learned.negative["clip_l"], table[prompt.CLIP_WORDS : prompt.CLIP_WORDS + 10])
+    info = load(clip, "merged.safetensors")[2]
+    assert "condition image: masked grey" in info and "guidance: 10" in info and "v1" in info and "v2" in info
+
+
+def test_powerpaint_v2_is_a_pickle_of_the_same(embeddings, clip):
+    table = f"text_model.embeddings.{prompt.POWERPAINT}"
+    tensors = {f"{table}{name}": vectors(10, 64, seed) for seed, name in enumerate(("P_ctxt", "P_shape", "P_obj"))}
+    torch.save(tensors, embeddings / "pytorch_model.bin")
+    save_file(tensors, embeddings / "v1.safetensors")
+    ours, stock = (load(clip, name) for name in ("pytorch_model.bin", "v1.safetensors"))
+    assert torch.equal(ours[0][0][0], stock[0][0][0]) and ours[2] == stock[2]
+
+
 def test_an_lrnr_prompt_says_what_not_to_combine_it_with(embeddings, clip):
     metadata = {"unclutter.method": "lrnr", "unclutter.condition_image": "full"}
     prompt.save(embeddings / "p.safetensors", prompt.RemovalPrompt({"clip_l": vectors()}, metadata=metadata))
@@ -206,6 +234,28 @@ def test_core_applies_every_pair_of_our_lora(comfy, tmp_path):
     changed = after["middle_block.1.transformer_blocks.0.attn1.to_q.weight"]
     expected = before[f"{name}.weight"] + 2 * pairs[f"unet.{name}"].up @ pairs[f"unet.{name}"].down
     torch.testing.assert_close(changed, expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("mixed", [True, False])
+def test_remove_object_puts_all_of_diffusers_lora_on(comfy, tmp_path, monkeypatch, mixed):
+    """As RORem's LCM LoRA mixes them: attention in diffusers' older keys, the rest in peft's."""
+    import folder_paths
+
+    from unclutter.nodes import host
+
+    paths, extensions = folder_paths.folder_names_and_paths["loras"]
+    monkeypatch.setitem(folder_paths.folder_names_and_paths, "loras", ([*paths, str(tmp_path)], extensions))
+    network, tensors = load_mini().unet, {}
+    for name, module in network.named_modules():
+        if isinstance(module, (torch.nn.Linear, torch.nn.Conv2d)) and name not in ("conv_in", "conv_out"):
+            older = mixed and name.rpartition(".")[2] in ("to_q", "to_k", "to_v", "0")
+            down, up = ("lora.down", "lora.up") if older else ("lora_A", "lora_B")
+            out, inner, *kernel = module.weight.shape
+            tensors |= {f"unet.{name}.{down}.weight": torch.ones(1, inner, *kernel)}
+            tensors |= {f"unet.{name}.{up}.weight": torch.ones(out, 1, *[1] * len(kernel))}
+    save_file(tensors, tmp_path / "lcm.safetensors")
+    patched = host.with_lora(host.load_mini(mini.load())[0], "lcm.safetensors")
+    assert sum(map(len, patched.patches.values())) == len(tensors) // 2
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ import struct
 import pytest
 import torch
 
-from unclutter.training.comfyui import PACK
-from unclutter.training.pictures import read_image
+from unclutter.training.comfyui_server import PACK
+from unclutter.training.images.files import read_image
 
 WIDGETS = {
     "seed": 3,

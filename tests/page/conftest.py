@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from unclutter.training.comfyui import ComfyServer
+from unclutter.training.comfyui_server import ComfyServer
 
 if TYPE_CHECKING:
     from unclutter.tools.comfy_page import Browser, ComfyPage

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from unclutter.training.comfyui import PACK
-from unclutter.training.pictures import read_image, read_mask
+from unclutter.training.comfyui_server import PACK
+from unclutter.training.images.files import read_image, read_mask
 
 ROCKET = PACK / "photographs"
 BOTH = pytest.mark.parametrize("nodes_2", [False, True], ids=["classic", "nodes2"])

@@ -10,10 +10,11 @@ from unclutter.adapters import mini
 from unclutter.kernels import regions
 from unclutter.kernels.scenes import draw_scenes
 from unclutter.training.cli import COMMANDS, main
-from unclutter.training.comfyui import PACK
-from unclutter.training.demo import METHODS, PHOTOGRAPHS, demo, photographs, score
-from unclutter.training.judge import own_ground
-from unclutter.training.pictures import read_image, read_mask, read_metadata, write_image, write_page
+from unclutter.training.comfyui_server import PACK
+from unclutter.training.evaluation.demo import METHODS, PHOTOGRAPHS, demo, photographs, score
+from unclutter.training.evaluation.judge import own_ground
+from unclutter.training.images.files import read_image, read_mask, read_metadata, write_image
+from unclutter.training.images.sheets import write_page
 
 
 @pytest.fixture

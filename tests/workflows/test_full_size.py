@@ -21,8 +21,8 @@ from safetensors.torch import save_file
 from unclutter.adapters import layered, lora, one_step, prompt
 from unclutter.kernels import regions
 from unclutter.kernels.morphology import HumanMorphology
-from unclutter.training.comfyui import PACK, ComfyServer
-from unclutter.training.shapes import SDXL_INPAINTING
+from unclutter.training.base_models.random_sdxl import SDXL_INPAINTING
+from unclutter.training.comfyui_server import PACK, ComfyServer
 
 pytestmark = [pytest.mark.full_size, pytest.mark.timeout(3600)]
 GRAPHS = PACK / "workflows"

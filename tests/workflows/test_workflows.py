@@ -19,9 +19,9 @@ import torch
 from unclutter.kernels import regions
 from unclutter.kernels.layers import visible_masks
 from unclutter.tools.templates import APPS, TEMPLATES
-from unclutter.training.comfyui import PACK
-from unclutter.training.demo import METHODS, demo
-from unclutter.training.pictures import read_image, read_mask, write_image
+from unclutter.training.comfyui_server import PACK
+from unclutter.training.evaluation.demo import METHODS, demo
+from unclutter.training.images.files import read_image, read_mask, write_image
 
 FOLDER = PACK / "workflows"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.json") if not path.stem.endswith(".app"))

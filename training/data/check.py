@@ -10,8 +10,10 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from ..pictures import contact_sheet, read_image, read_labels, read_mask
-from .manifest import MANIFEST, OPTIONAL, REQUIRED, SUFFIXES, Sample, scan_manifest
+from ..images.files import read_image, read_labels, read_mask
+from ..images.sheets import contact_sheet
+from .manifest import scan_manifest
+from .sample import MANIFEST, OPTIONAL, REQUIRED, SUFFIXES, Sample
 
 READ = {"mask": read_mask, "effect_mask": read_mask, "instance_masks": read_labels, "parsing": read_labels}
 """What is no colour picture, as a training reads it."""

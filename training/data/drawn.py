@@ -13,9 +13,9 @@ from tqdm import tqdm
 from ...adapters import mini
 from ...kernels.scene_layers import EFFECT, Scenes
 from ...kernels.scenes import Difficulty, draw_scenes
-from ..pictures import write_image
+from ..images.files import write_image
 from .generate import keep_settings
-from .manifest import Sample, write_manifest
+from .sample import Sample, write_manifest
 
 BATCH = 16
 

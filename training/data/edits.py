@@ -12,9 +12,9 @@ from PIL.Image import DecompressionBombError
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..pictures import read_image
+from ..images.files import read_image
 from .differences import Rejection
-from .manifest import SUFFIXES
+from .sample import SUFFIXES
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,9 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from ..pictures import contact_sheet, read_image
-from .manifest import MANIFEST, Sample, write_manifest
+from ..images.files import read_image
+from ..images.sheets import contact_sheet
+from .sample import MANIFEST, Sample, write_manifest
 
 Draw = Callable[[int], dict[str, Tensor]]
 """Makes triplet number i: by kind (source, target, mask, ...) pictures [3, H, W] and masks [1, H, W] in 0..1. The

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..pictures import read_mask
+from ..images.files import read_mask
 from .differences import Corners, Rejection
 from .edits import input_at_fault
 

@@ -14,8 +14,9 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from ...kernels.regions import grow
-from ..pictures import picture_size, read_image, read_labels, read_mask
-from .manifest import Sample, read_manifest
+from ..images.files import picture_size, read_image, read_labels, read_mask
+from .manifest import read_manifest
+from .sample import Sample
 from .synthesize import synthesize
 
 RATIOS = (0.5, 0.57, 0.67, 0.75, 0.8, 1.0, 1.25, 1.33, 1.5, 1.75, 2.0)

@@ -11,39 +11,11 @@ import codecs
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-MANIFEST = "manifest.jsonl"
-REQUIRED = ("source", "target", "mask")
-OPTIONAL = ("effect_mask", "instance_masks", "pose", "parsing")
-SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp"}
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One pair: a picture with an object, the same without it, and where it was.
-
-    Attributes:
-        name: stands for the sample in messages and file names.
-        source, target, mask: pictures of one size; white in the mask is the object.
-        effect_mask: all that the object changes, shadow and reflection included.
-        instance_masks: one picture whose grey values number the objects.
-        pose, parsing: of people, for MILD.
-        prompt: what is in the picture.
-    """
-
-    name: str
-    source: Path
-    target: Path
-    mask: Path
-    effect_mask: Path | None = None
-    instance_masks: Path | None = None
-    pose: Path | None = None
-    parsing: Path | None = None
-    prompt: str | None = None
+from .sample import MANIFEST, OPTIONAL, REQUIRED, SUFFIXES, Sample
+from .shards import read_shards
 
 
 def read_manifest(root: Path, targets: bool = True) -> list[Sample]:
@@ -71,8 +43,6 @@ def scan_manifest(root: Path, targets: bool = True) -> tuple[list[Sample], list[
     if (root / MANIFEST).is_file():
         entries, faults = _from_lines(root, required)
     elif any(root.glob("*.tar")):
-        from .shards import read_shards
-
         entries, faults = read_shards(root, required)
     else:
         entries, faults = _from_folders(root, required)
@@ -81,19 +51,6 @@ def scan_manifest(root: Path, targets: bool = True) -> tuple[list[Sample], list[
         if count > 1:
             faults.append(f"{root} names {name} more than once, expected each name once: rename one.")
     return sorted(samples, key=lambda sample: sample.name), faults
-
-
-def write_manifest(root: Path, samples: Iterable[Sample]) -> None:
-    """Write `manifest.jsonl`, all of it or nothing; paths become relative to the folder."""
-    lines = []
-    for sample in sorted(samples, key=lambda sample: sample.name):
-        paths = {key: getattr(sample, key) for key in (*REQUIRED, *OPTIONAL)}
-        entry = {key: path.relative_to(root).as_posix() for key, path in paths.items() if path is not None}
-        prompt = {} if sample.prompt is None else {"prompt": sample.prompt}
-        lines.append(json.dumps({"name": sample.name, **entry, **prompt}))
-    temporary = root / f".{MANIFEST}.part"
-    temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-    os.replace(temporary, root / MANIFEST)
 
 
 def _from_lines(root: Path, required: tuple[str, ...]) -> tuple[list[dict[str, Any]], list[str]]:

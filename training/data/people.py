@@ -16,11 +16,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ...kernels.regions import grow
-from ..pictures import read_image, read_labels, read_mask
+from ..images.files import read_image, read_labels, read_mask
 from .blend import Patch, contact_shadow, paint, visible_parts, warp
 from .generate import generate, generator_of
 from .loader import fit
-from .manifest import SUFFIXES
+from .sample import SUFFIXES
 from .sources import Pictures, find_pictures, read_cutout
 from .store import CHANGE, EDGE, integer, uniform
 

@@ -13,8 +13,8 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..pictures import read_image, read_mask
-from .manifest import SUFFIXES
+from ..images.files import read_image, read_mask
+from .sample import SUFFIXES
 
 LARGE = 0.1
 """Least share of a frame that its object covers to be tiled, where there are such frames."""

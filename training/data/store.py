@@ -17,7 +17,7 @@ from kornia.filters import gaussian_blur2d
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..pictures import read_image
+from ..images.files import read_image
 from .blend import Patch, contact_shadow, join_tiles, paint, tile_step, visible_parts, warp
 from .generate import generate, generator_of
 from .loader import fit, fit_mask

@@ -15,10 +15,11 @@ from kornia.filters import gaussian_blur2d
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..pictures import read_image, read_mask
+from ..images.files import read_image, read_mask
 from .blend import warp
 from .generate import generate, generator_of
-from .manifest import Sample, read_manifest
+from .manifest import read_manifest
+from .sample import Sample
 
 SCALE, ROTATION = (0.5, 1.5), 30.0
 OVERLAP = 0.5

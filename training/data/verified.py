@@ -13,10 +13,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..pictures import contact_sheet, picture_size, read_mask, write_image
+from ..images.files import picture_size, read_mask, write_image
+from ..images.sheets import contact_sheet
 from .differences import Constants, changed_mask, heat_map
 from .edits import Edit, read_edit
-from .manifest import Sample, write_manifest
+from .sample import Sample, write_manifest
 
 KINDS = ("source", "target", "mask", "effect_mask")
 SHOWN, SIDE = 6, 256

@@ -12,7 +12,7 @@ from torch import Tensor
 from ...kernels.regions import latent_mask
 from ...kernels.scene_layers import Scenes
 from ...kernels.scenes import draw_scenes
-from ..holes import random_masks
+from ..images.holes import random_masks
 from .config import MiniConfig
 from .vae import Encode
 

@@ -10,10 +10,12 @@ import torch
 
 from ...kernels.regions import grow
 from ...kernels.scenes import draw_scenes
-from ..flat_fills import ring_fill
-from ..measures import decibels, error
-from ..pictures import contact_sheet
-from ..sampling import Plain, load_mini, remove
+from ..base_models.mini import load_mini
+from ..evaluation.measures import decibels, error
+from ..images.flat_fills import ring_fill
+from ..images.sheets import contact_sheet
+from ..sampling.methods import Plain
+from ..sampling.sampler import remove
 from .config import MiniConfig
 
 SCENES, STEPS = 12, 10

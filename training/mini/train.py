@@ -18,8 +18,8 @@ from tqdm import tqdm
 from transformers import CLIPTokenizer
 
 from ...adapters import mini as mini_files
-from ..run_folder import STATE, only_training_in, stop_on_signal, write_state
-from ..sampling import load_mini, mini_autoencoder
+from ..base_models.mini import load_mini, mini_autoencoder
+from ..recipes.run_folder import STATE, only_training_in, stop_on_signal, write_state
 from .batches import Batch, training_batch
 from .config import CPU, MiniConfig
 from .network import PlainAttention, build_unet

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from ...adapters import mini as mini_files
 from ...kernels.patches import fit_patch_autoencoder
 from ...kernels.scenes import draw_scenes
-from ..holes import random_masks
+from ..images.holes import random_masks
 from .config import MiniConfig
 from .progress import Log
 

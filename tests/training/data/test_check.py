@@ -13,7 +13,7 @@ from unclutter.training.cli import main
 from unclutter.training.data.drawn import draw_pairs
 from unclutter.training.data.loader import RemovalDataset
 from unclutter.training.data.manifest import read_manifest
-from unclutter.training.pictures import read_image
+from unclutter.training.images.files import read_image
 
 
 @pytest.fixture

@@ -6,7 +6,8 @@ from PIL import Image
 
 from unclutter.training.data.drawn import draw_pairs
 from unclutter.training.data.loader import BucketBatches, RemovalDataset, batches, bucket_of, buckets, window
-from unclutter.training.data.manifest import Sample, read_manifest
+from unclutter.training.data.manifest import read_manifest
+from unclutter.training.data.sample import Sample
 
 
 def sample(folder, size, box):

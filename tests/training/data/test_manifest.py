@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from unclutter.training.data.drawn import draw_pairs
-from unclutter.training.data.manifest import read_manifest, scan_manifest, write_manifest
+from unclutter.training.data.manifest import read_manifest, scan_manifest
+from unclutter.training.data.sample import write_manifest
 
 
 @pytest.fixture

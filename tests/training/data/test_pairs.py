@@ -13,7 +13,7 @@ from unclutter.training.data.drawn import draw_pairs
 from unclutter.training.data.loader import BucketBatches, RemovalDataset, batches, bucket_of, buckets, fit_mask
 from unclutter.training.data.manifest import read_manifest
 from unclutter.training.data.synthesize import synthesize
-from unclutter.training.pictures import picture_size, read_image, read_mask
+from unclutter.training.images.files import picture_size, read_image, read_mask
 
 
 @pytest.fixture

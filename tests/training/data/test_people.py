@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw
 from unclutter.training.data import people
 from unclutter.training.data.loader import RemovalDataset, batches
 from unclutter.training.data.manifest import read_manifest
-from unclutter.training.pictures import read_image, read_labels, read_mask
+from unclutter.training.images.files import read_image, read_labels, read_mask
 
 COLOURS = ("red", "blue")
 

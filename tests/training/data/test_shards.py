@@ -10,9 +10,11 @@ import torch
 from PIL import Image
 
 from unclutter.training.data.drawn import draw_pairs
-from unclutter.training.data.manifest import read_manifest, scan_manifest, write_manifest
-from unclutter.training.data.shards import Part, write_shards
-from unclutter.training.pictures import picture_size, read_image
+from unclutter.training.data.manifest import read_manifest, scan_manifest
+from unclutter.training.data.pack import write_shards
+from unclutter.training.data.sample import write_manifest
+from unclutter.training.data.shards import Part
+from unclutter.training.images.files import picture_size, read_image
 
 
 @pytest.fixture

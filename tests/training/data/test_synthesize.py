@@ -9,7 +9,7 @@ from PIL import Image
 from unclutter.training.cli import main
 from unclutter.training.data.manifest import read_manifest
 from unclutter.training.data.synthesize import SynthesizeConfig, synthesize, synthesize_pairs
-from unclutter.training.pictures import read_image, read_mask
+from unclutter.training.images.files import read_image, read_mask
 
 
 def test_the_moved_object_brings_nothing_of_its_old_background_along():

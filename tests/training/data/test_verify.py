@@ -15,7 +15,7 @@ from unclutter.training.data.check import check_data
 from unclutter.training.data.differences import Constants
 from unclutter.training.data.manifest import read_manifest
 from unclutter.training.data.verify import VerifyConfig, verify_pairs
-from unclutter.training.pictures import read_image, read_mask
+from unclutter.training.images.files import read_image, read_mask
 
 PHOTOS = Path(__file__).parents[4] / "shared" / "photos"
 SIZE = 96

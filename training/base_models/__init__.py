@@ -1,0 +1,1 @@
+"""Checkpoints on disk as networks with a VAE and text encoders."""

@@ -1,0 +1,244 @@
+"""`unclutter demo`: photographs and their drafts, and every method on drawn scenes whose true background is known."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from einops import rearrange
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+from tqdm import tqdm
+
+from ...adapters import layered, mini, one_step
+from ...kernels.exemplar import exemplar_fill
+from ...kernels.layers import recompose
+from ...kernels.regions import feather, grow
+from ...kernels.scenes import CROWD, draw_scenes
+from ..base_models.mini import load_mini
+from ..comfyui_server import PACK, ComfyServer
+from ..images.files import check_writable, read_image, read_mask, write_image
+from ..images.sheets import write_page
+from ..sampling.adapters import with_mini_lrnr
+from ..sampling.layered import erase_layers
+from ..sampling.methods import MASG, AttentiveEraser, Method, Plain, SelfRectifying
+from ..sampling.one_step import erase_once, taken_by
+from .judge import load_judge, own_ground, stands
+from .measures import decibels, error
+from .ways import FEATHER, erase, paste_whole
+
+METHODS: dict[str, Method] = {
+    "plain": Plain(),
+    "masg": MASG(guidance=6.0),
+    "attentive-eraser": AttentiveEraser(removal_scale=3.0),
+    "sra": SelfRectifying(),
+    "lrnr": MASG(guidance=3.0),
+}
+"""Guidance as strong as the mini model bears; on SDXL the papers' 12.5 and 9 are the defaults."""
+BACKGROUND = "background"
+"""What MASG asks for where no removal prompt is learned."""
+GRAPHS = {
+    "plain": "sra_mini",
+    "masg": "masg_mini",
+    "attentive-eraser": "attentive_eraser_mini",
+    "sra": "sra_mini",
+    "lrnr": "lrnr_mini",
+}
+"""The shipped workflow of each method; plain inpainting is one without its method."""
+WIDTH = 1232
+"""Of the page, in pixels."""
+FOLDER = PACK / "photographs"
+PHOTOGRAPHS = {
+    "rocket": "for an empty sky",
+    "camera": "for a skyline without the tower",
+}
+"""The shipped photographs, and what one would use their drafts for."""
+ADAPTERS = mini.FOLDER / "loras"
+
+
+@dataclass(frozen=True)
+class Score:
+    """What a method did to a batch of holes, against the truth.
+
+    Attributes:
+        hole_psnr: dB inside the hole against the scene in which the object never was.
+        removed: share of objects in whose place the judge sees none, as in `unclutter evaluate`.
+        outside: largest change of any pixel outside the hole and its soft border, 0..1.
+    """
+
+    hole_psnr: float
+    removed: float
+    outside: float
+
+
+def demo(
+    out: Path = Path("unclutter_demo.png"),
+    scenes: int = 8,
+    steps: int = 8,
+    seed: int = 0,
+    comfyui: Path | None = None,
+) -> dict[str, Score]:
+    """Fill photographs with drafts, then remove one of many look-alikes from drawn scenes with every method, and compare.
+
+    The photographs need no model. The drawn scenes are for the mini model, which knows no others: they show how the methods
+    behave, not what they do with a real checkpoint.
+
+    Args:
+        out: the page of pictures to write.
+        scenes: how many drawn scenes are measured; the page shows the first three.
+        steps: sampling steps.
+        seed: of the scenes and of the noise.
+        comfyui: a ComfyUI folder: run its server, and the shipped workflows in it, instead of diffusers; without one step
+            and layers.
+    """
+    check_writable(out)
+    if scenes < 1 or steps < 1:
+        raise ValueError(f"scenes is {scenes} and steps is {steps}: both must be at least 1.")
+    console = Console()
+    console.print(
+        f"{out} will show photographs with a draft each, made without a model, and {scenes} drawn scenes from which the mini "
+        "model, which knows no photographs, erases an object with every method.",
+        soft_wrap=True,
+    )
+    pictures = photographs()
+    generator = torch.Generator().manual_seed(10_000 + seed)  # training drew with other seeds
+    size = load_mini().native_size
+    drawn = draw_scenes(scenes, size, generator, difficulty=mini.DIFFICULTY)
+    index = drawn.pick_object(generator)
+    # To 8 bits, as ComfyUI is given the scenes in files: what is compared then is the same in both hosts.
+    picture, truth = ((scene.clamp(0, 1) * 255).round() / 255 for scene in (drawn.picture(), drawn.without(index)))
+    mask = grow(drawn.instance_masks()[torch.arange(scenes), index], pixels=size / 64)
+    if comfyui is None:
+        results, reached = run_methods(picture, mask, steps, seed, console)
+    else:
+        results, reached = run_graphs(comfyui, list(METHODS), picture, mask, steps, seed), {}
+
+    table = Table("method", "hole PSNR, dB", "removed", "largest change outside, of 1")
+    ground = own_ground(drawn, index)
+    scores = {name: score(result, picture, truth, mask, ground, reached.get(name)) for name, result in results.items()}
+    for name, row in scores.items():
+        table.add_row(name, f"{row.hole_psnr:.2f}", f"{row.removed:.0%}", f"{row.outside:.4f}")
+    shown = {"input": picture, "mask": mask[:, None].expand(-1, 3, -1, -1), **results, "truth": truth}
+    rows = [[(name, x[row : row + 1]) for name, x in shown.items()] for row in range(min(scenes, 3))]
+    blocks = [
+        ("Photographs, without a model: the hole is filled with copies of its surroundings, in seconds", pictures),
+        ("Drawn scenes, by the mini model: a wind tunnel for the methods, no claim about photographs", rows),
+    ]
+    if comfyui is None and (row := layers(size, steps, seed, console)):
+        blocks.append(("Drawn scenes, in layers: every subset from one sampling (MILD)", [row]))
+    write_page(out, blocks, WIDTH)
+    console.print(table)
+    console.print(f"{scenes} scenes, {steps} steps, seed {seed}. Pictures: {out}", soft_wrap=True)
+    return scores
+
+
+def photographs() -> list[list[tuple[str, Tensor]]]:
+    """Rows of the shipped photographs, their masks, drafts, and what such a draft is for."""
+    rows = []
+    for name, use in tqdm(PHOTOGRAPHS.items(), desc="photographs"):
+        picture, mask = read_image(FOLDER / f"{name}.jpg"), read_mask(FOLDER / f"{name}_mask.png")
+        draft = exemplar_fill(picture, mask)
+        rows.append([("photograph", picture), ("mask", mask[:, None].expand(-1, 3, -1, -1)), (f"draft: {use}", draft)])
+    return rows
+
+
+def run_methods(
+    picture: Tensor, mask: Tensor, steps: int, seed: int, console: Console
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Every method in diffusers, and where one that takes shadows too has reached, [B, H, W] of 0 and 1."""
+    base = load_mini()
+    ways = {name: (base, BACKGROUND if name == "masg" else "") for name in METHODS}
+    try:
+        ways["lrnr"] = with_mini_lrnr()
+    except ValueError as error:
+        del ways["lrnr"]
+        console.print(f"lrnr is left out: {error}")
+    results = {
+        name: erase(network, picture, mask, METHODS[name], steps, seed, text, name)
+        for name, (network, text) in ways.items()
+    }
+    try:
+        erased = erase_once(base, one_step.load(ADAPTERS / "unclutter-mini-osor.safetensors"), picture, mask, seed=seed)
+    except ValueError as error:
+        console.print(f"one-step is left out: {error}")
+        return results, {}
+    taken = mask.maximum(taken_by(erased.alpha, *mask.shape[-2:]).to(mask))
+    results["one-step"] = paste_whole(picture, erased.picture, taken)
+    return results, {"one-step": taken}
+
+
+def layers(size: int, steps: int, seed: int, console: Console) -> list[tuple[str, Tensor]]:
+    """A crowd of three, and what is left of it without each and without all of them; empty where no adapter fits."""
+    drawn = draw_scenes(1, size, torch.Generator().manual_seed(10_000 + seed), crowd=True)
+    (picture,), (masks,) = drawn.picture(), drawn.instance_masks()[:, :CROWD]
+    try:
+        adapter = layered.load(ADAPTERS / "unclutter-mini-mild.safetensors")
+        parts, background = erase_layers(load_mini(), adapter, picture, masks, guidance=(1, 1), steps=steps, seed=seed)
+    except ValueError as error:
+        console.print(f"layers are left out: {error}")
+        return []
+    row = [("input", picture[None])]
+    for gone in ({0}, {1}, {2}, {0, 1}, {1, 2}, {0, 1, 2}):
+        left, _ = recompose(picture, background, masks, masks, parts, gone, None, 2)
+        row.append(("without " + ", ".join(str(index + 1) for index in sorted(gone)), left[None]))
+    return row
+
+
+def run_graphs(
+    comfyui: Path, methods: list[str], picture: Tensor, mask: Tensor, steps: int, seed: int
+) -> dict[str, Tensor]:
+    """The shipped workflow of each method in a server of that ComfyUI, one scene after the other."""
+    results = {}
+    with tempfile.TemporaryDirectory() as folder, ComfyServer(comfyui, Path(folder)) as server:
+        files = []
+        for row in range(len(picture)):
+            scene, hole = Path(folder) / f"scene_{row}.png", Path(folder) / f"hole_{row}.png"
+            write_image(scene, picture[row : row + 1])
+            write_image(hole, mask[row].expand(1, 3, -1, -1))
+            files.append((server.upload(scene), server.upload(hole)))
+        for name in methods:
+            graph = json.loads((PACK / "workflows" / "api" / f"{GRAPHS[name]}.json").read_text())
+            if name == "plain":
+                (sampler,) = [node["inputs"] for node in graph.values() if node["class_type"] == "KSampler"]
+                sampler["model"] = graph[sampler["model"][0]]["inputs"]["model"]
+            fills = []
+            for scene, hole in tqdm(files, desc=name):
+                (saved,) = [key for key, node in graph.items() if node["class_type"] == "SaveImage"]
+                fills.append(server.images(server.post(with_inputs(graph, scene, hole, steps, seed)), saved))
+            results[name] = rearrange(torch.cat(fills), "b h w c -> b c h w")
+    return results
+
+
+def with_inputs(graph: dict, scene: str, hole: str, steps: int, seed: int) -> dict:
+    """A graph in API format with these pictures, as the mask is: not grown, and feathered as in `erase`."""
+    values = {
+        "LoadImage": {"image": scene},
+        "LoadImageMask": {"image": hole, "channel": "red"},
+        "UnclutterPrepareMask": {"grow_percent": 0.0, "grow_pixels": 0},
+        "UnclutterPasteBack": {"feather": FEATHER},
+        "KSampler": {"steps": steps, "seed": seed},
+        "BasicScheduler": {"steps": steps},
+        "RandomNoise": {"noise_seed": seed},
+    }
+    return {
+        key: {**node, "inputs": {**node["inputs"], **values.get(node["class_type"], {})}} for key, node in graph.items()
+    }
+
+
+def score(
+    result: Tensor, picture: Tensor, truth: Tensor, mask: Tensor, ground: Tensor, reached: Tensor | None = None
+) -> Score:
+    """Compare fills [B, 3, H, W] with the scene without the object; mask [B, H, W] of 0 and 1.
+
+    Args:
+        ground: [B, H, W] of 0 and 1, the part of the object's place where no other object is (`judge.own_ground`).
+        reached: [B, H, W], all that the method may have changed, where that is more than the mask.
+    """
+    outside = (result - picture).abs() * (feather(mask if reached is None else reached, FEATHER) == 0)[:, None]
+    removed = ~stands(load_judge(), result, ground)
+    psnr = decibels(error(result, truth, mask))
+    return Score(psnr.mean().item(), removed.float().mean().item(), outside.max().item())

@@ -1,0 +1,151 @@
+"""`unclutter train eradiff`: chain-rectifying optimization, along a path on which the object fades."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import tyro
+from torch import Tensor
+
+from ...adapters import files
+from ...adapters.names import ldm_keys
+from ..base_models.base import Base
+from ..sampling.methods import Method, SelfRectifying
+from .objective import Objective, integers, noise_like
+from .recipe import Recipe, choose_preset
+
+
+@dataclass(frozen=True)
+class EraDiffRecipe(Recipe):
+    """EraDiff: the network learns to step from a scene with the object to one with less of it."""
+
+    learning_rate: float = 1e-4
+    """Of the LoRA. EraDiff trains the full network, at 3e-6, as the preset `paper` does."""
+    gamma_max: int = 100
+    """γ_m: longest stride of the path in timesteps (EraDiff: 100)."""
+    full: bool = False
+    """Train the full network, as the paper, and no LoRA; it is written to unet.safetensors, for Load Diffusion Model."""
+    normalize_weight: bool = False
+    """Weigh all strides alike. The paper's loss weighs a stride of 1 some 10,000 times less than one of 100."""
+    synthesis: bool = False
+    """Cut the object of each picture out by its mask and paste it elsewhere in the same picture, on the fly (EraDiff's
+    dynamic image synthesis); the folder's targets then play no part."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.check("gamma_max", least=1, most=999)
+
+
+PRESETS = {
+    "lora": ("a LoRA at 1e-4", EraDiffRecipe(tyro.MISSING, tyro.MISSING)),
+    "paper": (
+        "as the paper says, where it does: the full network at 3e-6; SD2-inpainting as --base",
+        EraDiffRecipe(tyro.MISSING, tyro.MISSING, full=True, learning_rate=3e-6),
+    ),
+    "mini": (
+        "a LoRA for the mini model: 800 steps at 5e-4, all strides weighed alike, max pooling",
+        EraDiffRecipe(
+            tyro.MISSING,
+            tyro.MISSING,
+            steps=800,
+            micro_batch=8,
+            learning_rate=5e-4,
+            mask_pooling="max",
+            normalize_weight=True,
+        ),
+    ),
+}
+
+
+def choose(arguments: list[str], prog: str) -> EraDiffRecipe:
+    """`unclutter train eradiff [lora|paper|mini] --data FOLDER --output FOLDER [--field value ...]`; without a preset, the
+    LoRA, and with `--full` the paper's."""
+    return choose_preset(PRESETS, "paper" if "--full" in arguments else "lora", arguments, prog)
+
+
+class EraDiff(Objective):
+    """The state-space loss of EraDiff in its stable ε form, conditioned on the picture with a hole.
+
+    The path's clean end is diffusers' timestep 0, whose ᾱ is 0.999 and not 1.
+    """
+
+    name = "eradiff"
+    recipe: EraDiffRecipe
+
+    def __init__(self, base: Base, recipe: EraDiffRecipe) -> None:
+        super().__init__(base, recipe)
+        if recipe.full:
+            self.unet.float().requires_grad_(True)
+        else:
+            self.add_lora()
+
+    def forward(self, batch: dict[str, Any], generators: list[torch.Generator]) -> Tensor:
+        clean, occupied = self.encode(batch["target"]), self.encode(batch["source"])
+        noise = noise_like(clean, generators)
+        last = len(self.alphas_cumprod) - 1
+        timesteps = integers(1, last, generators)
+        strides = torch.cat(
+            [
+                integers(1, min(self.recipe.gamma_max, int(t)), [generator])
+                for t, generator in zip(timesteps, generators, strict=True)
+            ]
+        )
+        alpha = self.alphas_cumprod[timesteps.to(clean.device)]
+        earlier = self.alphas_cumprod[(timesteps - strides).to(clean.device)]
+        noisy = faded_state(clean, occupied, noise, alpha)
+        # The hole covers all that the object changed, so that the condition holds nothing of it.
+        hole = torch.maximum(batch["mask"], batch["effect_mask"])
+        condition = self.condition(batch["source"], hole)
+        prediction = self.predict_noise(noisy, condition, timesteps.to(clean.device), [""] * len(clean))
+        target, weight = rectified_noise(clean, occupied, noise, alpha, earlier)
+        errors = (prediction - target).square().mean(dim=(1, 2, 3))
+        return errors if self.recipe.normalize_weight else weight * errors
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        return [{"params": self.lora_parameters(), "lr": self.recipe.learning_rate}]
+
+    def save(self, folder: Path, step: int) -> None:
+        metadata = self.metadata(step) | {"unclutter.guidance": "cfg 1"}
+        if self.recipe.full:
+            header = {"format": "pt", "modelspec.sai_model_spec": "1.0.0", "unclutter.kind": "unet"}
+            weights = self.unet.state_dict()
+            tensors = {key: weights[name] for name, key in ldm_keys(weights).items()}
+            files.write_safetensors(folder / "unet.safetensors", tensors, header | metadata)
+        else:
+            self.save_lora(folder, metadata)
+
+    def sample_method(self) -> tuple[Method, str]:
+        return SelfRectifying(), ""
+
+
+def faded_state(clean: Tensor, occupied: Tensor, noise: Tensor, alpha: Tensor) -> Tensor:
+    """x_t of the path on which the object fades: √ᾱ ((1 − λ) x_ori + λ x_obj) + √(1 − ᾱ) ε with λ = 1 − ᾱ.
+
+    Args:
+        clean, occupied, noise: x_ori, x_obj, ε: [B, C, h, w].
+        alpha: ᾱ_t, [B].
+    """
+    alpha = alpha[:, None, None, None]
+    return alpha.sqrt() * torch.lerp(clean, occupied, 1 - alpha) + (1 - alpha).sqrt() * noise
+
+
+def rectified_noise(
+    clean: Tensor, occupied: Tensor, noise: Tensor, alpha: Tensor, earlier: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The noise that takes a DDIM step from x_t exactly to x_{t−γ} of the path, and the weight of its error.
+
+    ‖x_{t−γ} − x̂_{t−γ}‖² = w ‖ε_θ − ε*‖² with s = √(1 − ᾱ)/√ᾱ, w = ᾱ_{t−γ} (s_t − s_{t−γ})² and
+    ε* = ε + (λ_t − λ_{t−γ}) / (s_t − s_{t−γ}) · (x_obj − x_ori).
+
+    Args:
+        alpha, earlier: ᾱ_t and ᾱ_{t−γ}, [B].
+
+    Returns:
+        ε* [B, C, h, w] and w [B].
+    """
+    stride = ((1 - alpha) / alpha).sqrt() - ((1 - earlier) / earlier).sqrt()
+    fade = ((earlier - alpha) / stride)[:, None, None, None]
+    return noise + fade * (occupied - clean), earlier * stride.square()

@@ -1,0 +1,1 @@
+"""OSOR: an eraser that needs one call of the network."""

@@ -1,0 +1,224 @@
+"""A folder of photos and a folder of masks: gone on with after a stop, and past what fails."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from torch import Tensor
+from tqdm import tqdm
+
+from .data.sample import SUFFIXES
+from .images.files import read_metadata, write_image
+
+Remove = Callable[[Path, Path, Path | None], Tensor]
+"""(photo, mask, what may not be copied) -> [1, 3, H, W] in 0..1."""
+LOG = "log.jsonl"
+WRITABLE = {".png", ".jpg", ".jpeg", ".webp"}
+"""Of other formats a .png is made."""
+FAILURES = (ValueError, OSError, RuntimeError, MemoryError)
+"""Of one photo: damaged or missing files, empty masks, pictures too large for the memory."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A photo, the pictures that may be its mask and its avoided places (one is expected), and where it goes."""
+
+    photo: Path
+    masks: tuple[Path, ...]
+    avoids: tuple[Path, ...]
+    out: Path
+
+    def inputs(self) -> tuple[Path, Path, Path | None]:
+        """The photo, its mask and what may not be copied.
+
+        Raises:
+            ValueError: the mask is missing, or there are several.
+        """
+        for found, what in ((self.masks, "masks"), (self.avoids, "pictures to avoid")):
+            if len(found) > 1:
+                names = " and ".join(path.name for path in found)
+                raise ValueError(f"{self.photo.name} has {len(found)} {what}, {names}: keep one.")
+        if not self.masks:
+            stem = self.photo.stem
+            raise ValueError(f"{self.photo.name} has no mask: expected {stem}.png, {stem}_mask.png or mask/{stem}.png.")
+        return self.photo, self.masks[0], self.avoids[0] if self.avoids else None
+
+
+def remove_folder(
+    photos: Path,
+    masks: Path,
+    avoid: Path | None,
+    out: Path,
+    settings: dict[str, Any],
+    load: Callable[[], Remove],
+    console: Console,
+) -> None:
+    """Go through a folder of photos.
+
+    Args:
+        settings: all that decides a result but the files, `seed` among them.
+        load: called once, and not where everything is finished.
+
+    Raises:
+        ValueError: the folders do not fit, the output holds results of other settings, or, at the end, photos failed.
+    """
+    jobs = find_jobs(photos, masks, avoid, out)
+    log = open_log(out, settings, jobs)
+    todo = [job for job in jobs if not is_finished(job, log)]
+    if not todo:
+        console.print(f"All {len(jobs)} photos are finished: see {out}", soft_wrap=True)
+        return
+    remove, failed = load(), 0
+    with tqdm(total=len(jobs), initial=len(jobs) - len(todo), unit="photo", desc="photos") as progress:
+        for job in todo:
+            started, error, digest = time.perf_counter(), None, None
+            try:
+                inputs = job.inputs()
+                digest = content(*inputs)
+                write_image(job.out, remove(*inputs), read_metadata(job.photo))
+            except FAILURES as failure:
+                error, failed = " ".join(str(failure).split()) or type(failure).__name__, failed + 1
+                tqdm.write(f"{job.photo.name}: {error}", file=sys.stderr)
+            line = {"file": job.photo.name, "out": job.out.name, "content": digest, "seed": settings["seed"]}
+            line |= {"settings": settings, "seconds": round(time.perf_counter() - started, 2), "error": error}
+            append(out / LOG, line)
+            progress.update()
+    console.print(f"{len(todo) - failed} written, {len(jobs) - len(todo)} were finished, {failed} failed.")
+    if failed:
+        raise ValueError(
+            f"{failed} of {len(jobs)} photos failed, see {out / LOG}; run the command again to try these again."
+        )
+
+
+def find_jobs(photos: Path, masks: Path, avoid: Path | None, out: Path) -> list[Job]:
+    """Match masks to photos by their stems: a.jpg goes with a.png, a_mask.png and mask/a.png.
+
+    Raises:
+        ValueError: a folder is missing, none of the photos has a mask, or two photos would be written to one file.
+    """
+    for folder, what in ((masks, "mask"), (avoid, "avoid")):
+        if folder and not folder.is_dir():
+            raise ValueError(f"{what} is {folder} for the folder of photos {photos}: give a folder of pictures.")
+    read_from = [folder / below for folder in (photos, masks, *([avoid] if avoid else [])) for below in ("", "mask")]
+    if out.resolve() in [folder.resolve() for folder in read_from]:
+        raise ValueError(
+            f"{out} is what is read here, and its pictures would be lost: give another folder for the results."
+        )
+    if out.is_file() or (out.suffix.lower() in SUFFIXES and not out.exists()):
+        raise ValueError(f"{out} is the name of one picture, and a folder of photos has many results: give a folder.")
+    listed = pictures_in(photos)
+    stems = {path.stem for path in listed}
+    listed = [path for path in listed if path.stem.removesuffix("_mask") not in stems - {path.stem}]
+    if not listed:
+        raise ValueError(f"{photos} holds no photos: expected files that end in {', '.join(sorted(SUFFIXES))}.")
+    for one, other in itertools.pairwise(sorted(listed, key=lambda path: path.stem)):
+        if one.stem == other.stem:
+            raise ValueError(
+                f"{photos} holds {one.name} and {other.name}: rename one, or call it {one.stem}_mask{other.suffix} if it is a mask."
+            )
+    known_masks, known_avoids = by_stem(masks), by_stem(avoid) if avoid else {}
+    jobs = []
+    for photo in listed:
+        found, avoided = (
+            tuple(path for path in known.get(photo.stem, ()) if path.resolve() != photo.resolve())
+            for known in (known_masks, known_avoids)
+        )
+        suffix = photo.suffix if photo.suffix.lower() in WRITABLE else ".png"
+        jobs.append(Job(photo, found, avoided, out / f"{photo.stem}{suffix}"))
+    if not any(job.masks for job in jobs):
+        stem = listed[0].stem
+        raise ValueError(
+            f"No photo in {photos} has a mask in {masks}: for {listed[0].name}, for one, expected {stem}.png, {stem}_mask.png "
+            f"or mask/{stem}.png."
+        )
+    return jobs
+
+
+def pictures_in(folder: Path) -> list[Path]:
+    """The pictures of a folder, sorted by name. Hidden files are what a stopped run or macOS left."""
+    if not folder.is_dir():
+        return []
+    paths = (path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and not path.name.startswith("."))
+    return sorted(path for path in paths if path.is_file())
+
+
+def by_stem(masks: Path) -> dict[str, list[Path]]:
+    """The pictures of a folder of masks and of mask/ in it, by the stem of the photo that they belong to."""
+    known: dict[str, list[Path]] = {}
+    for path in [*pictures_in(masks), *pictures_in(masks / "mask")]:
+        known.setdefault(path.stem.removesuffix("_mask"), []).append(path)
+        if path.stem.endswith("_mask"):  # of a photo that is called so itself
+            known.setdefault(path.stem, []).append(path)
+    return known
+
+
+def open_log(out: Path, settings: dict[str, Any], jobs: list[Job]) -> dict[str, dict[str, Any]]:
+    """The last line about each photo of earlier runs; what they left half-written goes.
+
+    Raises:
+        ValueError: the folder holds pictures that no such run wrote, or that one with other settings did.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    path = out / LOG
+    if not path.exists():
+        if foreign := [job.out.name for job in jobs if job.out.exists()]:
+            raise ValueError(f"{out} holds {foreign[0]}, and no {LOG} that tells of it: give another folder.")
+        path.touch()
+    lines = read_log(path)
+    for line in lines:
+        if line["error"] is None and (out / line["out"]).exists() and (before := line["settings"]) != settings:
+            changed = [key for key in before | settings if before.get(key) != settings.get(key)]
+            told = ", ".join(f"{key} was {before.get(key)}, and is {settings.get(key)}" for key in changed)
+            raise ValueError(f"{out} holds results of other settings ({told}): give another folder.")
+    for part in out.glob(".*.part.*"):
+        part.unlink()
+    return {line["file"]: line for line in lines}
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """The whole lines; what a stop left of one more is cut off."""
+    text = path.read_bytes()
+    whole = text[: text.rfind(b"\n") + 1]
+    os.truncate(path, len(whole))
+    try:
+        lines = [json.loads(line) for line in whole.splitlines()]
+        return [{key: line[key] for key in ("file", "out", "content", "settings", "error")} for line in lines]
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(
+            f"{path} is no log of this command ({error!r}): give another folder for the results."
+        ) from None
+
+
+def is_finished(job: Job, log: dict[str, dict[str, Any]]) -> bool:
+    """Whether a result is there and was made of these very files."""
+    line = log.get(job.photo.name)
+    if line is None or line["error"] is not None or line["out"] != job.out.name or not job.out.exists():
+        return False
+    try:
+        return line["content"] == content(*job.inputs())
+    except FAILURES:
+        return False
+
+
+def content(*paths: Path | None) -> str:
+    """A digest of the bytes of files."""
+    digest = hashlib.blake2b(digest_size=8)
+    for path in paths:
+        digest.update(b"-" if path is None else hashlib.blake2b(path.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def append(log: Path, line: dict[str, Any]) -> None:
+    """Add a line in one write, so that a stop tears at most the last one."""
+    with log.open("ab", buffering=0) as file:
+        file.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")

@@ -1,0 +1,135 @@
+"""Layers of a scene with a diffusers network: one batch row for each instance, one for the background (MILD)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from diffusers import UNet2DConditionModel
+from torch import Tensor
+
+from ...adapters.layered import Layered
+from ...adapters.lora import LoraPair
+from ...kernels.layers import check_indices, context_masks
+from ...kernels.lowrank import BACKGROUND, PERSON
+from ...kernels.morphology import LIP, HumanMorphology, parsing_one_hot
+from ...kernels.regions import latent_mask
+from ..base_models.base import Base, masked_grey
+from .layered_network import LayeredNetwork, projection_shapes
+from .methods import guided
+from .sampler import euler, starting_scale
+
+PERSON_PROMPT, BACKGROUND_PROMPT = "a person", "clean background, empty scene"
+
+
+@torch.inference_mode()
+def erase_layers(
+    base: Base,
+    layered: Layered,
+    image: Tensor,
+    masks: Tensor,
+    *,
+    wanted: Iterable[int] | None = None,
+    pose: Tensor | None = None,
+    parsing: Tensor | None = None,
+    prompts: tuple[str, str] = (PERSON_PROMPT, BACKGROUND_PROMPT),
+    negative: str = "",
+    guidance: tuple[float, float] = (5.0, 5.0),
+    steps: int = 25,
+    seed: int = 0,
+    progress: Callable[[Iterable], Iterable] = iter,
+) -> tuple[Tensor, Tensor]:
+    """Generate the background and the layers of instances, one network call a step for all of them.
+
+    Every row starts from the same noise. An instance is shown the picture with the others greyed out, the background
+    the picture with all of them greyed out, and around its mask each row stays what it was shown; the negative prompt goes
+    without morphology.
+
+    Args:
+        image: [3, H, W] in 0..1; H and W multiples of `base.multiple`.
+        masks: [N, H, W] of 0 and 1, N at least 1.
+        wanted: the instances to generate, all by default; none of them costs a background alone.
+        pose: [3, H, W] in 0..1, a rendered pose.
+        parsing: [H, W], a map of labels.
+        prompts: of the instances and of the background.
+        guidance: classifier-free, of the instances and of the background.
+
+    Returns:
+        Layers [N, 3, H, W] and background [3, H, W] in 0..1, for `kernels.layers`. A layer that was not wanted is the
+        picture. Outside of a row's mask lies what it was shown, through the VAE.
+
+    Raises:
+        ValueError: the adapter was made for another network, or an input does not fit.
+    """
+    device, dtype = base.unet.device, base.unet.dtype
+    chosen = sorted(check_indices(range(len(masks)) if wanted is None else wanted, len(masks), "wanted"))
+    image, masks = image.to(device), masks.to(device)
+    if len(masks) == 0 or masks.shape[-2:] != image.shape[-2:]:
+        raise ValueError(f"The masks are {list(masks.shape)} for a picture {list(image.shape)}: expected [N, H, W].")
+    pooling: Any = layered.metadata.get("unclutter.mask_pooling", base.mask_pooling)
+    union, others = masks.amax(dim=0, keepdim=True), context_masks(masks)[chosen]
+    holes = torch.cat([masks[chosen], union])
+    shown = masked_grey(image.expand(len(holes), -1, -1, -1), torch.cat([others, union]))
+    # Of each row what it is shown, in which nobody's colours are that have gone from it.
+    latent = base.encode(2 * shown - 1)
+    size = latent.shape[-2:]
+    free = latent_mask(holes, *size, pooling="max").to(latent)
+    channel = latent_mask(holes, *size, pooling=pooling).to(latent)
+    condition = torch.cat([channel, latent], dim=1)
+    rows = torch.tensor([PERSON] * len(chosen) + [BACKGROUND])
+
+    scheduler = euler(base, steps)
+    noise = torch.randn(latent[:1].shape, generator=torch.Generator().manual_seed(seed)).to(latent)
+    x = latent + noise * starting_scale(scheduler)
+    texts = [prompts[0]] * len(chosen) + [prompts[1]]
+    side = (image.shape[-2], image.shape[-1])
+    encoded = {"positive": base.texts.encode(texts, side), "negative": base.texts.encode([negative] * len(rows), side)}
+    scale = torch.tensor([guidance[row] for row in rows.tolist()], device=device)[:, None, None, None]
+
+    before = base.unet.attn_processors
+    network = LayeredNetwork(base.unet, layered).to(device)
+    try:
+        tokens: dict[str, Tensor | None] = {"positive": None, "negative": None}
+        if network.morphology is not None:
+            one_hot = None if parsing is None else parsing_one_hot(parsing[None], network.morphology.labels).to(device)
+            pictures = (None if pose is None else pose[None].to(device), one_hot)
+            tokens["positive"] = with_null(network.morphology(others, *pictures), 1) if chosen else None
+        for sigma, t in zip(scheduler.sigmas.tolist(), progress(scheduler.timesteps), strict=False):
+            x = torch.where(free > 0, x, latent + sigma * noise)
+
+            def call(kind: str, x: Tensor = x, sigma: float = sigma, t: Tensor = t) -> Tensor:
+                scaled = torch.cat([scheduler.scale_model_input(x, t), condition], dim=1).to(dtype)
+                text = encoded[kind]
+                out = network(scaled, t, text.context.to(device, dtype), rows, free[:, 0], tokens[kind], text.extra)
+                return x - sigma * out.float()
+
+            x0: Tensor = guided(call, "positive", "negative", scale)
+            x = scheduler.step(torch.where(free > 0, x0, latent), t, x).prev_sample
+    finally:
+        base.unet.set_attn_processor(before)
+    pictures = ((base.decode(x) + 1) / 2).clamp(0, 1)
+    layers = image.expand(len(masks), -1, -1, -1).clone()
+    layers[chosen] = pictures[:-1]
+    return layers, pictures[-1]
+
+
+def fresh_adapter(
+    unet: UNet2DConditionModel, rank: int = 16, sma: bool = True, morphology: bool = True, labels: int = LIP
+) -> Layered:
+    """An adapter that changes nothing yet: LoRAs on Q, K and V of all attention, α = 1, biases and tokens of zero."""
+    device = unet.device
+    branches: tuple[dict[str, LoraPair], dict[str, LoraPair]] = ({}, {})
+    for module, (outputs, inputs) in projection_shapes(unet).items():
+        for branch in branches:
+            down = torch.randn(rank, inputs, device=device) / rank
+            branch[module] = LoraPair(down, torch.zeros(outputs, rank, device=device), float(rank))
+    layers = [name.removesuffix(".processor") for name in unet.attn_processors if ".attn1." in name]
+    biases = {layer: torch.zeros(2, device=device) for layer in layers} if sma else {}
+    state = HumanMorphology(unet.config["cross_attention_dim"], labels).state_dict() if morphology else {}
+    return Layered(*branches, biases, state)
+
+
+def with_null(tokens: Tensor, count: int) -> Tensor:
+    """Tokens [N, T, width] of instances, and null tokens for `count` rows of the background after them."""
+    return torch.cat([tokens, tokens.new_zeros(count, *tokens.shape[1:])])

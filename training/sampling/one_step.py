@@ -1,0 +1,191 @@
+"""Erasing in one call of the network, in diffusers (OSOR): what `One-Step Erase` does in ComfyUI."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ...adapters.lora import LoraPair
+from ...adapters.one_step import PROMPT, TERMINAL, TIMESTEP, OneStep
+from ...kernels.onestep import add_noise, alpha_from_logits, blend, noise_level, predict_clean
+from ...kernels.regions import latent_mask
+from ..base_models.backbones import backbone_of
+from ..base_models.base import Base
+from ..base_models.text import Prompt
+
+
+class Erased(NamedTuple):
+    """What one call made.
+
+    Attributes:
+        picture: [B, 3, H, W] in 0..1, all of it through the VAE.
+        alpha: [B, h, w] in 0..1 at the latent's size: the predicted one, or the pooled mask where there is none.
+        latent: [B, C, h, w], blended.
+    """
+
+    picture: Tensor
+    alpha: Tensor
+    latent: Tensor
+
+
+def erase_once(
+    base: Base,
+    adapter: OneStep,
+    image: Tensor,
+    mask: Tensor,
+    *,
+    draft: Tensor | None = None,
+    timestep: int | None = None,
+    strength: float = 1.0,
+    seed: int = 0,
+) -> Erased:
+    """Remove what a mask marks by a one-step eraser, which is taken out of the network again.
+
+    Args:
+        image: [B, 3, H, W] in 0..1; H and W multiples of `base.multiple`.
+        mask: [B, H, W] in {0, 1}, 1 = remove.
+        draft: [B, 3, H, W] without the object: a second call of the network, from this draft, fills the mask, and what
+            lies around it goes by the first one.
+        timestep: how much noise the picture is given; by default what the adapter was trained with.
+        strength: of the alpha.
+
+    Raises:
+        ValueError: the adapter was made for another network.
+    """
+    pooling: Any = adapter.metadata.get("unclutter.mask_pooling")
+    if pooling in ("max", "nearest"):
+        base = replace(base, mask_pooling=pooling)
+    with applied(base.unet, adapter):
+        chosen = timestep or int(adapter.metadata.get("unclutter.timestep", TIMESTEP))
+        prompt = adapter.metadata.get("unclutter.prompt", PROMPT)
+        settings: Any = {"timestep": chosen, "prompt": prompt, "strength": strength, "seed": seed}
+        settings["corrects"] = adapter.corrects
+        return run_once(base, image, mask, draft=draft, **settings)
+
+
+@torch.inference_mode()
+def run_once(
+    base: Base,
+    image: Tensor,
+    mask: Tensor,
+    *,
+    draft: Tensor | None = None,
+    timestep: int = TIMESTEP,
+    prompt: str = PROMPT,
+    strength: float = 1.0,
+    seed: int = 0,
+    corrects: bool = False,
+) -> Erased:
+    """The same by a base whose network has an eraser in it already; whether it predicts an alpha, its output tells."""
+    image, mask = image.to(base.unet.device), mask.to(base.unet.device)
+    shot = base.encode(2 * image - 1)
+    hole = latent_mask(mask, *shot.shape[-2:], pooling=base.mask_pooling).to(shot)
+    noise = torch.randn(shot.shape, generator=torch.Generator().manual_seed(seed)).to(shot)
+    text = base.texts.encode([prompt], (image.shape[-2], image.shape[-1]))
+
+    def erased(begun: Tensor) -> tuple[Tensor, Tensor]:
+        clean, logits = denoise_once(base, begun, mask, hole, noise, timestep, text, corrects)
+        alpha = hole if logits is None else alpha_from_logits(logits, strength)
+        return blend(clean, begun, alpha), alpha
+
+    latent, alpha = erased(shot)
+    if draft is not None:
+        within = latent_mask(mask, *shot.shape[-2:], pooling="max") > 0
+        drafted = base.encode(2 * torch.where(mask[:, None] > 0, draft.to(image), image) - 1)
+        again, _ = erased(torch.where(within, drafted, shot))
+        latent = torch.where(within, again, latent)
+    return Erased(((base.decode(latent) + 1) / 2).clamp(0, 1), alpha[:, 0], latent)
+
+
+def denoise_once(
+    base: Base,
+    shot: Tensor,
+    mask: Tensor,
+    hole: Tensor,
+    noise: Tensor,
+    timestep: int,
+    text: Prompt,
+    corrects: bool = False,
+) -> tuple[Tensor, Tensor | None]:
+    """Equations 3 to 5: the picture's own latent, noised to `timestep`, and what the network makes of it.
+
+    Args:
+        shot: z_shot, latent of the whole picture with the object, [B, C, h, w].
+        mask: [B, H, W], at the size of the picture.
+        hole: the same, pooled, [B, 1, h, w].
+        text: the prompt, encoded once for all rows.
+        corrects: the network predicts the clean latent as a correction to z_shot, instead of the noise.
+
+    Returns:
+        ẑ [B, C, h, w], and the alpha's logits [B, 1, h, w] where the network has a row for them.
+    """
+    backbone = backbone_of(base)
+    level = noise_level(timestep, backbone.prediction)
+    noisy = add_noise(shot, noise, level)
+    output = backbone.call(base.unet, noisy, backbone.shown(mask, hole).to(noisy), shot, timestep, text).float()
+    channels = shot.shape[1]
+    predicted = output[:, :channels]
+    clean = shot + predicted if corrects else predict_clean(noisy, predicted, level)
+    return clean, output[:, channels:] if output.shape[1] > channels else None
+
+
+def taken_by(alpha: Tensor, height: int, width: int) -> Tensor:
+    """Where an eraser's alpha [B, h, w] is over a half, at the size of the picture: [B, height, width] bool."""
+    return F.interpolate(alpha[:, None].float(), (height, width), mode="bilinear")[:, 0] > 0.5
+
+
+@contextmanager
+def applied(network: nn.Module, adapter: OneStep) -> Iterator[None]:
+    """The network with an eraser's LoRA beside its weights and its last layer in place, for the calls inside."""
+    layers: dict[str, Any] = dict(network.named_modules())
+    name = TERMINAL[adapter.backbone]
+    fitting = [path for path, pair in adapter.lora.items() if path in layers and fits(pair, layers[path])]
+    weight, bias = adapter.terminal["weight"], adapter.terminal["bias"]
+    last_fits = name in layers and weight.shape[1:] == layers[name].weight.shape[1:]
+    if len(fitting) < len(adapter.lora) or not last_fits:
+        raise ValueError(
+            f"{len(fitting)} of the one-step eraser's {len(adapter.lora)} modules fit this network, and its last layer "
+            f"{'does' if last_fits else 'does not'}: it was made for another model ({adapter.backbone})."
+        )
+    own = layers[name]
+    last = with_rows(own, len(weight))
+    last.load_state_dict({"weight": weight, "bias": bias})
+    hooks = [layers[path].register_forward_hook(beside(pair, layers[path])) for path, pair in adapter.lora.items()]
+    setattr(network, name, last.to(own.weight))
+    try:
+        yield
+    finally:
+        setattr(network, name, own)
+        for hook in hooks:
+            hook.remove()
+
+
+def with_rows(layer: Any, rows: int) -> nn.Conv2d | nn.Linear:
+    """A layer like this one with so many outputs, in fp32 and yet to be filled."""
+    if isinstance(layer, nn.Linear):
+        return nn.Linear(layer.in_features, rows)
+    return nn.Conv2d(layer.in_channels, rows, layer.kernel_size, padding=layer.padding)
+
+
+def fits(pair: LoraPair, layer: nn.Module) -> bool:
+    weight = getattr(layer, "weight", None)
+    return weight is not None and pair.down.shape[1:] == weight.shape[1:] and len(pair.up) == len(weight)
+
+
+def beside(pair: LoraPair, layer: Any) -> Any:
+    """A forward hook that adds alpha / r · up(down(x))."""
+    scale = pair.alpha / len(pair.down)
+    down, up = pair.down.to(layer.weight), (scale * pair.up).to(layer.weight)
+
+    def add(module: Any, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        if down.ndim == 2:
+            return output + F.linear(F.linear(inputs[0], down), up)
+        return output + F.conv2d(F.conv2d(inputs[0], down, stride=module.stride, padding=module.padding), up)
+
+    return add
