@@ -1,61 +1,23 @@
-"""Files of tensors: read without running what may be in them, each fault one sentence, and written whole or not at all.
-
-The command line reads the facts of these modules before it knows that it will need a network, so PyTorch is imported
-inside the functions that need it.
-"""
+"""Files of tensors: read without running what may be in them, each fault one sentence, and written whole or not at all."""
 
 from __future__ import annotations
 
 import json
-import os
 import struct
 import zipfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from torch import Tensor
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
 
-LONGEST_NAME = 200
-"""Of a file, in bytes: file systems take 255, and a number and an ending follow."""
+from .writing import replacing
+
 LARGEST = 65504.0
 """The largest number of fp16. No trained weight comes near it, and a network that is given more gives black pictures."""
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A path beside `path` to write to, which takes the place of `path` when the block ends without an error.
-
-    The file keeps its suffix, by which writers choose a format, and is hidden, so that nothing takes it for finished. A
-    block that fails leaves `path` as it was and nothing beside it.
-
-    Raises:
-        OSError: it cannot be written, on a full disk for one; the message names `path`.
-    """
-    temporary = path.with_name(f".{path.stem}.part{path.suffix}")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    except OSError as error:
-        raise OSError(f"{path} could not be written ({error}): make room, or give another folder.") from error
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write text in UTF-8, all of it or nothing."""
-    with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-
-
-def name_fault(name: str) -> str | None:
-    """What is wrong with a name, so that no file can have it, as "is ..." or "holds ..."; None where one can."""
-    if name.encode(errors="replace").replace(b"\0", b"?").decode() != name:
-        return "holds NUL or half a character"
-    length = len(name.encode())
-    return f"is {length} bytes long, expected at most {LONGEST_NAME}" if length > LONGEST_NAME else None
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -65,8 +27,6 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         FileNotFoundError: there is no such file.
         ValueError: it is no safetensors file, or a truncated one.
     """
-    from safetensors import SafetensorError, safe_open
-
     if not path.is_file():
         raise FileNotFoundError(f"There is no file {path}: give the path of a .safetensors file.")
     try:
@@ -81,15 +41,12 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         ) from error
 
 
-def write_safetensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
+def write_safetensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
     """Write a file, all of it or nothing; equal tensors and metadata give equal bytes.
 
     Raises:
         OSError: it cannot be written, on a full disk for one.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import save_file
-
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary:
         temporary.touch()
@@ -109,8 +66,6 @@ def unpickle(path: Path) -> Any:
         FileNotFoundError: there is no such file.
         ValueError: it is damaged, holds code, or tensors that claim more than the file has.
     """
-    import torch
-
     if not path.is_file():
         raise FileNotFoundError(f"There is no file {path}: give the path of a .safetensors or .pth file.")
     try:
@@ -141,8 +96,6 @@ def tensors_of(held: Any, name: str) -> dict[str, Tensor]:
 
 def check_numbers(name: str, tensors: Mapping[str, Tensor]) -> None:
     """Raises a ValueError where a tensor of the file `name` has NaN, infinity or more than any training gives."""
-    import torch
-
     for key, value in tensors.items():
         if value.is_floating_point() and value.numel():
             low, high = torch.aminmax(value)
@@ -188,16 +141,12 @@ def check_choice(path: Path, metadata: dict[str, str], key: str, choices: tuple[
 
 
 def _computable(value: Tensor) -> Tensor:
-    import torch
-
     return value.to(torch.float16) if value.dtype.is_floating_point and value.itemsize == 1 else value
 
 
 def _is_whole(value: Any) -> bool:
     """Whether it is a tensor whose values all lie in the file; one that repeats a single value may claim terabytes."""
-    import torch
-
-    if not isinstance(value, torch.Tensor) or value.layout != torch.strided or value.is_quantized or value.is_meta:
+    if not isinstance(value, Tensor) or value.layout != torch.strided or value.is_quantized or value.is_meta:
         return False
     return value.numel() * value.itemsize <= value.untyped_storage().nbytes()
 

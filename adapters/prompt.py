@@ -83,10 +83,10 @@ def load(path: Path) -> RemovalPrompt:
         )
     check_numbers(path.name, vectors)
     stated = f"unclutter.enhancers of {path.name}"
-    if not all(isinstance(word, str) for word in json_value(metadata.get("unclutter.enhancers", "[]"), list, stated)):
-        raise ValueError(f"{stated} are {metadata['unclutter.enhancers'][:40]!r}, expected words: get the file again.")
-    header = Header(metadata)
-    return RemovalPrompt(vectors, header.enhancers, header.prompt_first, metadata)
+    enhancers = tuple(json_value(metadata.get("unclutter.enhancers", "[]"), list, stated))
+    if not all(isinstance(word, str) for word in enhancers):
+        raise ValueError(f"{stated} are {str(enhancers)[:40]}, expected words: get the file again.")
+    return RemovalPrompt(vectors, enhancers, Header(metadata).prompt_first, metadata)
 
 
 def read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-Attention = Callable[[Tensor, Tensor, Tensor], Tensor]
+Attention = Callable[..., Tensor]
 Number = float | Tensor
 
 
@@ -97,88 +97,124 @@ def partition(objects: Tensor) -> list[Group]:
     return groups
 
 
+def scaled_dot_product_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
+    """PyTorch's attention, with the name that ComfyUI's attention has for its mask."""
+    return F.scaled_dot_product_attention(q, k, v, mask)
+
+
 def region_attention(
     q: Tensor,
     k: Tensor,
     v: Tensor,
     objects: Tensor,
     settings: RegionSettings,
-    attention: Attention = F.scaled_dot_product_attention,
+    attention: Attention = scaled_dot_product_attention,
     groups: list[Group] | None = None,
+    mask: Tensor | None = None,
 ) -> Tensor:
-    """Attention by region, exactly, without a mask tensor.
+    """Attention by region, exactly, without a mask tensor of its own.
 
     Hidden keys are left out, temperatures scale the queries, and a finite δ travels in one extra channel. A sample
     without background token gets plain attention.
 
     Args:
-        q, k, v: [B, heads, N, d], any floating dtype.
+        q: [B, heads, M, d], any floating dtype. Fewer queries than keys are those of the last M tokens, and the tokens
+            before them must be background (a network that keeps the keys of its text from an earlier step).
+        k, v: [B, heads', N, d], N >= M; heads' divides heads (grouped-query attention), if `attention` can do that.
         objects: [B, N] bool, True where a token belongs to the object.
         attention: the host's own attention, called as `attention(q, k, v)` on [B', heads, N', d'] with its default
             scale 1/√d'. d' exceeds d where a finite δ adds a channel; N' of the keys may be below that of the queries.
         groups: `partition(objects)`, for callers with many layers to one mask.
+        mask: what the network itself hides (the padding of a text), added to the logits or, if bool, True where a query
+            sees a key; [M, N], [B, M, N] or [B, heads, M, N], where each side but N may be 1. It reaches
+            `attention` as its argument `mask`, cut to the keys and queries of each call.
 
     Returns:
-        [B, heads, N, d].
+        [B, heads, M, d].
     """
+    mask = None if mask is None else _four_sides(mask)
     if not any(_hidden(settings)) and _is_one(settings.temperature):
         # A sample of one kind gets the same logit on all its keys, which a softmax does not see.
-        return _with_logit(q, k, v, objects, objects, settings.object_logit, attention)
+        kinds = objects[:, objects.shape[1] - q.shape[2] :]
+        return _with_logit(q, k, v, kinds, objects, settings.object_logit, attention, mask)
     groups = partition(objects) if groups is None else groups
     if len(groups) == 1:
-        return _one_group(q, k, v, objects, groups[0], settings, attention)
+        return _one_group(q, k, v, objects, groups[0], settings, attention, mask)
     out = torch.empty_like(q)
     for group in groups:
         rows = group.rows
-        part = _one_group(q[rows], k[rows], v[rows], objects[rows], group, settings, attention)
+        theirs = mask if mask is None or len(mask) == 1 else mask[rows]
+        part = _one_group(q[rows], k[rows], v[rows], objects[rows], group, settings, attention, theirs)
         out = out.index_copy(0, rows, part.to(out.dtype))
     return out
 
 
-def region_attention_reference(q: Tensor, k: Tensor, v: Tensor, objects: Tensor, settings: RegionSettings) -> Tensor:
-    """The same, plainly: every N×N logit in fp32, or in fp64 for fp64 input."""
+def region_attention_reference(
+    q: Tensor, k: Tensor, v: Tensor, objects: Tensor, settings: RegionSettings, mask: Tensor | None = None
+) -> Tensor:
+    """The same, plainly: every M×N logit in fp32, or in fp64 for fp64 input. `mask` is added to the logits."""
     q, k, v = (x if x.dtype == torch.float64 else x.float() for x in (q, k, v))
+    k, v = (x.repeat_interleave(q.shape[1] // x.shape[1], dim=1) for x in (k, v))
     only_objects = objects.all(dim=1, keepdim=True)
-    temperature = _by_region(settings.temperature, objects, q).masked_fill(only_objects, 1)
-    logit = _by_region(settings.object_logit, objects, q).masked_fill(only_objects, 0)
+    kinds = objects[:, objects.shape[1] - q.shape[2] :]
+    temperature = _by_region(settings.temperature, kinds, q).masked_fill(only_objects, 1)
+    logit = _by_region(settings.object_logit, kinds, q).masked_fill(only_objects, 0)
     logits = temperature[:, None, :, None] * (q @ k.mT) / math.sqrt(q.shape[-1])
     logits = torch.where(objects[:, None, None, :], logits + logit[:, None, :, None], logits)
-    return logits.softmax(dim=-1) @ v
+    return (logits if mask is None else logits + mask).softmax(dim=-1) @ v
 
 
 def _one_group(
-    q: Tensor, k: Tensor, v: Tensor, objects: Tensor, group: Group, settings: RegionSettings, attention: Attention
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    objects: Tensor,
+    group: Group,
+    settings: RegionSettings,
+    attention: Attention,
+    mask: Tensor | None,
 ) -> Tensor:
     _, order, background = group
     if background == 0:
-        return attention(q, k, v)
+        return _masked(attention, q, k, v, mask)
+    earlier = objects.shape[1] - q.shape[2]
     hidden = _hidden(settings)
-    q = _scale_queries(q, objects, settings.temperature)
+    q = _scale_queries(q, objects[:, earlier:], settings.temperature)
     if background == objects.shape[1]:
-        return attention(q, k, v)
+        return _masked(attention, q, k, v, mask)
     if not any(hidden):
-        return _with_logit(q, k, v, objects, objects, settings.object_logit, attention)
+        return _with_logit(q, k, v, objects[:, earlier:], objects, settings.object_logit, attention, mask)
     kept_k, kept_v = _take(k, order[:, :background]), _take(v, order[:, :background])
+    kept_mask = _take_sides(mask, keys=order[:, :background])
     if all(hidden):
-        return attention(q, kept_k, kept_v)
+        return _masked(attention, q, kept_k, kept_v, kept_mask)
     out = q.new_empty(*q.shape[:-1], v.shape[-1])
-    for kind, rows in enumerate((order[:, :background], order[:, background:])):
+    # The earlier tokens are background, so they come first in the order and have no query.
+    for kind, rows in enumerate((order[:, earlier:background] - earlier, order[:, background:] - earlier)):
         queries = _take(q, rows)
         if hidden[kind]:
-            part = attention(queries, kept_k, kept_v)
+            part = _masked(attention, queries, kept_k, kept_v, _take_sides(kept_mask, queries=rows))
         else:
             kinds = objects.new_full(rows.shape, bool(kind))
-            part = _with_logit(queries, k, v, kinds, objects, settings.object_logit, attention)
+            theirs = _take_sides(mask, queries=rows)
+            part = _with_logit(queries, k, v, kinds, objects, settings.object_logit, attention, theirs)
         out = _put(out, rows, part.to(out.dtype))
     return out
 
 
 def _with_logit(
-    q: Tensor, k: Tensor, v: Tensor, kinds: Tensor, objects: Tensor, logits: tuple[Number, Number], attention: Attention
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    kinds: Tensor,
+    objects: Tensor,
+    logits: tuple[Number, Number],
+    attention: Attention,
+    mask: Tensor | None,
 ) -> Tensor:
     """Attention with a finite logit on object keys, by the kind of each query [B, N of q] (bool)."""
     if all(not isinstance(value, Tensor) and value in (0, -math.inf) for value in logits):
-        return attention(q, k, v)
+        return _masked(attention, q, k, v, mask)
     width = q.shape[-1]
     # Attention kernels of GPUs want multiples of 8; on a CPU each further channel only costs.
     wide = width + 1 if q.device.type == "cpu" else -(-(width + 1) // 8) * 8
@@ -190,7 +226,31 @@ def _with_logit(
     limit = torch.finfo(q.dtype).max / 2
     wide_q[..., width] = (logit * math.sqrt(wide)).clamp(-limit, limit)[:, None]
     wide_k[..., width] = objects[:, None].to(k)
-    return attention(wide_q, wide_k, F.pad(v, (0, wide - v.shape[-1])))[..., : v.shape[-1]]
+    return _masked(attention, wide_q, wide_k, F.pad(v, (0, wide - v.shape[-1])), mask)[..., : v.shape[-1]]
+
+
+def _masked(attention: Attention, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    return attention(q, k, v) if mask is None else attention(q, k, v, mask=mask)
+
+
+def _four_sides(mask: Tensor) -> Tensor:
+    """A mask that may be broadcast to [B, heads, M, N], with all four sides."""
+    while mask.ndim < 4:
+        mask = mask.unsqueeze(mask.ndim - 2)
+    return mask
+
+
+def _take_sides(mask: Tensor | None, keys: Tensor | None = None, queries: Tensor | None = None) -> Tensor | None:
+    """A mask of four sides cut to these keys [B, K] and queries [B, M'], where it tells them apart."""
+    if mask is None:
+        return None
+    if queries is not None and mask.shape[2] > 1:
+        index = queries[:, None, :, None].expand(-1, mask.shape[1], -1, mask.shape[3])
+        mask = mask.expand(len(queries), -1, -1, -1).gather(2, index)
+    if keys is not None:
+        index = keys[:, None, None, :].expand(-1, *mask.shape[1:3], -1)
+        mask = mask.expand(len(keys), -1, -1, -1).gather(3, index)
+    return mask
 
 
 def _hidden(settings: RegionSettings) -> list[bool]:

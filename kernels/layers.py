@@ -92,14 +92,14 @@ class Layers:
                 slice(min(part.start for part in side), max(part.stop for part in side))
                 for side in zip(*(around(layer, self.feather) for layer in marked), strict=True)
             )
-            mask, image = self.masks[k][here], self.image[:, *here]
+            mask, image = self.masks[k][here], self.image[:, rows, columns]
             own = torch.maximum(mask, self.holes[k][here] * around_all[here])
             around_all[here] *= 1 - own
             # The soft border shows surroundings of the picture, and never another person.
             alpha = feather(own[None], self.feather)[0] * (1 - covered[here] * (1 - own))
             hidden = mask * joined([other[here] for other in self.masks], order[order.index(k) + 1 :], mask)
             if k in self.generated:
-                image = torch.where(hidden > 0, self.generated[k][:, *here], image)
+                image = torch.where(hidden > 0, self.generated[k][:, rows, columns], image)
             else:
                 alpha = alpha * (1 - hidden)
             box = Box(rows.start, columns.start, *mask.shape)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from .finite import check_finite
 from .regions import Box, bounding_boxes, feather, resize_mask
+from .registration import align
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,7 @@ def paste_back(
     feather_pixels: int = 8,
     match_colors: bool = True,
     ring: int = 32,
+    register: bool = False,
 ) -> Tensor:
     """Put results into the pictures they were cut from.
 
@@ -106,6 +108,7 @@ def paste_back(
         feather_pixels: width of the soft border outside the mask. Where the box ends inside the picture before the
             border does, the border is as narrow as that.
         match_colors: take the colour shift measured on a ring of `ring` pixels around the mask off the result.
+        register: move each result back onto its picture first, where it lies beside it (`registration.align`).
 
     Returns:
         [B, 3, H, W]; equal to `image` bit for bit outside the mask and its soft border.
@@ -119,6 +122,8 @@ def paste_back(
         before, hole = _cut(image[sample], box)[None], _cut(hole, box)[None]
         part = _resize(part[None], (box.height, box.width), "image").to(before)
         weight = feather(hole, feather_pixels, _room(box, *image.shape[-2:]))[:, None].to(before)
+        if register:
+            part = align(part, before, (weight[:, 0] > 0).to(before))
         if match_colors:
             part = match_color(part, before, (weight[:, 0] > 0).to(before), ring)
         _cut(out[sample], box).copy_(torch.where(weight > 0, torch.lerp(before, part, weight), before)[0])

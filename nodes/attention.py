@@ -21,6 +21,10 @@ MODES = {
     "from all": attention.SRA_STRICT,
 }
 
+MODEL_TOOLTIP = (
+    "Any of SD 1.5 to SDXL, FLUX, Qwen-Image, Z-Image, SD 3.5 and the other picture models in the README's table, base, "
+    "inpainting or edit."
+)
 MASK_TOOLTIP = "White (1.0) is removed. One for all pictures, or one for each. Best a little larger than the object."
 SPAN = [
     io.Float.Input(
@@ -58,7 +62,7 @@ class AttentiveEraser(io.ComfyNode):
             search_aliases=["object removal", "aas", "sarg", "attention redirection", "移除物体", "消除"],
             hidden=[io.Hidden.unique_id],
             inputs=[
-                io.Model.Input("model", tooltip="SD 1.5, SD 2, SDXL or FLUX.1, base or inpainting."),
+                io.Model.Input("model", tooltip=MODEL_TOOLTIP),
                 io.Mask.Input("mask", tooltip=MASK_TOOLTIP),
                 io.Float.Input(
                     "removal_scale",
@@ -93,8 +97,9 @@ class AttentiveEraser(io.ComfyNode):
                     "layers",
                     options=list(LAYERS),
                     default="decoder",
-                    tooltip="Which self-attention layers no longer see the object. FLUX has no decoder: there 'decoder' "
-                    "and 'middle and decoder' are the single-stream blocks.",
+                    tooltip="Which self-attention layers no longer see the object. A transformer has no decoder: there "
+                    "'decoder' is the last third of its blocks and 'middle and decoder' the last two thirds; where it has "
+                    "double- and single-stream blocks (FLUX, HiDream), both are the single-stream ones.",
                 ),
                 *SPAN,
             ],
@@ -148,7 +153,7 @@ class SelfRectifyingAttention(io.ComfyNode):
             search_aliases=["object removal", "sra", "eradiff"],
             hidden=[io.Hidden.unique_id],
             inputs=[
-                io.Model.Input("model", tooltip="SD 1.5, SD 2, SDXL or FLUX.1, base or inpainting."),
+                io.Model.Input("model", tooltip=MODEL_TOOLTIP),
                 io.Mask.Input("mask", tooltip=MASK_TOOLTIP),
                 io.Combo.Input(
                     "mode",

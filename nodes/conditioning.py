@@ -14,6 +14,9 @@ from .schema import Schema
 # How bright the hole is in the condition image; "full" leaves the picture whole and "draft" fills it from the draft.
 HOLES = {"masked grey": 0.5, "masked black": 0.0}
 CONDITION_IMAGES = ["full", *HOLES, "draft"]
+REFERENCES = ["none", "picture", "picture and marked picture"]
+MARK = (1.0, 0.0, 0.0)
+"""The colour of the mask in the marked picture: instructions to edit models speak of what is marked in red."""
 
 
 class RemovalConditioning(io.ComfyNode):
@@ -70,6 +73,15 @@ class RemovalConditioning(io.ComfyNode):
                     tooltip="The picture without the object, from Draft Fill or any other node: sampling below a denoise of "
                     "1 then begins from it, where it would begin from the object. As large as the picture.",
                 ),
+                io.Combo.Input(
+                    "references",
+                    options=REFERENCES,
+                    default="none",
+                    optional=True,
+                    tooltip="For edit models (FLUX Kontext, FLUX.2, Qwen-Image-Edit, OmniGen2): what they are shown beside "
+                    "the instruction in positive. picture: the picture itself. picture and marked picture: a second one "
+                    "after it, with the mask painted red, for an instruction such as: remove what is marked in red.",
+                ),
             ],
             outputs=[
                 io.Conditioning.Output(
@@ -98,6 +110,7 @@ class RemovalConditioning(io.ComfyNode):
         mask_pooling: str,
         keep_background: bool,
         draft: torch.Tensor | None = None,
+        references: str = "none",
     ) -> io.NodeOutput:
         if condition_image == "draft" and draft is None:
             raise ValueError(
@@ -120,21 +133,30 @@ class RemovalConditioning(io.ComfyNode):
             cells = regions.latent_mask(mask, height // cell, width // cell, pooling).to(latent)
             return cells.repeat_interleave(cell, dim=2).repeat_interleave(cell, dim=3)
 
-        latent = shown = vae.encode(image).repeat(len(mask) // pictures, 1, 1, 1)
+        latent = host.encode(vae, image)
+        latent = shown = picture = latent.repeat(len(mask) // pictures, *[1] * (latent.ndim - 1))
         if draft is not None:
-            filled = vae.encode(with_draft(image, mask, draft))
+            filled = host.encode(vae, with_draft(image, mask, draft))
             free = regions.latent_mask(mask, height // cell, width // cell, "max").to(latent)
+            free = host.with_frame(free, latent.ndim)
             latent = torch.where(free > 0, filled, latent)
             shown = filled if condition_image == "draft" else shown
         if condition_image in HOLES:
-            shown = vae.encode(torch.where(mask[..., None] > 0, HOLES[condition_image], image))
+            shown = host.encode(vae, torch.where(mask[..., None] > 0, HOLES[condition_image], image))
         seen = mask[:, None].to(latent) if mask_pooling == "none" else in_cells(mask_pooling)
         samples = {"samples": latent, "noise_mask": in_cells("max")} if keep_background else {"samples": latent}
-        return io.NodeOutput(
-            host.set_condition_image(positive, shown, seen),
-            host.set_condition_image(negative, shown, seen),
-            samples,
-        )
+        prompts = [host.set_condition_image(prompt, shown, seen) for prompt in (positive, negative)]
+        if references != "none":
+            beside = [picture]
+            if references == "picture and marked picture":
+                beside.append(host.encode(vae, marked(image, mask)))
+            prompts = [host.add_references(prompt, beside) for prompt in prompts]
+        return io.NodeOutput(*prompts, samples)
+
+
+def marked(image: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """The pictures [B or 1,H,W,3] with the masks [B,H,W] painted over."""
+    return torch.where(mask[..., None] > 0, image.new_tensor(MARK), image)
 
 
 def with_draft(image: torch.Tensor, mask: torch.Tensor, draft: torch.Tensor) -> torch.Tensor:

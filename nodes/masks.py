@@ -321,6 +321,18 @@ class PasteBack(io.ComfyNode):
                         "wider is steadier on busy ground.",
                     ),
                 ),
+                advanced(
+                    io.Combo.Input(
+                        "registration",
+                        display_name="lay on the picture",
+                        options=["auto", "off"],
+                        default="auto",
+                        optional=True,
+                        tooltip="Edit models shift a picture by a few pixels and scale it a little. auto: the result is "
+                        "measured against the picture around the mask and moved back, where that makes the two more alike; "
+                        "else it stays exactly as it is.",
+                    ),
+                ),
             ],
             outputs=[io.Image.Output("IMAGE", display_name="image", tooltip="The whole picture without the object.")],
         )
@@ -334,6 +346,7 @@ class PasteBack(io.ComfyNode):
         match_color: bool,
         ring: int,
         mask: torch.Tensor | None = None,
+        registration: str = "auto",
     ) -> io.NodeOutput:
         host.check_number("feather", feather, 0, 512)
         host.check_number("ring", ring, 1, 512)
@@ -361,6 +374,7 @@ class PasteBack(io.ComfyNode):
             feather_pixels=feather,
             match_colors=match_color,
             ring=ring,
+            register=registration == "auto",
         )
         return io.NodeOutput(pasted.movedim(1, -1).contiguous())
 

@@ -9,6 +9,7 @@ from comfy_api.latest import io
 
 from ..kernels import regions
 from . import host, masks, methods, removal
+from .conditioning import REFERENCES
 from .draft import draft_fill
 from .masks import PrepareMask
 from .onestep import LoadOneStep
@@ -212,6 +213,17 @@ class RemoveObject(io.ComfyNode):
                         "film in which the object is not to be seen. Off: an empty mask is an error.",
                     )
                 ),
+                advanced(
+                    io.Combo.Input(
+                        "references",
+                        options=REFERENCES,
+                        default="none",
+                        optional=True,
+                        tooltip="For edit models (FLUX Kontext, FLUX.2, Qwen-Image-Edit, OmniGen2): what they are shown beside "
+                        "the instruction, which is the text of background, or, where that is empty, one that says to remove "
+                        "what is marked in red.",
+                    )
+                ),
             ],
             outputs=[
                 io.Image.Output("IMAGE", display_name="image", tooltip="The picture without the object."),
@@ -249,6 +261,7 @@ class RemoveObject(io.ComfyNode):
         clip: Any = None,
         start: str = "draft",
         skip_empty: bool = True,
+        references: str = "none",
         **files: str,
     ) -> io.NodeOutput:
         host.check_number("steps", steps, 0, 1000)
@@ -273,6 +286,7 @@ class RemoveObject(io.ComfyNode):
             feather=feather,
             sampler_name=sampler_name,
             scheduler=scheduler,
+            references=references,
         )
         prepared, preview = PrepareMask.execute(mask, image, grow_percent, 0, True, 0, skip_empty).args
         if name == "draft":

@@ -12,11 +12,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 INPAINTING = "sd_xl_base_1.0_inpainting_0.1.safetensors"
+SAM3 = "sam3.1_multiplex_fp16.safetensors"
 BASE = "sd_xl_base_1.0.safetensors"
 HUGGING_FACE = "https://huggingface.co"
 FLUX_FILES = f"{HUGGING_FACE}/comfyanonymous/flux_text_encoders/resolve/main"
 OSOR = f"{HUGGING_FACE}/QinmingZhou/OSOR/resolve/main"
 MODELS = {
+    SAM3: ("checkpoints", f"{HUGGING_FACE}/Comfy-Org/sam3.1/resolve/main/checkpoints/{SAM3}"),
     INPAINTING: ("checkpoints", f"{HUGGING_FACE}/wangqyqq/{INPAINTING}/resolve/main/{INPAINTING}"),
     BASE: ("checkpoints", f"{HUGGING_FACE}/stabilityai/stable-diffusion-xl-base-1.0/resolve/main/{BASE}"),
     "sdxlinpainting_phase2.pth": ("loras", f"{OSOR}/osor-sdxlinpainting/weights/sdxlinpainting_phase2.pth"),
@@ -361,6 +363,107 @@ def note(title: str, *paragraphs: str) -> str:
 TRAIN = "No weights have been released for this method: train them with `unclutter train {}`, then put {}."
 STEPS = "What *Remove Object* does with this method, part by part, for those who want to change one."
 
+SAID = "Say what goes in *Words*: `rocket`, or several with commas. `person:5` is up to five of them."
+SDXL_SCALE = sdxl(INPAINTING)
+
+
+def found(**inputs: Any) -> list[Node]:
+    """SAM3, what it is asked for, and a look at what it found."""
+    detect = {"model": "@sam.MODEL", "image": "@picture.IMAGE", **inputs}
+    return [
+        Node("detect", "SAM3_Detect", "Find it", detect),
+        Node("shown", "MaskPreview", "What was found", {"mask": "@detect.masks"}, 190),
+    ]
+
+
+def words(text: str) -> Node:
+    return Node("words", "CLIPTextEncode", "Words", {"clip": "@sam.CLIP", "text": text}, 30)
+
+
+def sam() -> Node:
+    return Node("sam", "CheckpointLoaderSimple", "Load SAM3", {"ckpt_name": SAM3})
+
+
+def removed() -> Node:
+    wanted = {"image": "@picture.IMAGE", "mask": "@detect.masks"}
+    wanted |= {name: f"@model.{name.upper()}" for name in ("model", "vae", "clip")}
+    return Node("remove", "UnclutterRemoveObject", "Remove Object", wanted)
+
+
+def by_words() -> Template:
+    columns = {
+        "1. Picture and models": [picture(SDXL_SCALE), sam(), SDXL_SCALE.loader],
+        "2. Say what goes": [words("rocket"), *found(conditioning="@words.CONDITIONING")],
+        "3. Remove": [removed()],
+        "4. Result": result(SDXL_SCALE, "@remove.image", "removed"),
+    }
+    return Template(note("Type what goes", SAID, "Remove the checkpoint's links for a draft. " + KEPT), columns)
+
+
+def by_boxes() -> Template:
+    box = {
+        "x": 276,
+        "y": 116,
+        "width": 90,
+        "height": 300,
+        "metadata": {"type": "obj", "text": "", "desc": "", "palette": []},
+    }
+    drawn = {"background": "@picture.IMAGE", "width": "@size.width", "height": "@size.height", "editor_state": [box]}
+    columns = {
+        "1. Picture and models": [picture(SDXL_SCALE), sam(), SDXL_SCALE.loader],
+        "2. Frame what goes": [
+            Node("size", "GetImageSize", "Size of the picture", {"image": "@picture.IMAGE"}),
+            Node("boxes", "CreateBoundingBoxes", "Draw a box around it", drawn, 60),
+        ],
+        "3. Find it": found(bboxes="@boxes.bboxes"),
+        "4. Remove": [removed()],
+        "5. Result": result(SDXL_SCALE, "@remove.image", "removed"),
+    }
+    how = "Draw boxes on the picture; each is filled with the object in it, and the objects go. Run once to see the picture there."
+    return Template(note("Draw a box around what goes", how, KEPT), columns)
+
+
+def people_by_words() -> Template:
+    def text(key: str, title: str, said: str) -> Node:
+        return Node(key, "CLIPTextEncode", title, {"clip": "@model.CLIP", "text": said}, 30)
+
+    sampled = {"layered_model": "@eraser.layered_model", "image": "@picture.IMAGE", "masks": "@detect.masks"}
+    sampled |= {name: f"@{name}.CONDITIONING" for name in ("person", "background", "negative")}
+    sampled |= {"vae": "@model.VAE", "seed": 1, "control_after_generate": "fixed", "steps": 25}
+    columns = {
+        "1. Picture and models": [
+            picture(SDXL_SCALE),
+            sam(),
+            SDXL_SCALE.loader,
+            Node(
+                "eraser",
+                "UnclutterLoadLayered",
+                "Load Layered Eraser",
+                {"model": "@model.MODEL", "file": "unclutter-mild.safetensors"},
+            ),
+        ],
+        "2. A mask for each": [
+            words("person:20"),
+            *found(conditioning="@words.CONDITIONING", individual_masks=True),
+        ],
+        "3. Prompts": [
+            text("person", "What the people are", "a person"),
+            text("background", "What is behind them", "clean background, empty scene"),
+            text("negative", "What to keep away", ""),
+        ],
+        "4. Layers": [Node("layers", "UnclutterLayeredSampler", "Layered Sampler", sampled)],
+        "5. Who goes": [
+            Node("without", "UnclutterComposeLayers", "Who goes", {"layers": "@layers.layers", "remove": "all"}),
+            *result(SDXL_SCALE, "@without.image", "people"),
+        ],
+    }
+    how = (
+        "SAM3 gives one mask for each person, *Layered Sampler* a layer for each, and *Who goes* any subset at once: `2`, "
+        "`1, 3`, `all but 2`, `all`. The layered eraser has to be trained: `unclutter train mild`."
+    )
+    return Template(note("People found by words, as layers", how), columns)
+
+
 TEMPLATES = {
     "Remove an object, no model": remove_object(
         None,
@@ -403,6 +506,8 @@ TEMPLATES = {
         note("An object with its shadow, in one step", SHADOWS, PAINT, KEPT),
         "sdxlinpainting_phase2.pth",
     ),
+    "Remove by words, SDXL": by_words(),
+    "Remove what a box marks, SDXL": by_boxes(),
     "Steps of Attentive Eraser, SDXL": attention(
         sdxl(BASE),
         note("Attentive Eraser", STEPS, "It was made for a base checkpoint, not an inpainting one.", PAINT, KEPT),
@@ -501,6 +606,7 @@ TEMPLATES = {
         ),
         "unclutter-mild.safetensors",
     ),
+    "Train first, people by words": people_by_words(),
 }
 APPS = ("Remove an object, no model", "Remove an object, SDXL")
 """The templates that also come as an app: NAME.app.json, which the page opens without its graph."""

@@ -4,7 +4,17 @@ Masks here have been through `normalize_mask`: float [masks, H, W] of 0 and 1, w
 """
 
 from .attention import RegionPatch, with_region_attention
-from .common import Progress, check_number, normalize_mask, set_condition_image, sigma_range, tracked
+from .common import (
+    Progress,
+    add_references,
+    check_number,
+    encode,
+    normalize_mask,
+    set_condition_image,
+    sigma_range,
+    tracked,
+    with_frame,
+)
 from .facts import Facts, facts_of, prompt_of_training
 from .guider import MASGGuider
 from .layered import Rows, load_layered
@@ -28,10 +38,12 @@ __all__ = [
     "SCHEDULERS",
     "adapter_files",
     "adapter_path",
+    "add_references",
     "check_number",
     "decode",
     "embedding_files",
     "embedding_path",
+    "encode",
     "encode_text",
     "encode_with_vectors",
     "erase_latent",
@@ -53,6 +65,7 @@ __all__ = [
     "tracked",
     "warn_of_empty_masks",
     "warn_where_all_is_redrawn",
+    "with_frame",
     "with_lora",
     "with_one_step",
     "with_region_attention",

@@ -15,17 +15,20 @@ from einops import rearrange
 from torch import Tensor
 
 from ...kernels import attention, regions
-from .common import check_mask, core_attention, for_rows, is_flux, is_unet, position
+from .common import check_mask, core_attention, for_rows, is_unet, position
+from .layouts import LAYOUTS, Layout, layout_of
 
-DIFFUSION_MODEL = comfy.patcher_extension.WrappersMP.DIFFUSION_MODEL
+Wrappers = comfy.patcher_extension.WrappersMP
+DIFFUSION_MODEL = Wrappers.DIFFUSION_MODEL
+REFERENCES = "reference_image_num_tokens"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class RegionPatch:
     """Runs a model's self-attention by region: a wrapper around its forward pass that patches this one call.
 
-    parts           which self-attentions, of "input", "middle" and "output". FLUX has no such parts: its double-stream
-                    blocks count as input, and the single-stream blocks after them as the rest
+    parts           which self-attentions, of "input", "middle" and "output". A transformer has no such parts: its
+                    layout (`layouts.py`) says which of its blocks count as what
     start, end      the sigmas between which it works
     settings_at     (step, steps) -> RegionSettings, with step counting up from 0; between steps it is fractional
 
@@ -43,34 +46,58 @@ class RegionPatch:
     def is_active(self, sigma: Tensor) -> bool:
         return self.end <= float(sigma.max()) <= self.start
 
-    def __call__(self, executor: Any, x: Tensor, timestep: Tensor, context: Tensor, *rest: Any, **more: Any) -> Tensor:
+    def run_unet(self, executor: Any, x: Tensor, timestep: Tensor, context: Tensor, *rest: Any, **more: Any) -> Tensor:
+        """Wraps the forward pass of a UNet (a wrapper of the kind DIFFUSION_MODEL)."""
         options = rest[-1]
-        window = options.get("context_window")
-        if len(self.mask) > 1 and window is not None and window.dim == 0:
-            return self.for_window(window).in_window(executor, x, timestep, context, *rest, **more)
-        return self.in_window(executor, x, timestep, context, *rest, **more)
+        if self.is_active(options["sigmas"]):
+            patch = self.for_window(options)
+            options = patch.patch_unet(executor.class_obj, patch.settings(x, options), options)
+        return executor(x, timestep, context, *rest[:-1], options, **more)
 
-    def for_window(self, window: Any) -> RegionPatch:
-        """The patch for the pictures of the batch that one of core's context windows holds."""
+    def for_window(self, options: dict) -> RegionPatch:
+        """The patch for the pictures of the batch that one of core's context windows holds; without one, this one."""
+        window = options.get("context_window")
+        if len(self.mask) == 1 or window is None or window.dim != 0:
+            return self
         frames = (*window.index_list, getattr(window, "causal_anchor_index", None))
         if frames not in self.cache:
             mask = window.get_tensor(self.mask, self.mask.device)
             self.cache[frames] = dataclasses.replace(self, mask=mask, cache={})
         return self.cache[frames]
 
-    def in_window(self, executor: Any, x: Tensor, timestep: Tensor, context: Tensor, *rest: Any, **more: Any) -> Tensor:
-        options = rest[-1]
-        if self.is_active(options["sigmas"]):
-            t, steps = position(options["sigmas"], options)
-            settings = self.settings_at(steps - t, steps)
-            check_mask(self.mask, x.shape[0] // len(options["cond_or_uncond"]), *x.shape[-2:])
-            patch = self.patch_flux if is_flux(executor.class_obj) else self.patch_unet
-            options = patch(executor.class_obj, x, context, settings, options)
-        return executor(x, timestep, context, *rest[:-1], options, **more)
+    def run_transformer(
+        self,
+        executor: Any,
+        x: Tensor,
+        timestep: Tensor,
+        concat: Tensor | None,
+        context: Tensor | None,
+        control: Any,
+        options: dict,
+        **more: Any,
+    ) -> Tensor:
+        """Wraps a model around any transformer (a wrapper of the kind APPLY_MODEL, the one that all of them pass)."""
+        if not self.is_active(options["sigmas"]):
+            return executor(x, timestep, concat, context, control, options, **more)
+        network = executor.class_obj.diffusion_model
+        patch = self.for_window(options)
+        with TransformerCall(patch, layout_of(network), network, x, context, patch.settings(x, options), more) as call:
+            outer = options.get("optimized_attention_override")
+            options = {**options, "optimized_attention_override": functools.partial(call.attend, outer)}
+            # Where a network does not say which block it is in, these are those of the model that ran before.
+            options = {name: value for name, value in options.items() if name not in ("block_index", "block_type")}
+            out = executor(x, timestep, concat, context, control, options, **more)
+        call.check()
+        return out
 
-    def patch_unet(
-        self, unet: Any, x: Tensor, context: Tensor, settings: attention.RegionSettings, options: dict
-    ) -> dict:
+    def settings(self, x: Tensor, options: dict) -> attention.RegionSettings:
+        """The settings of this step; latents x [rows, C, h, w] or [rows, C, 1, h, w] that the mask does not fit are a
+        ValueError."""
+        check_mask(self.mask, x.shape[0] // len(options["cond_or_uncond"]), *x.shape[-2:])
+        t, steps = position(options["sigmas"], options)
+        return self.settings_at(steps - t, steps)
+
+    def patch_unet(self, unet: Any, settings: attention.RegionSettings, options: dict) -> dict:
         """Drops the object's keys before the projections where all queries of all samples drop the same ones.
 
         That takes no replace slot and leaves the attention to the model and to other packs; else a slot is needed.
@@ -110,52 +137,6 @@ class RegionPatch:
         ours = {block: attend for block in blocks if block[0] in self.parts}
         return {**options, "patches_replace": {**options.get("patches_replace", {}), "attn1": {**ours, **taken}}}
 
-    def patch_flux(
-        self, flux: Any, x: Tensor, context: Tensor, settings: attention.RegionSettings, options: dict
-    ) -> dict:
-        """Works on queries and keys after their rotation, inside each block. Tokens of the text, and of reference
-        pictures, are background."""
-        patch = flux.patch_size
-        text, height, width = context.shape[1], math.ceil(x.shape[-2] / patch), math.ceil(x.shape[-1] / patch)
-
-        def attend(
-            outer: Callable | None,
-            core: Callable,
-            q: Tensor,
-            k: Tensor,
-            v: Tensor,
-            heads: int,
-            mask: Tensor | None = None,
-            skip_output_reshape: bool = False,
-            **more: Any,
-        ) -> Tensor:
-            around = (text, q.shape[2] - text - height * width)
-            objects, groups = self.tokens(height, width, q.device, q.shape[0], around)
-            call = functools.partial(outer, core) if outer else core
-            call = functools.partial(call, heads=heads, skip_output_reshape=True, **more)
-            if mask is None:
-                out = attention.region_attention(q, k, v, objects, settings, call, groups)
-            else:
-                out = masked_region_attention(q, k, v, mask, objects, settings, call)
-            return out if skip_output_reshape else rearrange(out, "b h n d -> b n (h d)")
-
-        def wrap(inner: Callable | None) -> Callable:
-            def block(args: dict, extra: dict) -> dict:
-                block_options = args["transformer_options"]
-                outer = block_options.get("optimized_attention_override")
-                block_options = {**block_options, "optimized_attention_override": functools.partial(attend, outer)}
-                args = {**args, "transformer_options": block_options}
-                return inner(args, extra) if inner else extra["original_block"](args)
-
-            return block
-
-        blocks = [("single_block", i) for i in range(len(flux.single_blocks))]
-        if "input" in self.parts:
-            blocks += [("double_block", i) for i in range(len(flux.double_blocks))]
-        replace = options.get("patches_replace", {})
-        taken = replace.get("dit", {})
-        return {**options, "patches_replace": {**replace, "dit": {**taken, **{b: wrap(taken.get(b)) for b in blocks}}}}
-
     def tokens(
         self, height: int, width: int, device: torch.device, rows: int = 1, around: tuple[int, int] = (0, 0)
     ) -> tuple[Tensor, list[attention.Group]]:
@@ -169,16 +150,133 @@ class RegionPatch:
         return self.cache[key]
 
 
+class TransformerCall:
+    """One forward pass of a transformer under a `RegionPatch`. While it is entered, hooks on the network's blocks tell in
+    which of them a call of ComfyUI's attention is made; they are gone when it is left, whatever happened."""
+
+    def __init__(
+        self,
+        patch: RegionPatch,
+        layout: Layout | None,
+        network: Any,
+        x: Tensor,
+        context: Tensor | None,
+        settings: attention.RegionSettings,
+        more: dict,
+    ) -> None:
+        if layout is None:
+            raise ValueError(f"{type(network).__name__} is no network whose tokens are known: report this, please.")
+        if x.ndim == 5 and x.shape[2] != 1:
+            raise ValueError(
+                f"A video of {x.shape[2]} latent frames came: removal by attention works on single pictures."
+            )
+        for name, meaning in layout.refused.items():
+            if more.get(name) is not None:
+                raise ValueError(
+                    f"{layout.name} got {meaning}, and where its tokens lie is not known to removal by attention: "
+                    "remove that input, or the node."
+                )
+        self.patch, self.layout, self.network = patch, layout, network
+        self.grid, self.context, self.more = layout.grid(network, x), context, more
+        self.run = settings
+        self.part: str | None = None
+        self.aside = self.done = self.entered = 0
+        self.hooks: list = []
+
+    def __enter__(self) -> TransformerCall:
+        for part, block in self.layout.lists(self.network):
+            self.hooks += self.around(block, functools.partial(self.enter, part), self.leave)
+            for name in self.layout.aside:
+                inner = block.get_submodule(name)
+                self.hooks += self.around(inner, self.step_aside, self.step_back)
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        for hook in self.hooks:
+            hook.remove()
+
+    @staticmethod
+    def around(module: torch.nn.Module, before: Callable, after: Callable) -> list:
+        return [
+            module.register_forward_pre_hook(lambda *call: before()),
+            module.register_forward_hook(lambda *call: after(), always_call=True),
+        ]
+
+    def enter(self, part: str) -> None:
+        self.part = part
+        self.entered += 1
+
+    def leave(self) -> None:
+        self.part = None
+
+    def step_aside(self) -> None:
+        self.aside += 1
+
+    def step_back(self) -> None:
+        self.aside -= 1
+
+    def attend(
+        self,
+        outer: Callable | None,
+        core: Callable,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        heads: int,
+        mask: Tensor | None = None,
+        attn_precision: torch.dtype | None = None,
+        skip_reshape: bool = False,
+        skip_output_reshape: bool = False,
+        **more: Any,
+    ) -> Tensor:
+        """Takes the place of ComfyUI's attention `core`, or of another pack's `outer` around it: the network's
+        `optimized_attention_override`. It works on queries and keys after their rotation."""
+        call = functools.partial(outer, core) if outer else core
+        call = functools.partial(call, heads=heads, attn_precision=attn_precision, **more)
+        if self.part is None or self.aside:
+            return call(q, k, v, mask=mask, skip_reshape=skip_reshape, skip_output_reshape=skip_output_reshape)
+        self.done += 1
+        if self.part not in self.patch.parts:
+            return call(q, k, v, mask=mask, skip_reshape=skip_reshape, skip_output_reshape=skip_output_reshape)
+        if not skip_reshape:
+            # Some families give the heads a side of their own here, and some families have fewer of them for keys.
+            width = q.shape[-1] if q.ndim == 4 else q.shape[-1] // heads
+            q, k, v = (tokens.reshape(*tokens.shape[:2], -1, width).transpose(1, 2) for tokens in (q, k, v))
+        height, width = self.grid
+        told = {**self.more, **{name: more.get("transformer_options", {}).get(name) for name in (REFERENCES,)}}
+        around = self.layout.around(self.network, k.shape[2], height * width, self.context, told)
+        objects, groups = self.patch.tokens(height, width, q.device, q.shape[0], around)
+        call = functools.partial(call, skip_reshape=True, skip_output_reshape=True)
+        out = attention.region_attention(q, k, v, objects, self.run, call, groups, mask)
+        return out if skip_output_reshape else rearrange(out, "b h n d -> b n (h d)")
+
+    def check(self) -> None:
+        """Raises a ValueError where no attention of the picture was met: the picture would be wrong in silence.
+
+        No block at all runs where EasyCache has taken the network's place.
+        """
+        if self.entered and not self.done:
+            raise ValueError(
+                f"No attention layer of {self.layout.name} passed through ComfyUI's attention override: another node has "
+                "taken it over, or this ComfyUI runs the family in a new way. Remove such a node; without one, please "
+                "report it with your ComfyUI's version."
+            )
+
+
 def with_region_attention(model: Any, patch: RegionPatch, name: str) -> Any:
     """A clone of the model whose every pass runs under `patch`."""
     model = claim_attention(model, name)
-    add_patch(model.model_options, patch)
+    add_patch(model.model_options, patch, model.model)
     return model
 
 
-def add_patch(options: dict, patch: RegionPatch) -> None:
-    """Runs the calls with these model options under `patch`."""
-    for kind, wrapper in ((DIFFUSION_MODEL, patch), (comfy.patcher_extension.WrappersMP.CALC_COND_BATCH, check_areas)):
+def add_patch(options: dict, patch: RegionPatch, model: Any) -> None:
+    """Runs the calls of `model` (ComfyUI's BaseModel) with these model options under `patch`."""
+    if is_unet(model.diffusion_model):
+        ours = (DIFFUSION_MODEL, patch.run_unet)
+    else:
+        ours = (Wrappers.APPLY_MODEL, patch.run_transformer)
+    for kind, wrapper in (ours, (Wrappers.CALC_COND_BATCH, check_areas)):
         comfy.patcher_extension.add_wrapper_with_key(kind, "unclutter", wrapper, options, is_model_options=True)
 
 
@@ -200,8 +298,9 @@ def claim_attention(model: Any, name: str) -> Any:
     """A clone marked as patched by the node `name`; a model no such node can work on is a ValueError."""
     if not takes_region_attention(model):
         raise ValueError(
-            f"{name} cannot patch a model of the family {type(model.model).__name__}: "
-            "load a SD 1.5, SD 2, SDXL or FLUX.1 checkpoint (base or inpainting)."
+            f"{name} cannot patch a model of the family {type(model.model).__name__}. It works on SD 1.5, SD 2 and SDXL, and "
+            f"on {', '.join(sorted(layout.name for layout in LAYOUTS.values()))}; how a family is added is told in "
+            "nodes/host/layouts.py of the pack."
         )
     if before := model.model_options.get("unclutter_attention"):
         raise ValueError(
@@ -215,7 +314,9 @@ def claim_attention(model: Any, name: str) -> Any:
 
 def takes_region_attention(model: Any) -> bool:
     network = model.model.diffusion_model
-    return (is_flux(network) or is_unet(network)) and not isinstance(model.model, comfy.model_base.SVD_img2vid)
+    if is_unet(network):
+        return not isinstance(model.model, comfy.model_base.SVD_img2vid)
+    return layout_of(network) is not None
 
 
 def check_tokens(queries: Tensor, keys: Tensor, objects: Tensor) -> None:
@@ -225,22 +326,3 @@ def check_tokens(queries: Tensor, keys: Tensor, objects: Tensor) -> None:
                 f"A layer has {tokens.shape[1]} tokens where its grid has {objects.shape[1]}: "
                 "remove the node that merges or tiles them (ToMe, HyperTile)."
             )
-
-
-def masked_region_attention(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    mask: Tensor,
-    objects: Tensor,
-    settings: attention.RegionSettings,
-    call: Callable[..., Tensor],
-) -> Tensor:
-    """Region attention for the rare call that brings an N x N mask of its own (Redux on FLUX): joined with it."""
-    hides = torch.tensor([logit == -math.inf for logit in settings.object_logit], device=q.device)
-    blocked = hides[objects.long()][:, None, :, None] & objects[:, None, None, :]
-    temperature = q.new_tensor(settings.temperature)[objects.long()][:, None, :, None]
-    while mask.ndim < 4:
-        mask = mask.unsqueeze(mask.ndim - 2)
-    mask = mask & ~blocked if mask.dtype == torch.bool else mask.masked_fill(blocked, torch.finfo(mask.dtype).min)
-    return call(q * temperature, k, v, mask=mask)

@@ -12,6 +12,7 @@ import comfy.ldm.modules.diffusionmodules.openaimodel
 import comfy.model_management
 import comfy.utils
 import node_helpers
+import torch
 from torch import Tensor
 
 from ...kernels import guidance, regions
@@ -43,6 +44,12 @@ def set_condition_image(conditioning: list, latent: Tensor, mask: Tensor) -> lis
     return node_helpers.conditioning_set_values(conditioning, {"concat_latent_image": latent, "concat_mask": mask})
 
 
+def add_references(conditioning: list, latents: list[Tensor]) -> list:
+    """A copy of the conditioning that shows an edit model these latents beside its text, after those that it has. Models
+    that take no references take no notice."""
+    return node_helpers.conditioning_set_values(conditioning, {"reference_latents": latents}, append=True)
+
+
 def normalize_mask(mask: Tensor) -> Tensor:
     """The pack's one normalisation, at the mask's own size: float [masks, H, W] of 0 and 1."""
     return regions.normalize_mask(mask, 1 if mask.ndim == 2 else mask.shape[0], *mask.shape[-2:], skip_empty=True)
@@ -65,6 +72,19 @@ def check_mask(mask: Tensor, batch: int, height: int, width: int) -> None:
             f"The mask is {wide}x{tall} and the latent {width}x{height}, another shape: connect the mask of the picture "
             "that was encoded (after Crop To Mask, the mask of the crop)."
         )
+
+
+def with_frame(maps: Tensor, sides: int) -> Tensor:
+    """Maps [B,C,h,w] as they are spread over latents of so many sides: [B,C,1,h,w] for latents [B,C,1,h,w]."""
+    return maps.unsqueeze(2) if sides == 5 else maps
+
+
+def encode(vae: Any, pictures: Tensor) -> Tensor:
+    """The latents of pictures [B,H,W,3], [B,C,h,w], or [B,C,1,h,w] by the VAE of a family that also makes videos, which
+    would take a batch for the frames of one."""
+    if getattr(vae, "latent_dim", 2) == 3:
+        return torch.cat([vae.encode(picture[None]) for picture in pictures])
+    return vae.encode(pictures)
 
 
 def for_rows(objects: Tensor, rows: int) -> Tensor:

@@ -12,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from ...adapters.header import Header
 from .attention import takes_region_attention
 from .families import family_of
+from .layouts import layout_of
 from .onestep import ERASER
 
 MINI = "unclutter_mini"
@@ -26,6 +27,9 @@ class Facts:
     mini        it is the pack's own mini model
     inpaints    it is shown the picture and the mask by channels of its own
     attention   the pack can steer its self-attention
+    transformer it is one of the transformer families, for which the papers tell no strengths
+    guidance    by which its makers guide it, where it is a transformer that is not distilled; else None
+    steps       as its makers sample such a transformer, else None
     distilled   its guidance is part of its weights (FLUX), so that a second, unguided pass means nothing to it
     few_steps   it is made for few steps (FLUX schnell, or ComfyUI's node for LCM)
     one_step    it carries a one-step eraser
@@ -37,6 +41,9 @@ class Facts:
     mini: bool
     inpaints: bool
     attention: bool
+    transformer: bool
+    guidance: float | None
+    steps: int | None
     distilled: bool
     few_steps: bool
     one_step: bool
@@ -48,13 +55,17 @@ def facts_of(model: Any) -> Facts:
     network, options = model.model.diffusion_model, model.model_options
     # An older ComfyUI does not keep it, and then nothing is known of a LoRA.
     lora = model.get_attachment("lora_metadata") or {}
-    family, header = family_of(network), Header(lora)
+    layout, family, header = layout_of(network), family_of(network), Header(lora)
+    distilled = family is not None and family.facts.distilled
     return Facts(
         native=options.get(MINI) or native_size(model.model),
         mini=MINI in options,
         inpaints=inpaints(model.model),
         attention=takes_region_attention(model),
-        distilled=family is not None and family.facts.distilled,
+        transformer=layout is not None,
+        guidance=layout.guidance if layout and not distilled else None,
+        steps=layout.steps if layout else None,
+        distilled=distilled,
         few_steps=hasattr(model.get_model_object("model_sampling"), "original_timesteps")
         or (family is not None and family.is_few_step(network)),
         one_step=ERASER in options,

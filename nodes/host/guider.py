@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ...kernels import guidance, regions
-from .common import check_mask, position
+from .common import check_mask, position, with_frame
 
 
 class MASGGuider(comfy.samplers.CFGGuider):
@@ -72,7 +72,8 @@ class MASGGuider(comfy.samplers.CFGGuider):
         )
 
     def scale_map(self, x: Tensor, scale: float) -> Tensor | float:
-        """The scale for each pixel of the latents x [B,C,h,w]: [B or 1,1,h,w], or one number where all are the same."""
+        """The scale for each pixel of the latents x [B,C,h,w]: [B or 1,1,h,w], or one number where all are the same. The
+        latents of a family that also makes videos have a side of one frame, [B,C,1,h,w], and so has the scale."""
         if math.isclose(scale, self.background_scale):
             return self.background_scale
         mask = self.latent_mask(x.shape, x.device, x.dtype)
@@ -80,13 +81,14 @@ class MASGGuider(comfy.samplers.CFGGuider):
 
     def pool_mask(self, shape: torch.Size, device: torch.device, dtype: torch.dtype) -> Tensor | None:
         """The mask for latents of this shape; None when it covers them all."""
-        if len(shape) != 4:
+        if len(shape) not in (4, 5) or (len(shape) == 5 and shape[2] != 1):
             raise ValueError(
-                f"MASG Guider guides pictures, latents [batch,channels,height,width]; these are {list(shape)}."
+                "MASG Guider guides pictures, latents [batch,channels,height,width] or [batch,channels,1,height,width]; "
+                f"these are {list(shape)}."
             )
         check_mask(self.mask, shape[0], *shape[-2:])
         mask = regions.latent_mask(self.mask, *shape[-2:], pooling="max")
-        return None if mask.all() else mask.to(device, dtype)
+        return None if mask.all() else with_frame(mask, len(shape)).to(device, dtype)
 
 
 def is_same(one: Any, other: Any) -> bool:

@@ -54,7 +54,7 @@ class Redirection:
             return args["denoised"]
         comfy.model_management.throw_exception_if_processing_interrupted()
         options = comfy.patcher_extension.copy_nested_dicts(args["model_options"])
-        add_patch(options, self.patch)
+        add_patch(options, self.patch, args["model"])
         self.cache_apart(options, args["model"], skipped)
         conds = [args["cond"]]
         if any(options["transformer_options"].get("patches", {}).get(kind) for kind in ACROSS_ROWS):

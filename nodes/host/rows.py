@@ -18,7 +18,7 @@ import latent_preview
 import torch
 from torch import Tensor
 
-from ...adapters.files import name_fault
+from ...adapters.writing import name_fault
 from ...kernels import finite, guidance
 from .attention import DIFFUSION_MODEL
 from .common import position

@@ -52,6 +52,45 @@ def test_equals_the_plain_formula(settings, masks):
     torch.testing.assert_close(region_attention(q, k, v, objects, settings), expected, atol=2e-6, rtol=1e-5)
 
 
+SIDES = {
+    "of the keys": (1, 37),
+    "of the batch": (3, 1, 37),
+    "of each query": (3, 37, 37),
+    "of four sides": (1, 1, 37, 37),
+}
+
+
+@pytest.mark.parametrize("settings", PRESETS.values(), ids=PRESETS)
+@pytest.mark.parametrize("sides", SIDES.values(), ids=SIDES)
+def test_a_mask_of_the_network_itself(settings, sides):
+    q, k, v, objects = sample()
+    mask = torch.randn(sides, generator=torch.Generator().manual_seed(1))
+    seen = mask if mask.ndim != 3 else mask[:, None]
+    expected = region_attention_reference(q, k, v, objects, settings, seen)
+    torch.testing.assert_close(region_attention(q, k, v, objects, settings, mask=mask), expected, atol=2e-6, rtol=1e-5)
+    seen = torch.where(seen > 0.5, 0.0, -math.inf)
+    seen[..., 0] = 0
+    expected = region_attention_reference(q, k, v, objects.index_fill(1, torch.tensor([0]), False), settings, seen)
+    mask = (mask > 0.5).index_fill(-1, torch.tensor([0]), True)
+    out = region_attention(q, k, v, objects.index_fill(1, torch.tensor([0]), False), settings, mask=mask)
+    torch.testing.assert_close(out, expected, atol=2e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("settings", PRESETS.values(), ids=PRESETS)
+def test_queries_of_the_last_tokens_alone_and_keys_for_several_heads(settings):
+    q, k, v, objects = sample(heads=4)
+    objects[:, :9] = False
+    k, v = k[:, ::2], v[:, ::2]
+
+    def grouped(q, k, v):
+        return torch.nn.functional.scaled_dot_product_attention(q, k, v, enable_gqa=True)
+
+    expected = region_attention_reference(q, k, v, objects, settings)
+    torch.testing.assert_close(region_attention(q, k, v, objects, settings, grouped), expected, atol=2e-6, rtol=1e-5)
+    last = region_attention(q[:, :, 9:], k, v, objects, settings, grouped)
+    torch.testing.assert_close(last, expected[:, :, 9:], atol=2e-6, rtol=1e-5)
+
+
 def test_three_tokens_by_hand():
     # One channel, q = 1 everywhere, k = ln 1, ln 2, ln 4, so that softmax weights are 1 : 2 : 4; v = 0, 7, 70.
     q = torch.ones(1, 1, 3, 1)

@@ -3,8 +3,6 @@ the company of other nodes."""
 
 from __future__ import annotations
 
-import types
-
 import pytest
 import torch
 from einops import rearrange
@@ -458,18 +456,6 @@ def test_cancel_in_the_extra_pass_stops_at_once_and_leaves_nothing(tiny):
         tiny.sample(tiny.guider(erase(cancelled, mask)))
     assert len(calls) <= 4
     assert torch.equal(tiny.sample(tiny.guider(erase(model, mask))), expected)
-
-
-def test_a_model_of_another_family(tiny):
-    class QwenImage(torch.nn.Module):
-        diffusion_model = torch.nn.Identity()
-
-    model = types.SimpleNamespace(model=QwenImage(), model_options={"transformer_options": {}})
-    sampling = types.SimpleNamespace(percent_to_sigma=lambda percent: 1 - percent)
-    model.get_model_object = lambda name: sampling
-    for apply in METHODS.values():
-        with pytest.raises(ValueError, match="QwenImage.*SDXL or FLUX"):
-            apply(model, tiny.square_mask())
 
 
 def test_two_nodes_that_both_decide_what_attention_sees(tiny):

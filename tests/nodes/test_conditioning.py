@@ -197,3 +197,37 @@ def test_one_draft_for_many_masks_and_one_for_each(tiny, vae):
 def test_a_draft_that_does_not_fit(tiny, vae, kind, draft, says):
     with pytest.raises(ValueError, match=says):
         condition(tiny, vae, picture(), tiny.square_mask(64, 104), kind, draft=draft)
+
+
+@pytest.mark.parametrize("references", ["picture", "picture and marked picture"])
+def test_what_an_edit_model_is_shown(tiny, vae, references):
+    from unclutter.nodes.conditioning import RemovalConditioning
+
+    image, mask = picture(), tiny.square_mask(64, 104)
+    prompts = tiny.conditioning(1), tiny.conditioning(2)
+    positive, negative, _ = RemovalConditioning.execute(
+        *prompts, vae, image, mask, "full", "max", True, None, references
+    ).args
+    marked = image.clone()
+    marked[:, 16:40, 24:48] = torch.tensor([1.0, 0.0, 0.0])
+    expected = [vae.encode(image), vae.encode(marked)][: 1 + ("marked" in references)]
+    for prompt in (positive, negative):
+        latents = prompt[0][1]["reference_latents"]
+        assert len(latents) == len(expected) and all(map(torch.equal, latents, expected))
+    assert "reference_latents" not in prompts[0][0][1]
+
+
+def test_a_vae_of_a_family_that_also_makes_videos(tiny, comfy):
+    """Wan's VAE takes a batch for the frames of one video: each picture goes through it by itself."""
+    import comfy.sd
+
+    wan = tiny.wan_vae()
+    images, mask = picture(2, 64, 96), tiny.square_mask(64, 96)
+    _, _, latent = condition(tiny, wan, images, mask, draft=torch.zeros(1, 64, 96, 3))
+    samples, free = latent["samples"], torch.zeros(8, 12, dtype=torch.bool)
+    free[2:5, 3:6] = True
+    assert samples.shape == (2, 16, 1, 8, 12)
+    for index in range(2):
+        alone = wan.encode(images[index : index + 1])
+        assert torch.equal(samples[index : index + 1][..., ~free], alone[..., ~free])
+    assert isinstance(wan, comfy.sd.VAE) and not torch.equal(samples[0], samples[1])

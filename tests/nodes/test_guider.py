@@ -232,3 +232,23 @@ def test_the_plot_shows_the_schedule_over_the_given_steps(tiny):
     assert highest_red(None, "constant").unique().numel() == 1
     _, widths = highest_red(tiny.sigmas(model, 5), "linear").unique(return_counts=True)
     assert (widths > 50).sum() == 5
+
+
+def test_latents_of_a_family_that_also_makes_videos(comfy):
+    """[B, C, 1, h, w]: with one scale everywhere it is core's guidance; with two, each applies on its side of the mask."""
+    from unclutter.nodes.guidance import MASGGuider
+    from unclutter.tests.nodes import tiny, tiny_families
+
+    name = "Qwen-Image"
+    model, mask = tiny_families.build(name), tiny_families.object_mask(name)
+    noise = tiny_families.latent(name, model)
+    prompts = [tiny_families.conditioning(name, seed) for seed in (1, 2)]
+
+    def run(inside, outside):
+        guider, _ = MASGGuider.execute(model, *prompts, mask, inside, outside, "constant", 0.5).args
+        return tiny.sample(guider, 1, latent=torch.zeros_like(noise), noise=noise)
+
+    three, five, both = run(3.0, 3.0), run(5.0, 5.0), run(5.0, 3.0)
+    inside = mask[0] > 0.5
+    assert torch.equal(both[..., inside], five[..., inside]) and torch.equal(both[..., ~inside], three[..., ~inside])
+    assert not torch.equal(three, five)

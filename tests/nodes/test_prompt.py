@@ -246,7 +246,7 @@ def test_remove_object_puts_all_of_diffusers_lora_on(comfy, tmp_path, monkeypatc
 
     paths, extensions = folder_paths.folder_names_and_paths["loras"]
     monkeypatch.setitem(folder_paths.folder_names_and_paths, "loras", ([*paths, str(tmp_path)], extensions))
-    network, tensors = load_mini().unet, {}
+    network, tensors = load_mini().network, {}
     for name, module in network.named_modules():
         if isinstance(module, (torch.nn.Linear, torch.nn.Conv2d)) and name not in ("conv_in", "conv_out"):
             older = mixed and name.rpartition(".")[2] in ("to_q", "to_k", "to_v", "0")

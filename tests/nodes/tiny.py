@@ -188,3 +188,13 @@ def square_mask(height: int = 64, width: int = 64, box: tuple[int, int, int, int
     mask = torch.zeros(1, height, width)
     mask[:, box[0] : box[1], box[2] : box[3]] = 1
     return mask
+
+
+def wan_vae(seed: int = 0) -> Any:
+    """A comfy.sd.VAE with the architecture of Wan 2.1's, which Qwen-Image and others share, at 8 channels."""
+    import comfy.ldm.wan.vae
+    import comfy.sd
+
+    network = comfy.ldm.wan.vae.WanVAE(dim=8, z_dim=16, temperal_downsample=[False, True, True])
+    fill(network, seed)
+    return comfy.sd.VAE(sd=network.state_dict(), device=torch.device("cpu"), dtype=torch.float32)

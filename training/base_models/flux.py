@@ -44,13 +44,13 @@ class FluxBase(Base):
         pooled = text.extra["text_embeds"].expand(batch, -1).to(x)
         rows, columns = height // patch, width // patch
         places = torch.cartesian_prod(torch.arange(1), torch.arange(rows), torch.arange(columns))
-        guided = self.network.config["guidance_embeds"]
+        guidance = self.family.guidance if self.network.config["guidance_embeds"] else None
         output = self.network(
             x,
             encoder_hidden_states=context,
             pooled_projections=pooled,
             timestep=x.new_full((batch,), timestep / TRAINING_STEPS),
-            guidance=x.new_full((batch,), self.family.guidance) if guided else None,
+            guidance=None if guidance is None else x.new_full((batch,), guidance),
             img_ids=places.to(x.device, torch.float32),
             txt_ids=torch.zeros(context.shape[1], 3, device=x.device),
         ).sample

@@ -41,6 +41,9 @@ class AttentionBenchConfig:
     """Device to run on, such as cpu or cuda; by default the GPU where there is one."""
     markdown: bool = False
     """Print a Markdown table."""
+    families: bool = False
+    """Measure at the shapes of this year's models instead, where only the picture's tokens can be the object's; tokens,
+    heads and width do not count then."""
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from PIL.Image import DecompressionBombError
 from torch import Tensor
 from torch.nn import functional as F
 
-from ...adapters.files import name_fault
+from ...adapters.writing import name_fault
 from ..images.files import read_image
 from .differences import Rejection
 from .sample import SUFFIXES

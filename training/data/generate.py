@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from ...adapters.files import replacing, write_text
+from ...adapters.writing import replacing, write_text
 from ..images.files import read_image
 from ..images.sheets import contact_sheet
 from .sample import MANIFEST, Sample, write_manifest
@@ -79,11 +79,6 @@ def shown(kind: str, path: Path) -> tuple[str, Tensor]:
     """A picture on the sheet; the numbers of instances as greys that can be told apart."""
     picture = read_image(path)
     return kind, picture / picture.max().clamp(min=1 / 255) if kind == "instance_masks" else picture
-
-
-def generator_of(seed: int, index: int) -> torch.Generator:
-    """Everything random about triplet `index` comes from here, so that it does not matter who draws it, and when."""
-    return torch.Generator().manual_seed((seed * 1_000_003 + index) % 2**63)
 
 
 class _Work:

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
+from ...kernels import seeds
 from ...kernels.regions import grow
 from ..images.files import picture_size, read_image, read_labels, read_mask
 from .manifest import read_manifest
@@ -91,7 +92,7 @@ class RemovalDataset(Dataset):
         """
         index, epoch = key
         sample = self.samples[index]
-        generator = seeded((self.seed * 1_000_003 + epoch) * 1_000_003 + index)
+        generator = seeds.generator(self.seed, epoch, index)
         source, target = read_image(sample.source), read_image(sample.target)
         mask = (read_mask(sample.mask) > 0.5).float()
         effect = mask if sample.effect_mask is None else (read_mask(sample.effect_mask) > 0.5).float()
@@ -159,7 +160,7 @@ class BucketBatches(Sampler[list[tuple[int, int]]]):
             epoch, skip = epoch + 1, 0
 
     def epoch(self, epoch: int) -> list[list[tuple[int, int]]]:
-        generator = seeded(self.seed * 1_000_003 + epoch)
+        generator = seeds.generator(self.seed, epoch)
         found = []
         for group in self.groups.values():
             order = torch.randperm(len(group), generator=generator).tolist()
@@ -276,10 +277,6 @@ def window(mask: Tensor, height: int, width: int) -> tuple[slice, slice]:
         start = int(starts[(starts - (len(marked) - length) / 2).abs().argmin()])
         found.append(slice(start, start + length))
     return found[0], found[1]
-
-
-def seeded(number: int) -> torch.Generator:
-    return torch.Generator().manual_seed(number % 2**63)
 
 
 def fit(picture: Tensor, height: int, width: int) -> Tensor:

@@ -88,9 +88,9 @@ class _Root:
     """A folder of pairs, whose files have to lie inside of it. Each of its folders is resolved once."""
 
     def __init__(self, path: Path) -> None:
-        self.path, self.real = path, os.path.realpath(path)
+        self.path, self.real = path, os.path.realpath(str(path))
         # realpath, as resolve raises on links in a circle.
-        self.real_folder = functools.cache(os.path.realpath)
+        self.real_folder = functools.cache(lambda folder: os.path.realpath(str(folder)))
 
     def __call__(self, value: object) -> Path:
         """The path of a file that is named relative to the folder.
@@ -101,7 +101,9 @@ class _Root:
         if not isinstance(value, str) or not value:
             raise ValueError(f"has {value!r} for a path, expected text.")
         path = self.path / value
-        real = os.path.realpath(path) if path.name == ".." or os.path.islink(path) else self.real_folder(path.parent)
+        real = (
+            os.path.realpath(str(path)) if path.name == ".." or os.path.islink(path) else self.real_folder(path.parent)
+        )
         if real != self.real and not real.startswith(self.real + os.sep):
             raise ValueError(f"names {value}, which is outside of the folder: keep all files inside of it.")
         return path

@@ -15,10 +15,11 @@ from einops import rearrange
 from torch import Tensor
 from torch.nn import functional as F
 
+from ...kernels import seeds
 from ...kernels.regions import grow
 from ..images.files import read_image, read_labels, read_mask
 from .blend import Patch, contact_shadow, paint, visible_parts, warp
-from .generate import generate, generator_of
+from .generate import generate
 from .loader import fit
 from .sample import SUFFIXES
 from .settings import PeopleConfig
@@ -64,7 +65,7 @@ def make_people(config: PeopleConfig) -> None:
 
 def draw_group(config: PeopleConfig, pictures: Pictures, extras: Extras, index: int) -> dict[str, Tensor]:
     """Picture `index`, by kind: [3, H, W] or [1, H, W] in 0..1."""
-    size, generator = config.size, generator_of(config.seed, index)
+    size, generator = config.size, seeds.generator(config.seed, index)
     target = background(pictures.backgrounds, size, generator)
     light = torch.tensor([uniform(-1, 1, generator), uniform(0.2, 1, generator)])
     group, before = [], None

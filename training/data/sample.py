@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...adapters.files import write_text
+from ...adapters.writing import write_text
 
 MANIFEST = "manifest.jsonl"
 

@@ -17,9 +17,10 @@ from kornia.filters import gaussian_blur2d
 from torch import Tensor
 from torch.nn import functional as F
 
+from ...kernels import seeds
 from ..images.files import read_image
 from .blend import Patch, contact_shadow, join_tiles, paint, tile_step, visible_parts, warp
-from .generate import generate, generator_of
+from .generate import generate
 from .loader import fit, fit_mask
 from .settings import StoreConfig
 from .sources import Pictures, find_pictures, large_frame, read_cutout
@@ -64,7 +65,7 @@ def store(config: StoreConfig) -> None:
 
 def draw_scene(config: StoreConfig, pictures: Pictures, index: int) -> dict[str, Tensor]:
     """Triplet `index`, by kind: [3, H, W] or [1, H, W] in 0..1."""
-    generator = generator_of(config.seed, index)
+    generator = seeds.generator(config.seed, index)
     tile_share = 1.0 if not pictures.cutouts else config.tile_share if pictures.frames else 0.0
     tiled = torch.rand(1, generator=generator).item() < tile_share
     scene = tile(config, pictures, generator) if tiled else scatter(config, pictures, generator)

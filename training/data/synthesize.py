@@ -14,9 +14,10 @@ from kornia.filters import gaussian_blur2d
 from torch import Tensor
 from torch.nn import functional as F
 
+from ...kernels import seeds
 from ..images.files import read_image, read_mask
 from .blend import warp
-from .generate import generate, generator_of
+from .generate import generate
 from .manifest import read_manifest
 from .sample import Sample
 from .settings import SynthesizeConfig
@@ -59,7 +60,7 @@ def draw_pair(config: SynthesizeConfig, samples: list[Sample], index: int) -> di
         sides = [max(1, round(side * scale)) for side in (height, width)]
         picture = F.interpolate(picture, sides, mode="bicubic", antialias=True).clamp(0, 1)
         mask = F.adaptive_max_pool2d(mask, sides)
-    source, target, changed = synthesize(picture[0], mask[0], generator_of(config.seed, index))
+    source, target, changed = synthesize(picture[0], mask[0], seeds.generator(config.seed, index))
     return {"source": source, "mask": changed[None], "target": target}
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ...adapters.files import replacing, write_text
+from ...adapters.writing import replacing, write_text
 from ..images.files import picture_size, read_mask, write_image
 from ..images.sheets import contact_sheet
 from .differences import changed_mask, heat_map

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ...adapters.files import write_text
+from ...adapters.writing import write_text
 from .differences import (
     REASONS,
     Corners,

@@ -13,7 +13,7 @@ from einops import rearrange
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from ...adapters.files import replacing
+from ...adapters.writing import replacing
 
 LARGEST = 160_000_000
 """Pixels. The largest sensors of cameras give 151 million; a file that claims more is there to fill the memory."""

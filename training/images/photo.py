@@ -15,7 +15,7 @@ from einops import rearrange
 from PIL import ExifTags, Image, JpegImagePlugin, PngImagePlugin
 from torch import Tensor
 
-from ...adapters.files import replacing
+from ...adapters.writing import replacing
 from ..paths import WRITABLE
 from .files import open_picture, read_exif, to_eight_bits
 

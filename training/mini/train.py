@@ -18,6 +18,7 @@ from tqdm import tqdm
 from transformers import CLIPTokenizer
 
 from ...adapters import mini as mini_files
+from ...kernels import seeds
 from ..base_models.mini import load_mini, mini_autoencoder
 from ..paths import STATE
 from ..recipes.run_folder import check_same, only_training_in, read_state, stop_on_signal, write_state
@@ -106,7 +107,7 @@ def train_network(
 
     def loss_of(step: int, batch: Batch) -> tuple[Tensor, Tensor]:
         """The loss of a step, and the mean squared error of the noise in the holes."""
-        generator = torch.Generator(device).manual_seed(config.seed * 1_000_003 + step)
+        generator = seeds.generator(config.seed, step, device=device)
         noise = torch.randn(batch.latents.shape, generator=generator, device=device)
         timesteps = torch.randint(len(alphas), (config.batch,), generator=generator, device=device)
         alpha = alphas[timesteps, None, None, None]

@@ -21,7 +21,8 @@ from accelerate.utils import DistributedDataParallelKwargs, set_seed
 from torch import Tensor
 from tqdm import tqdm
 
-from ...adapters.files import write_text
+from ...adapters.writing import write_text
+from ...kernels import seeds
 from ..base_models.base import Base
 from ..base_models.load import load_base
 from ..base_models.mini import is_mini
@@ -266,7 +267,7 @@ class Trainer:
 
 def row_generator(seed: int, number: int, row: int) -> torch.Generator:
     """Everything random in one row of batch `number`."""
-    return torch.Generator().manual_seed(((seed * 1_000_003 + number) * 65_537 + row) % 2**63)
+    return seeds.generator(seeds.derived(seed, number) * 65_537 + row)
 
 
 def move(value: Any, device: torch.device) -> Any:

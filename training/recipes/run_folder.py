@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from filelock import FileLock, Timeout
 
-from ...adapters.files import replacing
+from ...adapters.writing import replacing
 from ..data.sample import Sample
 from ..paths import STATE, read_settings
 from .recipe import Recipe

@@ -1,0 +1,173 @@
+"""Where the attention of each transformer that ComfyUI knows finds the tokens of the picture, and how it is sampled.
+
+A family is known by the class of its network. Its record says through which blocks the picture passes and where its
+tokens lie among those of the text and of reference pictures. A network that is not here is refused: to add one, add its
+record and a row in `tests/nodes/test_families.py`, which tells whether the record is right.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from torch import Tensor
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """How one family's transformer lays out its tokens.
+
+    name        what an artist calls it
+    blocks      its lists of blocks through which the picture passes, in the order in which it does
+    patch       side of a token in cells of the latent, or the network's attribute that tells it
+    first       the picture's tokens come before all others; else they come after the text, with reference pictures of
+                `reference_image_num_tokens` behind them
+    pad         the network's attribute that tells to which multiple the picture's tokens are filled up
+    encoder     the lists that count as the encoder; without any, the first third of all blocks does
+    text        (network, text features [B, tokens, ...]) -> how many tokens come before the picture's, where that is
+                known; a call that has another number of them is refused, as something has joined the sequence
+    aside       names of modules within a block whose attention is not over the picture (cross-attention)
+    steps       as its makers sample
+    guidance    by which its makers guide it
+    refused     arguments of the network which lay the tokens out in another way, and what an artist calls them
+    """
+
+    name: str
+    blocks: tuple[str, ...]
+    patch: int | str = "patch_size"
+    first: bool = False
+    pad: str | None = None
+    encoder: tuple[str, ...] = ()
+    text: Callable[[Any, Tensor], int] | None = None
+    aside: tuple[str, ...] = ()
+    steps: int = 30
+    guidance: float = 4.0
+    refused: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    def lists(self, network: Any) -> list[tuple[str, Any]]:
+        """(part, block) of every block, in order; part is input, middle or output, as a UNet has them."""
+        found = [(name, block) for name in self.blocks for block in network.get_submodule(name)]
+        if self.encoder:
+            return [("input" if name in self.encoder else "output", block) for name, block in found]
+        thirds = ("input", "middle", "output")
+        return [(thirds[3 * index // len(found)], block) for index, (_, block) in enumerate(found)]
+
+    def grid(self, network: Any, x: Tensor) -> tuple[int, int]:
+        """Rows and columns of tokens of the latent x [B, C, h, w] or [B, C, 1, h, w]."""
+        patch = self.patch if isinstance(self.patch, int) else getattr(network, self.patch)
+        patch = patch if isinstance(patch, int) else patch[-1]
+        return math.ceil(x.shape[-2] / patch), math.ceil(x.shape[-1] / patch)
+
+    def around(self, network: Any, keys: int, picture: int, context: Tensor | None, call: Mapping) -> tuple[int, int]:
+        """How many of `keys` tokens come before and after the `picture`'s, in one call of the network's attention.
+
+        call        the network's arguments, and `reference_image_num_tokens` where it tells them
+
+        Raises:
+            ValueError: the numbers do not fit this layout.
+        """
+        if self.first:
+            before, after = 0, keys - picture
+        else:
+            behind = sum(call.get("reference_image_num_tokens") or ())
+            if (patches := call.get("ref_patches")) is not None:
+                behind += patches.shape[1]
+            multiple = (self.pad and getattr(network, self.pad)) or 1
+            after = behind + -picture % multiple
+            before = keys - picture - after
+        if before < 0 or after < 0 or not self.is_text(network, before, context, call):
+            raise ValueError(
+                f"An attention layer of {self.name} has {keys} tokens, of which {picture} are the picture's, and the others "
+                "are not as many as its text and reference pictures have: another node has added some, or this ComfyUI "
+                "lays them out in a new way. Remove such a node; without one, please report it with your ComfyUI's version."
+            )
+        return before, after
+
+    def is_text(self, network: Any, tokens: int, context: Tensor | None, call: Mapping) -> bool:
+        """Whether `tokens` before the picture's can be those of its text: all of them, or none in a layer without."""
+        if self.text is None or context is None or tokens == 0:
+            return True
+        # Some families put reference pictures between the text and the picture, and do not tell how many tokens they are.
+        if call.get("ref_latents") and not call.get("reference_image_num_tokens"):
+            return True
+        return tokens == self.text(network, context)
+
+
+def as_many(network: Any, context: Tensor) -> int:
+    return context.shape[1]
+
+
+def padded(network: Any, context: Tensor) -> int:
+    multiple = network.pad_tokens_multiple or 1
+    return math.ceil(context.shape[1] / multiple) * multiple
+
+
+FLUX = Layout("FLUX", ("double_blocks", "single_blocks"), encoder=("double_blocks",), text=as_many)
+QWEN = Layout("Qwen-Image", ("transformer_blocks",), text=as_many, steps=20, guidance=2.5)
+OMNIGEN = Layout("OmniGen2", ("noise_refiner", "layers"), text=as_many, steps=50, guidance=5.0)
+COSMOS = Layout("Cosmos Predict2", ("blocks",), patch="patch_spatial", aside=("cross_attn",))
+
+LAYOUTS = {
+    "flux.model.Flux": FLUX,
+    "chroma.model.Chroma": dataclasses.replace(FLUX, name="Chroma"),
+    "chroma_radiance.model.ChromaRadiance": dataclasses.replace(FLUX, name="Chroma Radiance"),
+    "qwen_image.model.QwenImageTransformer2DModel": QWEN,
+    "mage_flow.model.MageFlowTransformer2DModel": dataclasses.replace(QWEN, name="Mage-Flow"),
+    "modules.diffusionmodules.mmdit.OpenAISignatureMMDITWrapper": Layout(
+        "Stable Diffusion 3",
+        ("joint_blocks",),
+        text=lambda network, context: context.shape[1] + network.register_length,
+        steps=28,
+        guidance=4.5,
+    ),
+    "aura.mmdit.MMDiT": Layout(
+        "AuraFlow",
+        ("double_layers", "single_layers"),
+        text=lambda network, context: context.shape[1] + network.register_tokens.shape[1],
+    ),
+    # Its latent comes packed, so that a token is one cell of it whatever the network calls its patch.
+    "ideogram4.model.Ideogram4Transformer2DModel": Layout("Ideogram 4", ("layers",), patch=1, text=as_many),
+    # A second text encoder may add to its text.
+    "hunyuan_video.model.HunyuanVideo": dataclasses.replace(FLUX, name="HunyuanImage 2.1", text=None),
+    "lumina.model.NextDiT": Layout(
+        "Lumina 2 and Z-Image", ("noise_refiner", "layers"), pad="pad_tokens_multiple", text=padded
+    ),
+    "krea2.model.SingleStreamDiT": Layout("Krea 2", ("blocks",), patch="patch", text=as_many),
+    "omnigen.omnigen2.OmniGen2Transformer2DModel": OMNIGEN,
+    "boogu.model.BooguTransformer2DModel": dataclasses.replace(
+        OMNIGEN, name="Boogu", blocks=("noise_refiner", "double_stream_layers", "single_stream_layers")
+    ),
+    "pixeldit.model.PixDiT_T2I": Layout(
+        "PixelDiT",
+        ("patch_blocks", "pixel_blocks"),
+        text=lambda network, context: min(context.shape[1], network.txt_max_length),
+    ),
+    "hidream_o1.model.HiDreamO1Transformer": Layout("HiDream-O1", ("language_model.layers",)),
+    "hidream.model.HiDreamImageTransformer2DModel": Layout(
+        "HiDream-I1",
+        ("double_stream_blocks", "single_stream_blocks"),
+        first=True,
+        encoder=("double_stream_blocks",),
+        steps=50,
+        guidance=5.0,
+        refused={"image_cond": "the picture that HiDream-E1 is shown beside it"},
+    ),
+    "joyimage.model.JoyImageTransformer3DModel": Layout("JoyImage", ("double_blocks",), first=True),
+    "lens.model.LensTransformer2DModel": Layout("Lens", ("transformer_blocks",), patch=1, first=True),
+    "cosmos.predict2.MiniTrainDIT": COSMOS,
+    "anima.model.Anima": dataclasses.replace(COSMOS, name="Anima"),
+    "kandinsky5.model.Kandinsky5": Layout("Kandinsky 5", ("visual_transformer_blocks",), aside=("cross_attention",)),
+    "wan.model.WanModel": Layout(
+        "Wan 2", ("blocks",), aside=("cross_attn",), refused={"context_latents": "a reference among its tokens"}
+    ),
+}
+"""By the class of the network, under `comfy.ldm`."""
+
+
+def layout_of(network: Any) -> Layout | None:
+    """The layout of a transformer, or None where its family is not known. A class derived from a known one is another
+    family, as it may lay out its tokens otherwise."""
+    kind = type(network)
+    return LAYOUTS.get(f"{kind.__module__.removeprefix('comfy.ldm.')}.{kind.__name__}")
