@@ -234,7 +234,7 @@ def split_instances(mask: Tensor, min_area: int = 0) -> Tensor:
 
 def bounding_boxes(mask: Tensor, context: float = 0.0) -> list[Box]:
     """The box around each of the masks [B, H, W], with `context` times its longer side added on each side, clipped to
-    the picture."""
+    the picture; infinity takes all of it."""
     height, width = mask.shape[-2:]
     boxes = []
     for sample in mask:
@@ -242,7 +242,7 @@ def bounding_boxes(mask: Tensor, context: float = 0.0) -> list[Box]:
         if len(rows) == 0:
             raise ValueError("The mask is empty, so there is no box around it: mark the object with white (1.0).")
         top, bottom, left, right = int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
-        margin = round(context * max(bottom - top, right - left))
+        margin = round(min(context, max(height, width)) * max(bottom - top, right - left))
         top, left = max(top - margin, 0), max(left - margin, 0)
         boxes.append(Box(top, left, min(bottom + margin, height) - top, min(right + margin, width) - left))
     return boxes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from .paths import MINI
 from .remove_folder import Remove, remove_folder
 from .sampling.methods import METHODS
 from .sampling.removers import Remover, drafting, erasing, sampling
-from .settings import DRAFT, ONE_STEP, PREVIEW, RemoveConfig
+from .settings import DRAFT, ONE_STEP, OWN_OPTIONS, PREVIEW, RemoveConfig
 
 
 @dataclass(frozen=True)
@@ -125,6 +126,7 @@ def load(config: RemoveConfig, console: Console) -> Remover:
     assert config.base is not None
     device = usable(config.device)
     around = (1.0 if name == ONE_STEP else 0.5) if config.context is None else config.context
+    around = math.inf if config.whole else around
     if name == ONE_STEP:
         assert config.adapters is not None
         return erasing(
@@ -136,7 +138,8 @@ def load(config: RemoveConfig, console: Console) -> Remover:
             strength=1.0 if config.strength is None else config.strength,
             seed=config.seed,
         )
-    method = METHODS[name].with_strength(config.strength)
+    given = {option: value for option in OWN_OPTIONS if (value := getattr(config, option)) is not None}
+    method = replace(METHODS[name].with_strength(config.strength), **given)
     if config.recipe() == LRNR.recipe and method.hides_object:
         console.print(f"{name} hides the object's keys, which made LRNR worse (its Appendix E): masg suits it.")
     start, denoise = config.start_and_denoise()

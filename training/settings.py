@@ -11,6 +11,7 @@ import tyro
 
 from ..adapters.methods import LRNR, METHODS, MethodFacts, Start
 from ..adapters.names import Style
+from ..kernels.vocabulary import Schedule
 from .paths import MINI, check_checkpoint, check_file, check_picture, check_writable, recipe_of
 
 DRAFT, ONE_STEP = "draft", "one-step"
@@ -25,6 +26,11 @@ TRAINED_FOR = {"osor": ONE_STEP, **{facts.recipe: name for name, facts in METHOD
 """The method for the adapters of each recipe."""
 MODEL_OPTIONS = ("base", "adapters", "strength", "prompt", "negative", "start", "denoise")
 """Options that mean nothing to a draft, which uses no model."""
+OWN_OPTIONS = {
+    **dict.fromkeys(("schedule", "cutoff"), "masg"),
+    **dict.fromkeys(("suppression", "suppression_steps"), "attentive-eraser"),
+}
+"""Options of one method alone."""
 PREVIEW = "preview"
 """Of a folder of photos the folder in the output, and in its log the method."""
 
@@ -82,6 +88,15 @@ class RemoveConfig:
         show_draft: Show an inpainting model the draft too, in place of a grey hole (SDXL inpainting) or of the photo (LRNR).
             On drawn scenes it beats the picture by 6.0 dB [5.2, 6.9] (sra) and 3.0 dB [2.3, 3.8] (LRNR); untried on
             photographs.
+        schedule: How masg's guidance falls to 1: constant, linear, cosine, one_step, cosine_step (the default) or linear_step.
+        cutoff: The share of the steps that is left when masg's guidance begins to fall, for the schedules with a step; 0.5 by
+            default.
+        suppression: Attentive Eraser's factor of what the fill is like (its λ): lower looks around more evenly, 1 turns it
+            off; 0.3 by default.
+        suppression_steps: The share of the steps, from the first, in which it acts; 0.2 by default. The authors' settings are
+            --steps 40 --start picture --denoise 0.8 --suppression-steps 0.25.
+        whole: Work on the whole photo, scaled to what the model takes, as the papers do; by default on the part around the
+            mask, at its own scale.
         invert: The mask marks what stays.
         preview: Write the photo with what would be removed in red, and stop; no model is loaded. Of a folder of photos into
             the folder preview in `out`.
@@ -107,6 +122,11 @@ class RemoveConfig:
     denoise: float | None = None
     avoid: Path | None = None
     show_draft: bool = False
+    schedule: Schedule | None = None
+    cutoff: float | None = None
+    suppression: float | None = None
+    suppression_steps: float | None = None
+    whole: bool = False
     invert: bool = False
     preview: bool = False
     overwrite: bool = False
@@ -123,6 +143,10 @@ class RemoveConfig:
                 raise ValueError(f"{name} is {value}, expected at least {least}, and finite.")
         if self.denoise is not None and not 0 < self.denoise <= 1:
             raise ValueError(f"denoise is {self.denoise}, expected a number above 0, up to 1.")
+        for name in OWN_OPTIONS:
+            value = getattr(self, name)
+            if isinstance(value, float) and not 0 <= value <= 1:
+                raise ValueError(f"{name} is {value}, expected a number from 0 to 1.")
         self.check_method()
         if self.base is not None and self.base != MINI:
             check_checkpoint(self.base)
@@ -146,6 +170,16 @@ class RemoveConfig:
             raise ValueError(
                 f"A draft uses no model, so --{given[0]} means nothing to it: leave it out, or --method draft."
             )
+        for option, method in OWN_OPTIONS.items():
+            if getattr(self, option) is not None and name != method:
+                raise ValueError(
+                    f"--{option.replace('_', '-')} is a setting of {method}, and the method is {name}: leave it out, or give "
+                    f"--method {method}."
+                )
+        if self.whole and name == DRAFT:
+            raise ValueError("A draft needs no part of the photo cut out: leave --whole out.")
+        if self.whole and self.context is not None:
+            raise ValueError("whole takes all of the photo, so that context means nothing: leave one of them out.")
         if name == ONE_STEP and (self.prompt or self.negative):
             raise ValueError("one-step knows only the prompt it was trained with: leave --prompt and --negative out.")
         if name == ONE_STEP and (self.start or self.denoise):
@@ -219,6 +253,7 @@ class RemoveConfig:
         if self.facts() is not None:
             kept |= dict(zip(("start", "denoise"), self.start_and_denoise(), strict=True))
             names += ["prompt", "negative", "steps", "show_draft"]
+        names += [option for option in (*OWN_OPTIONS, "whole") if getattr(self, option)]
         return {"method": name, **kept, **{key: getattr(self, key) for key in names}}
 
 

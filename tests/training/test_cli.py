@@ -323,3 +323,26 @@ def test_help_explains_every_command(command, capsys):
 def test_an_unknown_command_lists_the_known_ones(capsys):
     assert main(["erase"]) == 2
     assert "train mini" in capsys.readouterr().err
+
+
+OWN = {
+    "masg": [[], ["--schedule", "constant"], ["--cutoff", "1"]],
+    "attentive-eraser": [[], ["--suppression", "1"], ["--suppression-steps", "1"]],
+}
+
+
+@pytest.mark.parametrize("method", OWN)
+def test_the_settings_of_a_method_are_options(photo, capsys, method):
+    files = [str(photo / name) for name in ("photo.png", "mask.png")]
+    base = ["--base", "mini", "--method", method, "--steps", "3", "--start", "noise"]
+    made = []
+    for number, own in enumerate([*OWN[method], ["--whole"]]):
+        out = photo / f"{number}.png"
+        assert main(["remove", *files, "-o", str(out), *base, *own]) == 0
+        made.append(read_image(out))
+    assert not any(torch.equal(one, other) for i, one in enumerate(made) for other in made[:i])
+    outside = regions.grow(read_mask(photo / "mask.png"), pixels=9, percent=7.5)[:, None].expand(-1, 3, -1, -1) == 0
+    assert all(torch.equal(each[outside], read_image(photo / "photo.png")[outside]) for each in made)
+    other, option = ("sra", OWN[method][1])
+    assert main(["remove", *files, "-o", str(photo / "no.png"), "--base", "mini", "--method", other, *option]) == 1
+    assert f"is a setting of {method}, and the method is sra" in capsys.readouterr().err
