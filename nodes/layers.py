@@ -245,7 +245,7 @@ class LayeredSampler(io.ComfyNode):
             branches=torch.tensor([lowrank.PERSON] * len(chosen) + [lowrank.BACKGROUND]),
             objects=free[:, 0],
             free=free,
-            tokens=encode_morphology(layered_model.morphology, guidance, others[:-1], chosen, masks.shape, crop),
+            tokens=encode_morphology(layered_model, guidance, others[:-1], chosen, masks.shape, crop),
         )
         rows_of = [("person", person)] * len(chosen) + [("background", background)]
         positive, negative = host.stack_conditionings(rows_of, ("negative", negative))
