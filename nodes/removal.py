@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -89,7 +88,7 @@ def sampled(
     else:
         loaded = LoadRemovalPrompt.execute(clip, learned, True, "as trained", wish.background, wish.negative_text)
         positive, negative, _ = loaded.args
-        metadata = prompt.load(Path(host.embedding_path(learned))).metadata
+        metadata = prompt.load(host.file_path("embeddings", learned)).metadata
         shown = metadata.get("unclutter.condition_image", "full")
         pooling = metadata.get("unclutter.mask_pooling", pooling)
         unguided = False

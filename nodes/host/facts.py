@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 from typing import Any
 
 import comfy.model_base
-import folder_paths
 from safetensors import SafetensorError, safe_open
 
 from .attention import takes_region_attention
 from .common import is_flux, is_unet
+from .files import file_path
 from .onestep import ERASER
 
 MINI = "unclutter_mini"
@@ -84,7 +83,7 @@ def native_size(model: Any) -> int:
 def prompt_of_training(training: str | None, files: list[str]) -> str | None:
     """The first of the embedding files that was trained with these settings, together with the LoRA."""
     for name in files if training else []:
-        path = Path(folder_paths.get_full_path_or_raise("embeddings", name))
+        path = file_path("embeddings", name)
         if path.suffix != ".safetensors" or not path.is_file():
             continue
         try:
