@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -41,7 +40,7 @@ class LoadLayered(io.ComfyNode):
             inputs=[
                 io.Model.Input("model", tooltip="The inpainting model that the eraser was trained on."),
                 io.Combo.Input(
-                    "file", options=host.lora_files(), tooltip="A file of `unclutter train mild` in models/loras."
+                    "file", options=host.layered_files(), tooltip="A file of `unclutter train mild` in models/loras."
                 ),
             ],
             outputs=[
@@ -52,11 +51,11 @@ class LoadLayered(io.ComfyNode):
     @classmethod
     def fingerprint_inputs(cls, file: str, **_: Any) -> int:
         """A file that a new training wrote over is read again."""
-        return Path(host.adapter_path(file)).stat().st_mtime_ns
+        return host.file_path("loras", file).stat().st_mtime_ns
 
     @classmethod
     def execute(cls, model: Any, file: str) -> io.NodeOutput:
-        return io.NodeOutput(host.load_layered(model, layered.load(Path(host.adapter_path(file))), file))
+        return io.NodeOutput(host.load_layered(model, layered.load(host.file_path("loras", file)), file))
 
 
 class LayeredSampler(io.ComfyNode):

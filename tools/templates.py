@@ -8,6 +8,7 @@ they say what a person wants, and their alphabet is the order in which a newcome
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -98,7 +99,12 @@ class Scale:
     photo: str = ""
 
 
-TOY_SCALE = Scale(Node("model", "UnclutterLoadMini", "Load Mini Model"), 64, 128, 8, 2, 20, enlarge=8)
+def toy(lora: str = "none") -> Scale:
+    loader = Node("model", "UnclutterLoadMini", "Load Mini Model", {"lora": lora})
+    return Scale(loader, 64, 128, 8, 2, 20, enlarge=8)
+
+
+TOY_SCALE = toy()
 
 
 def sdxl(checkpoint: str, photo: str = "rocket") -> Scale:
@@ -112,9 +118,12 @@ def picture(scale: Scale) -> Node:
     return Node("picture", "LoadImage", "Picture", {"image": f"unclutter_{scale.photo}.png [temp]"}, 230)
 
 
-def lora(file: str) -> Node:
+def with_lora(scale: Scale, file: str) -> tuple[list[Node], str]:
+    """The loaders of a model and of the LoRA in a file, and the key of the last; the mini model's loader puts it on itself."""
+    if not file or scale.enlarge > 1:
+        return [scale.loader], scale.loader.key
     values = {"model": "@model.MODEL", "clip": "@model.CLIP", "lora_name": file, "strength_clip": 0.0}
-    return Node("lora", "LoraLoader", "LoRA of the training", values)
+    return [scale.loader, Node("lora", "LoraLoader", "LoRA of the training", values)], "lora"
 
 
 def result(scale: Scale, source: str, prefix: str) -> list[Node]:
@@ -208,12 +217,13 @@ def attention(
         **{"seed": 1, "control_after_generate": "fixed", "steps": scale.steps, "cfg": 1.0, "sampler_name": "euler"},
         **{"scheduler": "simple", "denoise": denoise},
     }
-    clip = "@lora.CLIP" if lora_file else "@model.CLIP"
+    loaders, trained = with_lora(scale, lora_file)
+    method = dataclasses.replace(method, inputs={**method.inputs, "model": f"@{trained}.MODEL"})
     pooling = "nearest" if lora_file and scale.enlarge == 1 else "max"
     columns = {
-        "Picture and model": [picture(scale), scale.loader, *([lora(lora_file)] if lora_file else [])],
+        "Picture and model": [picture(scale), *loaders],
         "Mask": masked(scale),
-        "Prompt": [*prompts(clip=clip), conditioning(pooling=pooling)],
+        "Prompt": [*prompts(clip=f"@{trained}.CLIP"), conditioning(pooling=pooling)],
         "Method": [method, Node("sampler", "KSampler", "Remove", sampler)],
         "Result": [*decoded(scale, "@sampler.LATENT"), *result(scale, "@pasted.image", prefix)],
     }
@@ -222,8 +232,9 @@ def attention(
 
 def masg(scale: Scale, note: str, strength: float, prefix: str, lora_file: str = "") -> Template:
     """MASG as the guider of SamplerCustomAdvanced, with a written prompt, or with LRNR's LoRA and learned prompt."""
-    model, shown = ("@lora.MODEL", "full") if lora_file else ("@model.MODEL", "masked grey")
-    learned = {"clip": "@lora.CLIP", "file": lora_file}
+    loaders, trained = with_lora(scale, lora_file)
+    model, shown = f"@{trained}.MODEL", "full" if lora_file else "masked grey"
+    learned = {"clip": f"@{trained}.CLIP", "file": lora_file}
     written = prompts("background")
     condition = conditioning(shown)
     if lora_file:
@@ -234,7 +245,7 @@ def masg(scale: Scale, note: str, strength: float, prefix: str, lora_file: str =
     sampled = {"noise": "@noise.NOISE", "guider": "@guider.guider", "sampler": "@method.SAMPLER"}
     sampled |= {"sigmas": "@sigmas.SIGMAS", "latent_image": "@conditioning.latent"}
     columns = {
-        "Picture and model": [picture(scale), scale.loader, *([lora(lora_file)] if lora_file else [])],
+        "Picture and model": [picture(scale), *loaders],
         "Mask": masked(scale),
         "Prompt": [*written, condition],
         "Guidance": [
@@ -625,18 +636,18 @@ TEMPLATES = {
     ),
     "Toy model, remove an object": remove_object(TOY_SCALE, note("Remove Object on the mini model", TOY), "removed"),
     "Toy model, remove by EraDiff": attention(
-        TOY_SCALE,
+        toy("EraDiff"),
         note(
             "EraDiff on the mini model",
             TOY,
             "A LoRA of its training, and SRA. The LoRA alone fills better here: bypass *Self-Rectifying Attention* to see.",
         ),
-        Node("sra", SRA.type, SRA.title, {**SRA.inputs, "model": "@lora.MODEL"}),
+        SRA,
         "eradiff",
         lora_file="unclutter-mini-eradiff.safetensors",
     ),
     "Toy model, remove by LRNR": masg(
-        TOY_SCALE,
+        toy("LRNR"),
         note("LRNR on the mini model", TOY, "A learned prompt, a LoRA and MASG."),
         3.0,
         "lrnr",
@@ -666,7 +677,7 @@ TEMPLATES = {
             TRAIN.format("eradiff", "`lora.safetensors` into `models/loras` as `unclutter-eradiff.safetensors`"),
             PAINT,
         ),
-        Node("sra", SRA.type, SRA.title, {**SRA.inputs, "model": "@lora.MODEL"}),
+        SRA,
         "eradiff",
         lora_file="unclutter-eradiff.safetensors",
     ),
