@@ -8,6 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from typing import Literal
+
+Style = Literal["kohya", "diffusers"]
+"""Whose keys a LoRA file has."""
 
 PREFIXES = {
     "lora_unet_": "unet.",

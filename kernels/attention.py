@@ -56,6 +56,21 @@ def aas(suppression: float) -> RegionSettings:
     return RegionSettings(temperature=(1.0, suppression), object_logit=AAS.object_logit)
 
 
+def aas_at(step: float, steps: int, suppression: float, share: float) -> RegionSettings:
+    """AAS at one step of a run, with similarity suppression for the first `share` of the steps.
+
+    A share of 0.2 of 50 steps are the steps 0 to 9, which the authors' code calls `ss_steps=9`.
+
+    Args:
+        step: counts up from 0; it comes back from its noise level, so it is not quite whole.
+        steps: of the run.
+        suppression: λ.
+        share: of the steps, 0..1.
+    """
+    # 0.28 · 25 is 7.000000000000001 in floating point, and step 7 is the eighth.
+    return aas(suppression) if step + 1e-3 < share * steps else AAS
+
+
 def sma(delta_bg: Number, delta_obj: Number) -> RegionSettings:
     """Spatially modulated attention (MILD, Eq. 9): δ = (α01 − α00, α11 − α10); softmax sees no more of the four α."""
     return RegionSettings(object_logit=(delta_bg, delta_obj))

@@ -76,7 +76,9 @@ def _fill(image: Tensor, hole: Tensor, known: Tensor, seed: int) -> Iterator[Non
     here = around(hole.float(), max(longest, 48))
     if not known[here].any():
         here = (slice(None), slice(None))
-    levels = _pyramid(Level(image[(slice(None), *here)].float(), hole[here], known[here]))
+    # A piece is judged a little beyond its own pixels too, and there the object must not be seen.
+    seen = image[(slice(None), *here)].float().masked_fill(hole[here], 0.5)
+    levels = _pyramid(Level(seen, hole[here], known[here]))
     level = levels[-1]
     shifts = cover_all(level, dominant_shifts(level, UNIFORM, NEAR), seed)
     costs = unary_costs(level, shifts)

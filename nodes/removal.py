@@ -99,9 +99,8 @@ def sampled(
     else:
         loaded = LoadRemovalPrompt.execute(clip, learned, True, "as trained", wish.background, wish.negative_text)
         positive, negative, _ = loaded.args
-        metadata = prompt.load(Path(host.embedding_path(learned))).metadata
-        shown = metadata.get("unclutter.condition_image", "full")
-        pooling = metadata.get("unclutter.mask_pooling", pooling)
+        header = prompt.load(Path(host.embedding_path(learned))).header
+        shown, pooling = header.condition_image or "full", header.mask_pooling or pooling
         unguided = False
     denoise = wish.denoise or method.denoise[wish.start]
     draft = None
@@ -120,7 +119,9 @@ def sampled(
         guider, _ = MASGGuider.execute(model, positive, negative, hole, scale, 1.0, "cosine_step", 0.5).args
         push = f"guidance {scale:g} in the mask"
     elif method.attention == "Attentive Eraser":
-        guider, push = host.guided(model, positive, negative, 1.0), f"removal scale {max(scale, 1.0):g}"
+        cfg = 1.0 if unguided else method.guidance
+        push = f"removal scale {max(scale, 1.0):g}" + (f" and guidance {cfg:g}" if cfg > 1 else "")
+        guider = host.guided(model, positive, negative, cfg)
     else:
         cfg = 1.0 if unguided else max(scale, 1.0)
         guider, push = host.guided(model, positive, negative, cfg), f"guidance {cfg:g}"

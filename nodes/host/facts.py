@@ -6,12 +6,12 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-import comfy.model_base
 import folder_paths
 from safetensors import SafetensorError, safe_open
 
+from ...adapters.header import Header
 from .attention import takes_region_attention
-from .common import is_flux, is_unet
+from .families import family_of
 from .layouts import layout_of
 from .onestep import ERASER
 
@@ -55,9 +55,8 @@ def facts_of(model: Any) -> Facts:
     network, options = model.model.diffusion_model, model.model_options
     # An older ComfyUI does not keep it, and then nothing is known of a LoRA.
     lora = model.get_attachment("lora_metadata") or {}
-    layout = layout_of(network)
-    # FLUX has its guidance in its weights, or was made for few steps without any.
-    distilled = layout is not None and layout.name == "FLUX"
+    layout, family, header = layout_of(network), family_of(network), Header(lora)
+    distilled = family is not None and family.facts.distilled
     return Facts(
         native=options.get(MINI) or native_size(model.model),
         mini=MINI in options,
@@ -68,29 +67,23 @@ def facts_of(model: Any) -> Facts:
         steps=layout.steps if layout else None,
         distilled=distilled,
         few_steps=hasattr(model.get_model_object("model_sampling"), "original_timesteps")
-        or (distilled and not network.params.guidance_embed),
+        or (family is not None and family.is_few_step(network)),
         one_step=ERASER in options,
-        recipe=lora.get("unclutter.method"),
-        training=lora.get("unclutter.recipe"),
+        recipe=header.method,
+        training=header.training,
     )
 
 
 def inpaints(model: Any) -> bool:
     """Whether the network has channels for a picture and a mask beside the latent's own."""
-    network = model.diffusion_model
-    if is_flux(network):
-        # Two latents are a network that is shown a picture and no mask (Depth, Canny).
-        return network.in_channels > 2 * network.out_channels
-    return len(model.concat_keys) > 0
+    family = family_of(model.diffusion_model)
+    return len(model.concat_keys) > 0 if family is None else family.inpaints(model)
 
 
 def native_size(model: Any) -> int:
     """The side of the pictures that a family is trained on, in pixels."""
-    if not is_unet(model.diffusion_model):
-        return 1024
-    width = model.model_config.unet_config.get("context_dim")
-    is_large = model.model_type == comfy.model_base.ModelType.V_PREDICTION
-    return {768: 512, 1024: 768 if is_large else 512}.get(width, 1024)
+    family = family_of(model.diffusion_model)
+    return 1024 if family is None else family.native_size(model)
 
 
 def prompt_of_training(training: str | None, files: list[str]) -> str | None:
@@ -104,6 +97,6 @@ def prompt_of_training(training: str | None, files: list[str]) -> str | None:
                 metadata = file.metadata() or {}
         except SafetensorError:  # nobody has asked for this file
             continue
-        if metadata.get("unclutter.recipe") == training:
+        if Header(metadata).training == training:
             return name
     return None

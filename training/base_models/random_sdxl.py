@@ -11,6 +11,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 from ...adapters import mini
 from .base import Base, vae_calls
 from .text import TextEncoder, Texts
+from .unet import UNetBase
 
 SDXL_INPAINTING: dict[str, Any] = {
     "sample_size": 128,
@@ -57,8 +58,8 @@ def random_sdxl(device: str, dtype: torch.dtype) -> Base:
         module.eval().requires_grad_(False)
     tokenizer = CLIPTokenizer.from_pretrained(mini.FOLDER / "tokenizer")
     encode, decode = vae_calls(vae)
-    return Base(
-        unet=unet,
+    return UNetBase(
+        network=unet,
         encode=encode,
         decode=decode,
         schedule=mini.SCHEDULE,

@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from ...kernels.attention import AAS, SRA, aas, region_attention, region_attention_reference, sma
 from ..evaluation.report import report
+from .settings import AttentionBenchConfig
 from .timing import machine, ratios
 
 SETTINGS = {"AAS": AAS, "AAS + SS": aas(0.3), "SRA": SRA, "SMA": sma(-0.5, 0.5)}
@@ -27,51 +28,27 @@ PLAIN_FORMULA_TOKENS = 4096
 """The plain formula holds N×N logits in fp32, 0.7 GB for ten heads at this size; beyond it is left out."""
 
 
-def bench_attention(
-    tokens: tuple[int, ...] = (1024, 4096, 16384),
-    masked: tuple[float, ...] = (0.1, 0.3, 0.6),
-    heads: int = 10,
-    width: int = 64,
-    dtype: str = "float32",
-    repeats: int = 5,
-    device: str | None = None,
-    markdown: bool = False,
-    families: bool = False,
-) -> list[dict[str, float | str]]:
-    """Region attention against ordinary attention, ordinary attention with a dense mask, and the plain formula.
-
-    Every number is the median of time / time of ordinary attention, taken in turn in one run; below 1 is faster.
-
-    Args:
-        tokens: sequence lengths N.
-        masked: shares of object tokens.
-        heads: attention heads.
-        width: channels of a head.
-        dtype: float32, float16 or bfloat16.
-        repeats: rounds of measurements.
-        device: "cpu", "cuda"; by default the GPU where there is one.
-        markdown: print a Markdown table.
-        families: measure at the shapes of this year's models instead, where only the picture's tokens can be the object's;
-            tokens, heads and width do not count then.
-    """
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+def bench_attention(config: AttentionBenchConfig) -> list[dict[str, float | str]]:
+    """Region attention against ordinary attention, ordinary attention with a dense mask, and the plain formula."""
+    device = config.device or ("cuda" if torch.cuda.is_available() else "cpu")
     rows: list[dict[str, float | str]] = []
-    shapes = [("", heads, width, 0, count) for count in tokens]
-    if families:
+    shapes = [("", config.heads, config.width, 0, count) for count in config.tokens]
+    if config.families:
         shapes = [(name, *shape, PICTURE) for name, shape in FAMILIES.items()]
     for name, heads, width, text, count in shapes:
-        for share in tqdm(masked, desc=name or f"N = {count}"):
+        for share in tqdm(config.masked, desc=name or f"N = {count}"):
             generator = torch.Generator().manual_seed(0)
             q, k, v = (
-                torch.randn(1, heads, text + count, width, generator=generator).to(device, getattr(torch, dtype))
+                torch.randn(1, heads, text + count, width, generator=generator).to(device, getattr(torch, config.dtype))
                 for _ in range(3)
             )
             objects = torch.zeros(1, text + count, dtype=torch.bool, device=device)
             objects[:, text : text + round(share * count)] = True
-            family = {"family": name, "heads": f"{heads} of {width}"} if families else {}
-            measured = ratios(candidates(q, k, v, objects), repeats, device)
+            family = {"family": name, "heads": f"{heads} of {width}"} if config.families else {}
+            measured = ratios(candidates(q, k, v, objects), config.repeats, device)
             rows.append({**family, "N": str(text + count), "masked": f"{share:.0%}", **measured})
-    report(f"{machine(device)}, {dtype}" + ("" if families else f", {heads} heads of {width}"), rows, markdown)
+    shape = "" if config.families else f", {config.heads} heads of {config.width}"
+    report(f"{machine(device)}, {config.dtype}{shape}", rows, config.markdown)
     return rows
 
 

@@ -14,7 +14,8 @@ from ...kernels.exemplar import exemplar_fill
 from ..base_models.base import Base
 from ..base_models.mini import load_mini
 from ..images.flat_fills import grey_fill, ring_fill
-from ..sampling.adapters import load_eraser, recipe_of, with_adapters
+from ..paths import recipe_of
+from ..sampling.adapters import load_eraser, with_adapters
 from ..sampling.methods import MASG, Method, Plain, SelfRectifying
 from ..sampling.one_step import erase_once
 from ..sampling.sampler import Start, remove

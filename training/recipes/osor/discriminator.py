@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -18,9 +18,8 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from ....kernels.regions import latent_mask, occupancy
 from ...base_models.weights import load_whole, read_weights
+from .settings import Guidance, MissingWeights
 
-Guidance = Literal["occupancy", "gaussian", "hard"]
-MissingWeights = Literal["stop", "download", "random"]
 STAGES = 4
 OPEN_CLIP = {
     "convnext_base_w": "convnext_base.clip_laion2b_augreg",
