@@ -31,6 +31,7 @@ class Method:
     masg        whether the guidance is MASG's, strong in the mask and 1 around it
     scale       the number that pushes the object away, at strength 1: MASG's guidance in the mask, Attentive Eraser's
                 removal scale, else the guidance (which means something only where words are given)
+    guidance    the guidance by the prompts beside Attentive Eraser's scale
     steps       as its authors sample
     denoise     the share of the noise schedule that is run, by what it begins from: a draft as was best on drawn scenes,
                 the picture as its authors do
@@ -40,6 +41,7 @@ class Method:
     masg: bool
     scale: float
     steps: int
+    guidance: float
     denoise: dict[str, float]
 
 
@@ -77,10 +79,13 @@ def method_for(name: str, facts: host.Facts, steps: int) -> Method:
     weak, masg = few_steps(facts, steps), known is methods.MASG or known is methods.LRNR
     # The paper tells no removal scale for a transformer, whether its guidance is in its weights or not.
     burns = facts.transformer if known is methods.ATTENTIVE_ERASER else facts.distilled
-    scale = known.strength_on(mini=facts.mini, weak=weak, distilled=burns)
-    if facts.guidance and known in (methods.PLAIN, methods.SRA) and not weak:
-        scale = facts.guidance
-    method = Method(attention, masg, scale, known.steps, {**known.denoise})
+    scale, guidance = known.strength_on(mini=facts.mini, weak=weak, distilled=burns), 1.0
+    if facts.guidance and not weak:
+        if known is methods.ATTENTIVE_ERASER:
+            guidance = facts.guidance
+        elif not masg:
+            scale = facts.guidance
+    method = Method(attention, masg, scale, known.steps, guidance, {**known.denoise})
     wanted = steps or (20 if facts.mini else 4 if facts.few_steps else facts.steps or method.steps)
     return dataclasses.replace(method, steps=wanted)
 

@@ -119,7 +119,9 @@ def sampled(
         guider, _ = MASGGuider.execute(model, positive, negative, hole, scale, 1.0, "cosine_step", 0.5).args
         push = f"guidance {scale:g} in the mask"
     elif method.attention == "Attentive Eraser":
-        guider, push = host.guided(model, positive, negative, 1.0), f"removal scale {max(scale, 1.0):g}"
+        cfg = 1.0 if unguided else method.guidance
+        push = f"removal scale {max(scale, 1.0):g}" + (f" and guidance {cfg:g}" if cfg > 1 else "")
+        guider = host.guided(model, positive, negative, cfg)
     else:
         cfg = 1.0 if unguided else max(scale, 1.0)
         guider, push = host.guided(model, positive, negative, cfg), f"guidance {cfg:g}"
