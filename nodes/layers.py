@@ -17,7 +17,7 @@ from . import host
 from .compose import LAYERS, parse_people
 from .morphology import MORPHOLOGY, Morphology, encode_morphology
 from .overlay import numbered
-from .schema import Schema, advanced
+from .schema import Schema, advanced, check_limits
 
 LAYERED_MODEL = io.Custom("UNCLUTTER_LAYERED_MODEL")
 GREY = 0.5
@@ -218,13 +218,16 @@ class LayeredSampler(io.ComfyNode):
         match_color: bool,
         guidance: Morphology | None = None,
     ) -> io.NodeOutput:
-        host.check_number("cfg", cfg, 0, 100)
-        host.check_number("person_cfg", person_cfg, 0, 100)
-        host.check_number("steps", steps, 1, 1000)
-        host.check_number("grow_percent", grow_percent, 0, 100)
-        host.check_number("context", context, 0, 10)
-        host.check_number("minimum", minimum, 8, 8192)
-        host.check_number("maximum", maximum, 0, 16384)
+        check_limits(
+            cls,
+            cfg=cfg,
+            person_cfg=person_cfg,
+            steps=steps,
+            grow_percent=grow_percent,
+            context=context,
+            minimum=minimum,
+            maximum=maximum,
+        )
         picture, masks, holes = check_people(image, masks, grow_percent)
         kept, chosen = chosen_layers(keep, masks)
         union = holes.amax(dim=0, keepdim=True)

@@ -10,7 +10,7 @@ from comfy_api.latest import io
 
 from ..kernels import morphology, regions, seams
 from . import host
-from .schema import Schema, advanced
+from .schema import Schema, advanced, check_limits
 
 MORPHOLOGY = io.Custom("UNCLUTTER_MORPHOLOGY")
 
@@ -74,7 +74,7 @@ class HumanMorphology(io.ComfyNode):
         parsing: torch.Tensor | None = None,
         labels: int = morphology.LIP,
     ) -> io.NodeOutput:
-        host.check_number("labels", labels, 2, 256)
+        check_limits(cls, labels=labels)
         masks = host.normalize_mask(masks)
         people, (height, width) = len(masks), masks.shape[-2:]
         if pose is not None:

@@ -16,7 +16,7 @@ from ..adapters.header import Header
 from ..kernels import finite, regions
 from . import host, masks
 from .conditioning import with_draft
-from .schema import Schema
+from .schema import Schema, check_limits
 
 MULTIPLE = 16
 
@@ -164,9 +164,7 @@ class OneStepErase(io.ComfyNode):
         conditioning: list | None = None,
         draft: torch.Tensor | None = None,
     ) -> io.NodeOutput:
-        host.check_number("timestep", timestep, 0, 999)
-        host.check_number("alpha_strength", alpha_strength, 0, 10)
-        host.check_number("resolution", resolution, 0, 8192)
+        check_limits(cls, timestep=timestep, alpha_strength=alpha_strength, resolution=resolution)
         eraser = host.eraser_of(model)
         conditioning = check_conditioning(conditioning or eraser.conditioning, eraser.context)
         masks.check_picture(image)
@@ -254,8 +252,7 @@ class OneStepSampler(io.ComfyNode):
 
     @classmethod
     def execute(cls, model: Any, timestep: int, alpha_strength: float) -> io.NodeOutput:
-        host.check_number("timestep", timestep, 0, 999)
-        host.check_number("alpha_strength", alpha_strength, 0, 10)
+        check_limits(cls, timestep=timestep, alpha_strength=alpha_strength)
         return io.NodeOutput(host.OneStepSampler(alpha_strength), host.eraser_of(model).sigmas(timestep))
 
 

@@ -55,12 +55,6 @@ def normalize_mask(mask: Tensor) -> Tensor:
     return regions.normalize_mask(mask, 1 if mask.ndim == 2 else mask.shape[0], *mask.shape[-2:], skip_empty=True)
 
 
-def check_number(name: str, value: float, low: float, high: float) -> None:
-    """ComfyUI checks what is typed into a widget, but not what comes through a link."""
-    if not low <= value <= high:
-        raise ValueError(f"{name} is {value}: it must lie between {low} and {high}.")
-
-
 def check_mask(mask: Tensor, batch: int, height: int, width: int) -> None:
     """Raises a ValueError unless masks [masks, H, W] can be those of a batch of latents of height x width."""
     if mask.shape[0] not in (1, batch):

@@ -47,7 +47,7 @@ class Eraser:
         trained = header.timestep
         timestep = timestep or trained
         if header.stated("timestep") and timestep != trained:
-            logging.warning(
+            logging.getLogger("unclutter").warning(
                 "The one-step eraser was trained with timestep %d and runs with %d: set 0 to take the file's.",
                 trained,
                 timestep,

@@ -97,7 +97,7 @@ class LayeredGuider(comfy.samplers.CFGGuider):
 
     def use_fewer(self, rows: int) -> None:
         self.at_once = math.ceil(self.at_once / 2)
-        logging.warning(
+        logging.getLogger("unclutter").warning(
             f"Layered Sampler: memory does not hold all {rows} rows at once, so they go {self.at_once} at a time. The "
             "result is the same."
         )
