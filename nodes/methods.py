@@ -79,12 +79,10 @@ def method_for(name: str, facts: host.Facts, steps: int) -> Method:
     weak, masg = few_steps(facts, steps), known is methods.MASG or known is methods.LRNR
     # The paper tells no removal scale for a transformer, whether its guidance is in its weights or not.
     burns = facts.transformer if known is methods.ATTENTIVE_ERASER else facts.distilled
-    scale, guidance = known.strength_on(mini=facts.mini, weak=weak, distilled=burns), 1.0
-    if facts.guidance and not weak:
-        if known is methods.ATTENTIVE_ERASER:
-            guidance = facts.guidance
-        elif not masg:
-            scale = facts.guidance
+    scale = known.strength_on(mini=facts.mini, weak=weak, distilled=burns)
+    if facts.guidance and known in (methods.PLAIN, methods.SRA) and not weak:
+        scale = facts.guidance
+    guidance = 1.0 if weak else facts.guidance or 1.0
     method = Method(attention, masg, scale, known.steps, guidance, {**known.denoise})
     wanted = steps or (20 if facts.mini else 4 if facts.few_steps else facts.steps or method.steps)
     return dataclasses.replace(method, steps=wanted)
