@@ -20,7 +20,7 @@ from .schema import Schema, check_limits
 LAYERS = io.Custom("UNCLUTTER_LAYERS")
 FORMATS = {"ora": save_openraster, "psd": save_psd}
 WORDS = {"order": "", "remove": ", or all, all but 1, or none", "keep": ", or any, all, all but 1, or none"}
-"""What an input takes beside numbers."""
+"""Words that an input takes beside numbers."""
 
 
 class ComposeLayers(io.ComfyNode):

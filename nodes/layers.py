@@ -21,7 +21,7 @@ from .schema import Schema, advanced, check_limits
 
 LAYERED_MODEL = io.Custom("UNCLUTTER_LAYERED_MODEL")
 GREY = 0.5
-"""What a row sees in place of what is hidden from it."""
+"""The grey that a row sees in place of what is hidden from it."""
 SAME = 0.95
 """Two masks with this share of their area in common are of one person."""
 
@@ -327,7 +327,7 @@ def check_people(
 
 
 def chosen_layers(keep: str, masks: torch.Tensor) -> tuple[set[int], list[int]]:
-    """Whom the preview keeps, and the people whose layer is needed: those of whom somebody that may go can hide a part.
+    """The people that the preview keeps, and those whose layer is needed: of whom somebody that may go can hide a part.
 
     Who lies in front is not known yet, so whose masks overlap counts. Where everyone is named, anyone may go.
     """

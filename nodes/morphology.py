@@ -17,7 +17,7 @@ MORPHOLOGY = io.Custom("UNCLUTTER_MORPHOLOGY")
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Morphology:
-    """What is known of the bodies of `people` people: `pose` [1 or N,3,h,w] in 0..1 and `parsing` [1,labels,h,w] of 0 and
+    """The bodies of `people` people: `pose` [1 or N,3,h,w] in 0..1 and `parsing` [1,labels,h,w] of 0 and
     1, or None, of the whole picture at any scale."""
 
     pose: torch.Tensor | None

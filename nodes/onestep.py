@@ -272,7 +272,7 @@ def working_size(height: int, width: int, family: Family, resolution: int) -> tu
 
 
 def trained_resolution(metadata: dict[str, str]) -> int:
-    """What the file says it was trained at; 0 where it says nothing."""
+    """The resolution that the file was trained at; 0 where it says nothing."""
     return Header(metadata).resolution or 0
 
 

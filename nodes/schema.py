@@ -1,4 +1,4 @@
-"""What a node's schema says in every ComfyUI the pack runs in; one that is too old for a word leaves it out."""
+"""Schemas that hold in every ComfyUI the pack runs in; one that is too old for a word leaves it out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every node needs of ComfyUI: where a run is, and values that fit."""
+"""Parts that every node needs of ComfyUI: the position of a run, and values that fit."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def sigma_range(model: Any, start_percent: float, end_percent: float) -> tuple[f
 
 
 def position(sigma: Tensor, transformer_options: dict) -> tuple[float, int]:
-    """Where a run is: t, counting down from `steps` to 1 and fractional between steps, and the number of steps.
+    """The position of a run: t, counting down from `steps` to 1 and fractional between steps, and the number of steps.
 
     It goes by the sigma, not by a count of calls: Heun, DPM++ SDE and others call the model several times a step.
     """

@@ -28,7 +28,7 @@ SCHEDULERS: list[str] = comfy.samplers.SCHEDULER_NAMES
 LONGEST_NAME = 200
 """Of a file, in bytes: file systems take 255, and a number and an ending follow."""
 NOT_BY_ROW = ("area", "mask", "start_percent", "end_percent", "control", "gligen", "hooks")
-"""What core applies to a whole batch, so that the prompt of one row would lend it to all of them."""
+"""Options that core applies to a whole batch; set by the prompt of one row, they would affect all rows."""
 
 
 class LayeredGuider(comfy.samplers.CFGGuider):
