@@ -15,7 +15,7 @@ from ..adapters.header import Header
 from ..kernels import finite, regions
 from . import host, masks
 from .conditioning import with_draft
-from .schema import Schema
+from .schema import Schema, check_limits
 
 MULTIPLE = 16
 
@@ -163,9 +163,7 @@ class OneStepErase(io.ComfyNode):
         conditioning: list | None = None,
         draft: torch.Tensor | None = None,
     ) -> io.NodeOutput:
-        host.check_number("timestep", timestep, 0, 999)
-        host.check_number("alpha_strength", alpha_strength, 0, 10)
-        host.check_number("resolution", resolution, 0, 8192)
+        check_limits(cls, timestep=timestep, alpha_strength=alpha_strength, resolution=resolution)
         eraser = host.eraser_of(model)
         conditioning = check_conditioning(conditioning or eraser.conditioning, eraser.context)
         masks.check_picture(image)
@@ -253,8 +251,7 @@ class OneStepSampler(io.ComfyNode):
 
     @classmethod
     def execute(cls, model: Any, timestep: int, alpha_strength: float) -> io.NodeOutput:
-        host.check_number("timestep", timestep, 0, 999)
-        host.check_number("alpha_strength", alpha_strength, 0, 10)
+        check_limits(cls, timestep=timestep, alpha_strength=alpha_strength)
         return io.NodeOutput(host.OneStepSampler(alpha_strength), host.eraser_of(model).sigmas(timestep))
 
 
@@ -274,7 +271,7 @@ def working_size(height: int, width: int, family: Family, resolution: int) -> tu
 
 
 def trained_resolution(metadata: dict[str, str]) -> int:
-    """What the file says it was trained at; 0 where it says nothing."""
+    """The resolution that the file was trained at; 0 where it says nothing."""
     return Header(metadata).resolution or 0
 
 

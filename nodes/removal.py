@@ -31,7 +31,7 @@ LARGEST = 1.5
 
 @dataclasses.dataclass(frozen=True)
 class Wish:
-    """What the artist set on the node, and `say`, which shows a text on it."""
+    """The settings of the node, and `say`, which shows a text on it."""
 
     say: Callable[[str], None]
     seed: int

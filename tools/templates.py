@@ -87,7 +87,7 @@ class Template:
 
 @dataclass(frozen=True)
 class Scale:
-    """What differs between the mini model and a real one."""
+    """The values that differ between the mini model and a real one."""
 
     loader: Node
     minimum: int

@@ -1,4 +1,4 @@
-"""What a model is and carries, read off ComfyUI's object."""
+"""Facts about a model and what it carries, read off ComfyUI's object."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MINI = "unclutter_mini"
 
 @dataclasses.dataclass(frozen=True)
 class Facts:
-    """What decides how a model removes.
+    """The facts that decide how a model removes.
 
     native      side of the pictures it is trained on, in pixels
     mini        it is the pack's own mini model

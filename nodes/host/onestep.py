@@ -28,7 +28,7 @@ COLLECT = "unclutter_alpha"
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Eraser:
-    """What a model with a one-step eraser says of it.
+    """The eraser on a model, as Load One-Step Eraser left it.
 
     conditioning    the eraser's prompt, where a text encoder or the file gave it
     context         width of the text features that the network takes
@@ -46,7 +46,7 @@ class Eraser:
         trained = header.timestep
         timestep = timestep or trained
         if header.stated("timestep") and timestep != trained:
-            logging.warning(
+            logging.getLogger("unclutter").warning(
                 "The one-step eraser was trained with timestep %d and runs with %d: set 0 to take the file's.",
                 trained,
                 timestep,
@@ -253,7 +253,7 @@ def conditioning_of(file: one_step.OneStep, clip: Any) -> list | None:
 
 
 def eraser_of(model: Any) -> Eraser:
-    """What Load One-Step Eraser put on the model."""
+    """The eraser that Load One-Step Eraser put on the model."""
     if ERASER not in model.model_options:
         raise ValueError("The model has no one-step eraser: put Load One-Step Eraser before this node.")
     return model.model_options[ERASER]
