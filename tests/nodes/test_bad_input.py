@@ -382,6 +382,7 @@ def test_an_empty_mask_among_others_leaves_its_picture_as_it_is(comfy, caplog):
     from unclutter.nodes.draft import DraftFill
     from unclutter.nodes.guidance import MASGGuider
     from unclutter.nodes.masks import CropToMask, PasteBack, PrepareMask
+    from unclutter.nodes.remove import RemoveObject
     from unclutter.tests.nodes import tiny
 
     images, masks = film()
@@ -411,6 +412,12 @@ def test_an_empty_mask_among_others_leaves_its_picture_as_it_is(comfy, caplog):
         assert changed[EMPTY] < 1e-3 * changed[0]
     pasted = PasteBack.execute(torch.zeros_like(part), crop, 8, True, 32).args[0]
     assert torch.equal(pasted[EMPTY], images[EMPTY]) and not torch.equal(pasted[0], images[0])
+    settings = {"seed": 0, "steps": 0, "strength": 1.0, "grow_percent": 7.5, "background": "", "negative_text": ""}
+    settings |= {"denoise": 0.0, "resolution": 0, "context": 0.5, "feather": 8, "sampler_name": "euler"}
+    result, removed, _ = RemoveObject.execute(images, masks, "draft", scheduler="simple", **settings).args
+    assert torch.equal(result[EMPTY], images[EMPTY]) and not removed[EMPTY].any() and removed[0].any()
+    with pytest.raises(ValueError, match="Mask 2 of 3 is empty"):
+        RemoveObject.execute(images, masks, "draft", scheduler="simple", skip_empty=False, **settings)
 
 
 def test_a_mask_of_another_shape_is_refused_wherever_a_picture_is_there(comfy):
