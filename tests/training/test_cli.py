@@ -334,7 +334,7 @@ OWN = {
 @pytest.mark.parametrize("method", OWN)
 def test_the_settings_of_a_method_are_options(photo, capsys, method):
     files = [str(photo / name) for name in ("photo.png", "mask.png")]
-    base = ["--base", "mini", "--method", method, "--steps", "2", "--start", "noise"]
+    base = ["--base", "mini", "--method", method, "--steps", "3", "--start", "noise"]
     made = []
     for number, own in enumerate([*OWN[method], ["--whole"]]):
         out = photo / f"{number}.png"
