@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -157,11 +158,13 @@ class MILD(Objective):
         prompts = json.dumps([self.recipe.person_prompt, self.recipe.background_prompt])
         return self.metadata(step) | {"unclutter.guidance": "cfg 5", "unclutter.prompts": prompts}
 
-    def erase(self, source: Tensor, mask: Tensor) -> Tensor:
+    def erase(self, source: Tensor, mask: Tensor, progress: Callable[[Iterable], Iterable] = iter) -> Tensor:
         """The backgrounds, which are what is there when everyone is removed."""
         adapter = self.network.adapter(self.file_metadata(0))
         pictures = zip(source, mask, strict=True)
-        erased = (erase_layers(self.base, adapter, one, hole[None], wanted=[]) for one, hole in pictures)
+        erased = (
+            erase_layers(self.base, adapter, one, hole[None], wanted=[], progress=progress) for one, hole in pictures
+        )
         return torch.stack([background for _, background in erased])
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ...adapters.layered import Layered
 from ...adapters.lora import LoraPair
+from ...kernels.finite import check_finite
 from ...kernels.layers import check_indices, context_masks
 from ...kernels.lowrank import BACKGROUND, PERSON
 from ...kernels.morphology import HumanMorphology, parsing_one_hot
@@ -108,6 +109,7 @@ def erase_layers(
             x = scheduler.step(torch.where(free > 0, x0, latent), t, x).prev_sample
     finally:
         base.network.set_attn_processor(before)
+    check_finite(x, "The network's result")
     pictures = ((base.decode(x) + 1) / 2).clamp(0, 1)
     layers = image.expand(len(masks), -1, -1, -1).clone()
     layers[chosen] = pictures[:-1]
