@@ -55,7 +55,7 @@ class LoadLayered(io.ComfyNode):
         return Path(host.adapter_path(file)).stat().st_mtime_ns
 
     @classmethod
-    def execute(cls, model: Any, file: str) -> io.NodeOutput:
+    def execute(cls, model: io.Model.Type, file: str) -> io.NodeOutput:
         return io.NodeOutput(host.load_layered(model, layered.load(Path(host.adapter_path(file))), file))
 
 
@@ -199,10 +199,10 @@ class LayeredSampler(io.ComfyNode):
         layered_model: Any,
         image: torch.Tensor,
         masks: torch.Tensor,
-        person: list,
-        background: list,
-        negative: list,
-        vae: Any,
+        person: io.Conditioning.Type,
+        background: io.Conditioning.Type,
+        negative: io.Conditioning.Type,
+        vae: io.Vae.Type,
         keep: str,
         seed: int,
         steps: int,

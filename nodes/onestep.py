@@ -77,7 +77,7 @@ class LoadOneStep(io.ComfyNode):
         return Path(host.adapter_path(file)).stat().st_mtime_ns
 
     @classmethod
-    def execute(cls, model: Any, file: str, clip: Any = None) -> io.NodeOutput:
+    def execute(cls, model: io.Model.Type, file: str, clip: io.Clip.Type = None) -> io.NodeOutput:
         return io.NodeOutput(host.with_one_step(model, one_step.load(Path(host.adapter_path(file))), clip, file))
 
 
@@ -152,8 +152,8 @@ class OneStepErase(io.ComfyNode):
     @classmethod
     def execute(
         cls,
-        model: Any,
-        vae: Any,
+        model: io.Model.Type,
+        vae: io.Vae.Type,
         image: torch.Tensor,
         mask: torch.Tensor,
         seed: int,
@@ -251,7 +251,7 @@ class OneStepSampler(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, model: Any, timestep: int, alpha_strength: float) -> io.NodeOutput:
+    def execute(cls, model: io.Model.Type, timestep: int, alpha_strength: float) -> io.NodeOutput:
         check_limits(cls, timestep=timestep, alpha_strength=alpha_strength)
         return io.NodeOutput(host.OneStepSampler(alpha_strength), host.eraser_of(model).sigmas(timestep))
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 from comfy_api.latest import io
@@ -51,7 +50,7 @@ class Wish:
 
 
 def in_one_step(
-    image: torch.Tensor, mask: torch.Tensor, model: Any, vae: Any, wish: Wish
+    image: torch.Tensor, mask: torch.Tensor, model: io.Model.Type, vae: io.Vae.Type, wish: Wish
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The pictures without object, shadow and reflection, and what was removed [B,H,W]: the mask and whatever the
     predicted alpha replaces by half or more."""
@@ -70,9 +69,9 @@ def sampled(
     name: str,
     image: torch.Tensor,
     mask: torch.Tensor,
-    model: Any,
-    vae: Any,
-    clip: Any,
+    model: io.Model.Type,
+    vae: io.Vae.Type,
+    clip: io.Clip.Type,
     learned: str | None,
     wish: Wish,
 ) -> torch.Tensor:
@@ -132,7 +131,7 @@ def sampled(
     return PasteBack.execute(host.decode(vae, samples), crop, wish.feather, True, 32).args[0]
 
 
-def trained_prompt(model: Any) -> str:
+def trained_prompt(model: io.Model.Type) -> str:
     """The file of the removal prompt that was trained together with the LoRA on the model."""
     facts = host.facts_of(model)
     found = host.prompt_of_training(facts.training, host.embedding_files())
@@ -144,7 +143,7 @@ def trained_prompt(model: Any) -> str:
     return found
 
 
-def check_inputs(name: str, model: Any, vae: Any, clip: Any) -> None:
+def check_inputs(name: str, model: io.Model.Type, vae: io.Vae.Type, clip: io.Clip.Type) -> None:
     """Raises a ValueError where a part of the checkpoint is missing."""
     if model is None:
         raise ValueError(f"{name} needs a model and none is connected: connect Load Checkpoint's, or choose draft.")
@@ -156,7 +155,7 @@ def check_inputs(name: str, model: Any, vae: Any, clip: Any) -> None:
         )
 
 
-def spoiled(model: Any, image: torch.Tensor) -> str:
+def spoiled(model: io.Model.Type, image: torch.Tensor) -> str:
     """A warning where the mini model gets what cannot be one of its scenes; else nothing."""
     facts = host.facts_of(model)
     height, width = image.shape[1:3]

@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from ..adapters.methods import ONE_STEP_RECIPE
+
 MINI, RANDOM_SDXL = Path("mini"), Path("random-sdxl")
 """Names in place of a checkpoint's path: the mini model in the pack, and a network of SDXL's real size with random weights."""
 RECIPE, STATE = "recipe.json", "state.pt"
@@ -73,7 +75,7 @@ def recipe_of(adapters: Path) -> str:
         FileNotFoundError: there is no training in it.
     """
     if adapters.is_file():
-        return "osor"
+        return ONE_STEP_RECIPE
     settings = adapters / RECIPE
     if not settings.is_file():
         raise FileNotFoundError(f"There is no training in {adapters}: give the output folder of `unclutter train`.")
