@@ -72,9 +72,9 @@ METHODS = {"plain": PLAIN, "masg": MASG, "attentive-eraser": ATTENTIVE_ERASER, "
 ONE_STEP_RECIPE, LAYERED_RECIPE = "osor", "mild"
 """Recipes whose adapters are no LoRA for a method that samples: a one-step eraser, and a layered one."""
 
-SUPPRESSION, SUPPRESSION_STEPS = 0.3, 0.2
+SUPPRESS = SUPPRESSION, SUPPRESSION_STEPS = 0.3, 0.2
 """Attentive Eraser's λ of similarity suppression, and the share of the steps, from the first, in which it acts."""
-MASG_SCHEDULE, MASG_CUTOFF = "cosine_step", 0.5
+MASG_FALL = MASG_SCHEDULE, MASG_CUTOFF = "cosine_step", 0.5
 """How LRNR's guidance falls, and the share of the steps that is left when it begins to."""
 BACKGROUND = "background"
 """The word that MASG guides to where no words are given and no removal prompt is learned."""

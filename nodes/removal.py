@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from comfy_api.latest import io
 
+from ..adapters import methods as known
 from ..adapters import prompt
 from . import host, masks, methods
 from .attention import AttentiveEraser, SelfRectifyingAttention
@@ -89,7 +90,7 @@ def sampled(
     part, hole, crop = cropped(image).args
     shown, pooling = "masked grey", "max"
     if learned is None:
-        words, beside = wish.background or ("background" if method.masg else ""), None
+        words, beside = wish.background or (known.BACKGROUND if method.masg else ""), None
         if wish.references != "none":
             words = wish.background or INSTRUCTIONS[wish.references]
             beside = part if wish.references == "picture" else marked(part, hole)
@@ -111,11 +112,11 @@ def sampled(
     positive, negative, latent = conditioned.args
 
     if method.attention == "Attentive Eraser":
-        model = AttentiveEraser.execute(model, hole, max(scale, 1.0), 0.3, 0.2, "decoder", 0.0, 1.0).args[0]
+        model = AttentiveEraser.execute(model, hole, max(scale, 1.0), *known.SUPPRESS, "decoder", 0.0, 1.0).args[0]
     elif method.attention == "SRA":
         model = SelfRectifyingAttention.execute(model, hole, "from itself", 0.0, 1.0).args[0]
     if method.masg:
-        guider, _ = MASGGuider.execute(model, positive, negative, hole, scale, 1.0, "cosine_step", 0.5).args
+        guider, _ = MASGGuider.execute(model, positive, negative, hole, scale, 1.0, *known.MASG_FALL).args
         push = f"guidance {scale:g} in the mask"
     elif method.attention == "Attentive Eraser":
         cfg = 1.0 if unguided else method.guidance
