@@ -82,7 +82,7 @@ class LoadRemovalPrompt(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, clip: Any, file: str, enhancers: bool, order: str, background: str, negative_text: str
+        cls, clip: io.Clip.Type, file: str, enhancers: bool, order: str, background: str, negative_text: str
     ) -> io.NodeOutput:
         if clip is None:
             raise ValueError("clip is empty: the checkpoint holds no text encoder, load one with Load CLIP.")
