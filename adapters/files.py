@@ -59,7 +59,7 @@ def write_safetensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str
 
 
 def unpickle(path: Path) -> Any:
-    """What torch.save wrote, read without running anything that is in it.
+    """Read what torch.save wrote, without running anything that is in it.
 
     Raises:
         FileNotFoundError: there is no such file.

@@ -42,7 +42,7 @@ class Header:
 
     @property
     def condition_image(self) -> str | None:
-        """What an inpainting network was shown: "masked grey" or "full"."""
+        """The picture that an inpainting network was shown: "masked grey" or "full"."""
         return self.stated("condition_image")
 
     @property
@@ -72,7 +72,7 @@ class Header:
 
     @property
     def prediction(self) -> str:
-        """What a one-step eraser predicts: "noise" or "correction"."""
+        """The prediction of a one-step eraser: "noise" or "correction"."""
         return self.stated("prediction") or "noise"
 
     @property

@@ -113,7 +113,7 @@ def sheets_of(layers: Layers) -> list[Sheet]:
 
 
 def merged(sheets: list[Sheet]) -> Image.Image:
-    """What an editor shows of them, RGBA."""
+    """The picture that an editor shows of them, RGBA."""
     canvas = Image.new("RGBA", sheets[0].picture.size)
     for sheet in sheets:
         if not sheet.hidden:

@@ -36,7 +36,7 @@ FACTORS = {
 }
 """How the two factors and the alpha of a module are spelled: diffusers, peft, older diffusers (both), kohya."""
 HEADER = "lora_adapter_metadata"
-"""Where diffusers keeps peft's config, the alpha in it."""
+"""The key under which diffusers keeps peft's config, the alpha in it."""
 
 
 @dataclass(frozen=True)

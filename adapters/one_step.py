@@ -27,7 +27,7 @@ from .methods import ONE_STEP_PROMPT as PROMPT
 from .methods import ONE_STEP_TIMESTEP as TIMESTEP
 
 WRAPPERS = ("module", "_orig_mod")
-"""What DDP and torch.compile put into the names of parameters."""
+"""Words that DDP and torch.compile put into the names of parameters."""
 FACTORS = {".lora_A.weight": "down", ".lora_B.weight": "up", ".alpha": "alpha"}
 CACHE = "fixed_prompt_embeds.pt"
 """The encoded prompt that OSOR's scripts leave beside the weights."""

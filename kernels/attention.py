@@ -23,7 +23,7 @@ Number = float | Tensor
 
 @dataclass(frozen=True)
 class RegionSettings:
-    """What each kind of query sees.
+    """The part of the picture that each kind of query sees.
 
     Args:
         temperature: τ of background and of object queries, positive floats or scalar tensors.
@@ -253,7 +253,7 @@ def _take_sides(mask: Tensor | None, keys: Tensor | None = None, queries: Tensor
 
 
 def _hidden(settings: RegionSettings) -> list[bool]:
-    """Which kinds of queries, (background, object), see no object keys."""
+    """The kinds of queries, (background, object), that see no object keys."""
     return [not isinstance(value, Tensor) and value == -math.inf for value in settings.object_logit]
 
 

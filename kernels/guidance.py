@@ -66,7 +66,7 @@ def sarg(plain: Tensor, erased: Tensor, scale: float, guided: Tensor | None = No
 
 
 def schedule_position(sigma: float, sigmas: Sequence[float], steps: int) -> float:
-    """Where in its schedule a run is: `steps` at the first sigma down to 1 at the last that is denoised.
+    """The position of a run in its schedule: `steps` at the first sigma down to 1 at the last that is denoised.
 
     Between two sigmas the position is interpolated (in log sigma where both are positive), so that samplers which
     call the network in between, such as Heun or DPM-Solver, get what lies in between.

@@ -10,7 +10,7 @@ from comfy_api.latest import io
 
 from ..kernels import attention
 from . import host
-from .schema import Schema
+from .schema import Schema, check_limits
 
 EVERYWHERE = frozenset({"input", "middle", "output"})
 LAYERS = {"decoder": frozenset({"output"}), "middle and decoder": frozenset({"middle", "output"}), "all": EVERYWHERE}
@@ -120,9 +120,7 @@ class AttentiveEraser(io.ComfyNode):
         start_percent: float,
         end_percent: float,
     ) -> io.NodeOutput:
-        host.check_number("removal_scale", removal_scale, 1, 50)
-        host.check_number("suppression", suppression, 0, 1)
-        host.check_number("suppression_steps", suppression_steps, 0, 1)
+        check_limits(cls, removal_scale=removal_scale, suppression=suppression, suppression_steps=suppression_steps)
         mask = host.normalize_mask(mask)
         host.warn_of_empty_masks(cls, mask)
         patch = host.RegionPatch(

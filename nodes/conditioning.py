@@ -1,4 +1,4 @@
-"""What an inpainting network is shown of the picture, and which part of the latent it may change."""
+"""The picture that an inpainting network is shown, and the part of the latent it may change."""
 
 from __future__ import annotations
 

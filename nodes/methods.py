@@ -1,4 +1,4 @@
-"""Which way of removal suits a model, and the numbers each way wants: what Remove Object goes by."""
+"""Choose the way of removal that suits a model, and the numbers it wants, for Remove Object."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from . import host
 
 METHODS = ("auto", "one step", "learned", "Attentive Eraser", "SRA", "MASG", "plain", "draft")
 STARTS = methods.STARTS
-"""What is in the hole when sampling begins: the noised draft, the noised picture, or pure noise."""
+"""The content of the hole when sampling begins: the noised draft, the noised picture, or pure noise."""
 FACTS = {
     "Attentive Eraser": methods.ATTENTIVE_ERASER,
     "MASG": methods.MASG,
@@ -18,7 +18,7 @@ FACTS = {
     "SRA": methods.SRA,
     "plain": methods.PLAIN,
 }
-"""What both hosts know of the methods that sample, by their names here."""
+"""The facts of the methods that sample, which both hosts share, by their names here."""
 SMALL_STEPS = 10
 """So few steps are asked of models made for few steps only."""
 

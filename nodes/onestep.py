@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,7 +15,7 @@ from ..adapters.header import Header
 from ..kernels import finite, regions
 from . import host, masks
 from .conditioning import with_draft
-from .schema import Schema
+from .schema import Schema, check_limits
 
 MULTIPLE = 16
 
@@ -58,7 +57,7 @@ class LoadOneStep(io.ComfyNode):
                 io.Model.Input("model", tooltip="SDXL Inpainting 0.1 or FLUX.1 Fill, whichever the file is for."),
                 io.Combo.Input(
                     "file",
-                    options=host.adapter_files(),
+                    options=host.one_step_files(),
                     tooltip="A file in models/loras: OSOR's .pth, or a .safetensors of ours.",
                 ),
                 io.Clip.Input(
@@ -74,11 +73,11 @@ class LoadOneStep(io.ComfyNode):
     @classmethod
     def fingerprint_inputs(cls, file: str, **_: Any) -> int:
         """A file that a new training wrote over is read again."""
-        return Path(host.adapter_path(file)).stat().st_mtime_ns
+        return host.file_path("loras", file).stat().st_mtime_ns
 
     @classmethod
     def execute(cls, model: Any, file: str, clip: Any = None) -> io.NodeOutput:
-        return io.NodeOutput(host.with_one_step(model, one_step.load(Path(host.adapter_path(file))), clip, file))
+        return io.NodeOutput(host.with_one_step(model, one_step.load(host.file_path("loras", file)), clip, file))
 
 
 class OneStepErase(io.ComfyNode):
@@ -164,9 +163,7 @@ class OneStepErase(io.ComfyNode):
         conditioning: list | None = None,
         draft: torch.Tensor | None = None,
     ) -> io.NodeOutput:
-        host.check_number("timestep", timestep, 0, 999)
-        host.check_number("alpha_strength", alpha_strength, 0, 10)
-        host.check_number("resolution", resolution, 0, 8192)
+        check_limits(cls, timestep=timestep, alpha_strength=alpha_strength, resolution=resolution)
         eraser = host.eraser_of(model)
         conditioning = check_conditioning(conditioning or eraser.conditioning, eraser.context)
         masks.check_picture(image)
@@ -254,8 +251,7 @@ class OneStepSampler(io.ComfyNode):
 
     @classmethod
     def execute(cls, model: Any, timestep: int, alpha_strength: float) -> io.NodeOutput:
-        host.check_number("timestep", timestep, 0, 999)
-        host.check_number("alpha_strength", alpha_strength, 0, 10)
+        check_limits(cls, timestep=timestep, alpha_strength=alpha_strength)
         return io.NodeOutput(host.OneStepSampler(alpha_strength), host.eraser_of(model).sigmas(timestep))
 
 
@@ -275,7 +271,7 @@ def working_size(height: int, width: int, family: Family, resolution: int) -> tu
 
 
 def trained_resolution(metadata: dict[str, str]) -> int:
-    """What the file says it was trained at; 0 where it says nothing."""
+    """The resolution that the file was trained at; 0 where it says nothing."""
     return Header(metadata).resolution or 0
 
 

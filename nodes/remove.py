@@ -13,7 +13,7 @@ from .conditioning import REFERENCES
 from .draft import draft_fill
 from .masks import PrepareMask
 from .onestep import LoadOneStep
-from .schema import Schema, advanced, choice, chosen
+from .schema import Schema, advanced, check_limits, choice, chosen
 
 ON_MODEL, BY_LORA = "the one on the model", "the one trained with the LoRA"
 
@@ -23,7 +23,7 @@ class RemoveObject(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         eraser = io.Combo.Input(
             "eraser",
-            options=[ON_MODEL, *host.adapter_files()],
+            options=[ON_MODEL, *host.one_step_files()],
             optional=True,
             tooltip="The one-step eraser, a file in models/loras, or the one that Load One-Step Eraser put on the model.",
         )
@@ -264,9 +264,7 @@ class RemoveObject(io.ComfyNode):
         references: str = "none",
         **files: str,
     ) -> io.NodeOutput:
-        host.check_number("steps", steps, 0, 1000)
-        host.check_number("strength", strength, 0.1, 4)
-        host.check_number("denoise", denoise, 0, 1)
+        check_limits(cls, steps=steps, strength=strength, denoise=denoise)
         picked = chosen("method", method, files)
         name, reason = picked["method"], ""
         if name == "auto":

@@ -218,7 +218,7 @@ class ConvertConfig:
     out: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="OUT")]
     """The file to write."""
     to: Style = "kohya"
-    """Whose keys to write."""
+    """Style of the keys to write."""
     base: Path | None = None
     """A diffusers folder to check against: that the network has each module, at the right size."""
 

@@ -45,7 +45,7 @@ class LayeredModel:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Rows:
-    """What tells the rows of a batch apart: R people and the background.
+    """The differences between the rows of a batch: R people and the background.
 
     Attributes:
         branches: [R] long, `lowrank.PERSON` or `lowrank.BACKGROUND`.
@@ -193,7 +193,7 @@ class LayeredPatch:
         branches: tuple[int, ...],
         selection: Tensor | None,
     ) -> list[Tensor]:
-        """What the projections of a layer give with the LoRA of each row. Those that share an input go together."""
+        """The results of the projections of a layer with the LoRA of each row. Those that share an input go together."""
         found = self.model.projections.get(layer, {})
         out: dict[str, Tensor] = dict(zip(PROJECTIONS, projected, strict=True))
         sharing: dict[int, list[str]] = {}

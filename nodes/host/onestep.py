@@ -11,7 +11,6 @@ import comfy.lora
 import comfy.patcher_extension
 import comfy.samplers
 import comfy.utils
-import folder_paths
 import torch
 from torch import Tensor
 
@@ -29,7 +28,7 @@ COLLECT = "unclutter_alpha"
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Eraser:
-    """What a model with a one-step eraser says of it.
+    """The eraser on a model, as Load One-Step Eraser left it.
 
     conditioning    the eraser's prompt, where a text encoder or the file gave it
     context         width of the text features that the network takes
@@ -47,7 +46,7 @@ class Eraser:
         trained = header.timestep
         timestep = timestep or trained
         if header.stated("timestep") and timestep != trained:
-            logging.warning(
+            logging.getLogger("unclutter").warning(
                 "The one-step eraser was trained with timestep %d and runs with %d: set 0 to take the file's.",
                 trained,
                 timestep,
@@ -155,15 +154,6 @@ class OneStepSampler(comfy.samplers.Sampler):
         return clean
 
 
-def adapter_files() -> list[str]:
-    """The files in models/loras that may be one-step erasers."""
-    return [name for name in folder_paths.get_filename_list("loras") if name.endswith((".safetensors", ".pth", ".pt"))]
-
-
-def adapter_path(name: str) -> str:
-    return folder_paths.get_full_path_or_raise("loras", name)
-
-
 def with_one_step(model: Any, file: one_step.OneStep, clip: Any, name: str) -> Any:
     """A clone of the model with the eraser read from the file `name`; a model it does not fit is a ValueError."""
     network, latent = model.model.diffusion_model, model.model.latent_format.latent_channels
@@ -263,7 +253,7 @@ def conditioning_of(file: one_step.OneStep, clip: Any) -> list | None:
 
 
 def eraser_of(model: Any) -> Eraser:
-    """What Load One-Step Eraser put on the model."""
+    """The eraser that Load One-Step Eraser put on the model."""
     if ERASER not in model.model_options:
         raise ValueError("The model has no one-step eraser: put Load One-Step Eraser before this node.")
     return model.model_options[ERASER]

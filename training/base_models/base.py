@@ -37,7 +37,7 @@ class Base(ABC):
     native_size: int
     """Side of the pictures it was trained on, in pixels."""
     condition_image: Literal["masked grey", "full"] = "masked grey"
-    """What an inpainting network is shown: the picture with a grey hole, or all of it (LRNR)."""
+    """The picture that an inpainting network is shown: the one with a grey hole, or all of it (LRNR)."""
     mask_pooling: Literal["max", "nearest"] = "max"
     """How its mask channel is made; where the latent may change is always "max". As in Removal Conditioning."""
 

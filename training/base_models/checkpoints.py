@@ -45,7 +45,7 @@ def load_checkpoint(path: Path, device: str | None = None, dtype: torch.dtype | 
 
 
 def from_pipeline(pipeline: Any, device: str) -> Base:
-    """What sampling needs of a diffusers pipeline, moved to `device`."""
+    """Take from a diffusers pipeline what sampling needs, moved to `device`."""
     if type(pipeline).__name__.startswith("Flux"):
         return flux.from_pipeline(pipeline, device)
     unet, vae = getattr(pipeline, "unet", None), getattr(pipeline, "vae", None)

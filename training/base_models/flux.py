@@ -81,7 +81,7 @@ def is_flux(path: Path) -> bool:
 
 
 def from_pipeline(pipeline: Any, device: str) -> FluxBase:
-    """What one-step erasing needs of a FLUX.1 Fill pipeline, on `device`.
+    """Take from a FLUX.1 Fill pipeline what one-step erasing needs, on `device`.
 
     The text encoders come first and are dropped with the pipeline: T5 alone takes 9.5 GB in bf16.
 

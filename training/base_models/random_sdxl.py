@@ -28,7 +28,7 @@ SDXL_INPAINTING: dict[str, Any] = {
     "addition_time_embed_dim": 256,
     "projection_class_embeddings_input_dim": 2816,
 }
-"""What `UNet2DConditionModel` takes; 2,567 million parameters."""
+"""Arguments of `UNet2DConditionModel`; 2,567 million parameters."""
 
 SDXL_VAE: dict[str, Any] = {
     "down_block_types": ("DownEncoderBlock2D",) * 4,

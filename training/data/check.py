@@ -16,7 +16,7 @@ from .sample import MANIFEST, OPTIONAL, REQUIRED, SUFFIXES, Sample
 from .settings import CheckConfig
 
 READ = {"mask": read_mask, "effect_mask": read_mask, "instance_masks": read_labels, "parsing": read_labels}
-"""What is no colour picture, as a training reads it."""
+"""Readers of the pictures that are no colour pictures, as a training reads them."""
 CHANGE = 8 / 255
 """A pixel whose colour differs by more between source and target has changed, in pictures without noise."""
 NOISE = 3
@@ -94,7 +94,7 @@ def read_layers(sample: Sample) -> tuple[dict[str, Tensor], list[str]]:
 
 
 def faults_of(layers: dict[str, Tensor]) -> list[str]:
-    """What is wrong with one sample's pictures, in sentences."""
+    """The faults of one sample's pictures, in sentences."""
     height, width = layers["source"].shape[-2:]
     other = [
         f"{kind} is {layer.shape[-1]}x{layer.shape[-2]}, expected {width}x{height} as its source"

@@ -1,4 +1,4 @@
-"""What an edit changed, and whether it may train a removal: the pixel side of SAVP.
+"""The pixels that an edit changed, and whether it may train a removal: the pixel side of SAVP.
 
 OSOR, arXiv 2606.28094, §3.1 and supplement A; where the text leaves a choice open, as the authors' code makes it.
 Boxes are (left, top, right, bottom) in pixels, right and bottom outside; masks are bool [H, W].
@@ -78,7 +78,7 @@ def heat_map(shot: Tensor, background: Tensor, constants: Constants) -> np.ndarr
 
 
 def changed_mask(heat: np.ndarray, constants: Constants) -> np.ndarray:
-    """Where the heat is above its threshold, cleaned of specks and pinholes: bool [H, W]."""
+    """The pixels whose heat is above its threshold, cleaned of specks and pinholes: bool [H, W]."""
     return clean(heat > constants.heat_threshold, constants)
 
 

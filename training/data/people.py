@@ -137,7 +137,7 @@ def stand(
 
 
 def seen_well(group: list[Patch], size: int) -> list[Patch]:
-    """Those of whom enough is seen, the others gone one after the other, as each lets more of those behind be seen."""
+    """Drop people of whom too little is seen, one after the other, as each lets more of those behind be seen."""
     while True:
         layers = [Patch(person.values[:4], person.top, person.left) for person in group]
         shares = [

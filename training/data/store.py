@@ -33,7 +33,7 @@ ROTATION = 30.0
 VISIBLE = 0.5
 """Least share of the removed object that other objects leave to be seen."""
 EDGE = 0.05
-"""Where the removed object covers at least this share of a pixel, its mask does too: no rim of it stays outside."""
+"""Least share of a pixel that the removed object covers for its mask to cover it too: no rim of it stays outside."""
 CHANGE, NOISE = 2, 4
 """Two pictures differ where they do by more than this (of 255), and by more than this many times the camera's noise."""
 KINDS = ("source", "mask", "target", "effect_mask", "instance_masks")
@@ -79,7 +79,7 @@ def draw_scene(config: StoreConfig, pictures: Pictures, index: int) -> dict[str,
 
 
 def changed(scene: Scene) -> Tensor:
-    """Where source and target differ, as they are written in 8 bits: [H, W] of 0 and 1."""
+    """The pixels in which source and target differ, as they are written in 8 bits: [H, W] of 0 and 1."""
     difference = (scene.source * 255).round() - (scene.target * 255).round()
     found = difference.abs().amax(dim=0) > max(CHANGE, NOISE * 255 * scene.noise)
     if scene.noise:

@@ -1,4 +1,4 @@
-"""What `data verify` leaves: pictures of the pairs that passed, their manifests, the report, and a sheet to look at."""
+"""The files that `data verify` leaves: pictures of the pairs that passed, their manifests, the report, and a sheet to look at."""
 
 from __future__ import annotations
 

@@ -131,7 +131,7 @@ def find_masks(
 
 @functools.lru_cache(maxsize=1)
 def grounding(config: VerifyConfig) -> tuple[Detector | None, Segmenter | None]:
-    """What the options ask for; networks are loaded once a process."""
+    """The detector and the segmenter that the options ask for; networks are loaded once a process."""
     detector = BoxesFromFile(config.boxes) if config.boxes else None
     if config.detector:
         detector = GroundingDINO(config.detector, device_of(config))

@@ -29,7 +29,7 @@ from .settings import CrowdsConfig
 from .ways import Remove, once, sampled
 
 SUBSETS = [frozenset(chosen) for count in range(1, CROWD + 1) for chosen in itertools.combinations(range(CROWD), count)]
-"""Who may be removed: seven ways."""
+"""The seven subsets of three objects that may be removed."""
 FEATHER = 4
 """That of Compose Layers by default."""
 EraseAll = Callable[[Tensor, Tensor], dict[frozenset[int], Tensor]]

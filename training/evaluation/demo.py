@@ -54,7 +54,7 @@ ADAPTERS = mini.FOLDER / "loras"
 
 @dataclass(frozen=True)
 class Score:
-    """What a method did to a batch of holes, against the truth.
+    """Scores of a method on a batch of holes, against the truth.
 
     Attributes:
         hole_psnr: dB inside the hole against the scene in which the object never was.

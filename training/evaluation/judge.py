@@ -79,7 +79,7 @@ def stands(judge: Judge, picture: Tensor, ground: Tensor) -> Tensor:
 
 
 def own_ground(drawn: Scenes, index: Tensor) -> Tensor:
-    """Where object `index[b]` ([B]) is and no other is or would come to light: [B, H, W] of 0 and 1.
+    """The place of object `index[b]` ([B]), but for where another object is or would come to light: [B, H, W] of 0 and 1.
 
     Of an object before which or behind which others stand nearly everywhere, all of its visible part.
     """

@@ -64,7 +64,7 @@ class EvaluateConfig:
     guidance: float = 3.0
     """Scale of classifier-free guidance, and of MASG in the hole at the start."""
     masks: tuple[MaskKind, ...] = ("object",)
-    """What is marked: the object's outline and a 64th of the picture around it; the object with its shadow; or that
+    """Kinds of masks to remove by: the object's outline and a 64th of the picture around it; the object with its shadow; or that
     outline eroded to 60 % of its area, dilated by four 64ths, shifted by three, or with a hole in its middle."""
     baselines: bool = True
     """Also evaluate the mini model without adapters."""

@@ -24,7 +24,7 @@ Remove = Callable[[Tensor, Tensor], Tensor]
 """(pictures [B, 3, H, W], masks [B, H, W]) -> pictures."""
 RING = "ring median"
 PAINT: dict[str, Remove] = {RING: ring_fill, "grey": grey_fill, "exemplar fill": exemplar_fill}
-"""What needs no model: the median colour around the hole, mid-grey, and copies of the rest of the picture."""
+"""Fills that need no model: the median colour around the hole, mid-grey, and copies of the rest of the picture."""
 
 
 def plain_ways(guidance: float, steps: int, seed: int, model: Path = mini.FOLDER) -> dict[str, Remove]:

@@ -107,7 +107,7 @@ class MiniConfig:
             check_folder(self.initial, "a mini model")
 
     def values(self) -> dict[str, Any]:
-        """What decides the weights, as plain JSON values."""
+        """The settings that decide the weights, as plain JSON values."""
         others = ("output", "save_every", "sample_every", "resume", "initial")
         return json.loads(json.dumps({key: value for key, value in asdict(self).items() if key not in others}))
 

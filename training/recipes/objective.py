@@ -48,9 +48,9 @@ class Objective(nn.Module, ABC):
     turns: tuple[Turn, ...] = (Turn(),)
     """The losses of a step, in their order. Parameters that a loss does not reach stay as they are in its turn."""
     predictions: tuple[str, ...] = ("epsilon",)
-    """What the base may predict."""
+    """Predictions of a base that the objective can train: "epsilon" is the noise, "flow" the velocity."""
     mask_key = "mask"
-    """Which of a batch's masks the sample sheets erase with."""
+    """The mask of a batch that the sample sheets erase with."""
     people = False
     """Whether batches hold instance masks, poses and parsings too."""
     leaves_parameters_unused = False
@@ -88,14 +88,14 @@ class Objective(nn.Module, ABC):
 
     @abstractmethod
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """What is trained, as groups for AdamW."""
+        """The trained parameters, as groups for AdamW."""
 
     @abstractmethod
     def save(self, folder: Path, step: int) -> None:
         """Write the adapters as files that ComfyUI's stock nodes load."""
 
     def notes(self, samples: list[Sample]) -> list[str]:
-        """What the training does without on these pairs, a sentence each, for the user to read: it may be meant so."""
+        """Notes for the user about what these pairs lack, a sentence each: it may be meant so."""
         return []
 
     def sample_method(self) -> tuple[Method, str]:
@@ -126,7 +126,7 @@ class Objective(nn.Module, ABC):
         return [parameter for parameter in self.unet.parameters() if parameter.requires_grad]
 
     def lora_pairs(self) -> dict[str, lora.LoraPair]:
-        """What the LoRA has learned, by the path of the module in the network."""
+        """The trained LoRA, by the path of the module in the network."""
         state = get_peft_model_state_dict(self.unet)
         alpha = float(self.recipe.lora_alpha or self.recipe.lora_rank)
         return {
@@ -142,7 +142,7 @@ class Objective(nn.Module, ABC):
         lora.save(folder / "lora.safetensors", lora.Lora(pairs, metadata))
 
     def metadata(self, step: int) -> dict[str, str]:
-        """What a file says of how it was made and how it wants to be used (architecture.md)."""
+        """The header of a file: how it was made, and how it wants to be used (`adapters/header.py`)."""
         return {
             "unclutter.method": self.name,
             "unclutter.base": self.recipe.values()["base"],

@@ -39,7 +39,7 @@ class Recipe:
     learning_rate: float = 5e-4
     """Of the LoRA (AdamW, constant). LRNR: 5e-4."""
     mixed_precision: Literal["no", "fp16", "bf16"] = "no"
-    """What the frozen network computes in; adapters stay in fp32. bf16 on any GPU that has it."""
+    """Precision that the frozen network computes in; adapters stay in fp32. bf16 on any GPU that has it."""
     gradient_checkpointing: bool = False
     """Compute activations twice and keep them once: SDXL at 1024 pixels on a 24 GB GPU needs it."""
     mask_pooling: Literal["nearest", "max"] = "nearest"

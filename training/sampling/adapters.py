@@ -1,4 +1,4 @@
-"""What a training wrote, put into a base model for sampling in diffusers."""
+"""Put what a training wrote into a base model, for sampling in diffusers."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def with_files(base: Base, lora_file: Path, prompt_file: Path | None = None, str
 
 
 def seen(metadata: dict[str, str]) -> dict[str, Any]:
-    """What a file's network was shown in training, as values of a Base."""
+    """The kind of picture and mask that a file's network was shown in training, as values of a Base."""
     header = Header(metadata)
     stated = {"condition_image": header.condition_image, "mask_pooling": header.mask_pooling}
     return {name: value for name, value in stated.items() if value is not None}

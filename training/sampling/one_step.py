@@ -22,7 +22,7 @@ from ..base_models.text import Prompt
 
 
 class Erased(NamedTuple):
-    """What one call made.
+    """The result of one call.
 
     Attributes:
         picture: [B, 3, H, W] in 0..1, all of it through the VAE.
@@ -142,7 +142,7 @@ def denoise_once(
 
 
 def taken_by(alpha: Tensor, height: int, width: int) -> Tensor:
-    """Where an eraser's alpha [B, h, w] is over a half, at the size of the picture: [B, height, width] bool."""
+    """The pixels where an eraser's alpha [B, h, w] is over a half, at the size of the picture: [B, height, width] bool."""
     return F.interpolate(alpha[:, None].float(), (height, width), mode="bilinear")[:, 0] > 0.5
 
 

@@ -56,7 +56,7 @@ class Discriminator(nn.Module):
         return self.judge(self.features(picture))
 
     def features(self, picture: Tensor) -> list[Tensor]:
-        """What the heads are given, in fp32: [B, C, h, w] at strides 4, 8, 16 and 32."""
+        """The features that the heads are given, in fp32: [B, C, h, w] at strides 4, 8, 16 and 32."""
         if self.scale != 1:
             picture = F.interpolate(picture, scale_factor=self.scale, mode="bilinear", antialias=True)
         found = [feature.float() for feature in self.trunk(picture)]

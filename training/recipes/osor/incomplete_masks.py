@@ -35,7 +35,7 @@ def incomplete_masks(
 def incomplete_mask(
     target: Tensor, core: Tensor, mode: Mode, settings: IncompleteMasks, generator: torch.Generator
 ) -> Tensor:
-    """What a mode makes of a mask.
+    """Change a mask in one of the modes.
 
     Args:
         target: [H, W] of 0 and 1: the object and its shadow.

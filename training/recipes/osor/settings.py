@@ -77,7 +77,7 @@ class OSORRecipe(Recipe):
     """sdxl: SDXL-inpainting, and whatever has its shape, as the mini model. flux: FLUX.1-Fill-dev as a diffusers folder.
     What goes with it is in the presets."""
     start: Path | None = None
-    """What to continue: the output folder of a training (phase 2: of phase 1; refinement: of phase 2), or a one-step
+    """Training to continue: the output folder of a training (phase 2: of phase 1; refinement: of phase 2), or a one-step
     eraser's file, OSOR's own too; the discriminator then starts anew."""
     size: int | None = 512
     """Side of the training pictures in pixels: on SDXL the short one (OSOR: 512), on FLUX the square root of the area
@@ -102,10 +102,10 @@ class OSORRecipe(Recipe):
     timestep: int = TIMESTEP
     """How much noise the picture with the object is given. OSOR: 400 (its SDXL phase 1 ran with 600)."""
     prediction: Literal["noise", "correction"] = "noise"
-    """What the network predicts: the noise, as in OSOR, or the clean latent as a correction to the one it is shown, which
+    """Prediction of the network: the noise, as in OSOR, or the clean latent as a correction to the one it is shown, which
     starts at zero. A small network learns the second much faster."""
     guidance: Guidance = "occupancy"
-    """What a patch's target is: the share of it that is masked, or OSOR's ablations: its first pixel (hard), and that
+    """Target of a patch: its masked share, or one of OSOR's ablations: its first pixel (hard), and that
     map blurred (gaussian)."""
     guidance_sigma: float = 1.0
     """Of the gaussian guidance's blur, in patches."""
@@ -138,7 +138,7 @@ class OSORRecipe(Recipe):
     lpips_weights: Path | None = None
     """File of that network's ImageNet weights, torchvision's."""
     missing_weights: MissingWeights = "stop"
-    """What to do without trunk_weights or lpips_weights: stop and say so, download them, or leave them random."""
+    """Action without trunk_weights or lpips_weights: stop and say so, download them, or leave them random."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
