@@ -430,8 +430,9 @@ def by_boxes() -> Template:
         "4. Remove": [removed()],
         "5. Result": result(SDXL_SCALE, "@remove.image", "removed"),
     }
-    how = "Draw boxes on the picture; each is filled with the object in it, and the objects go. Run once to see the picture there."
-    return Template(note("Draw a box around what goes", how, KEPT), columns)
+    how = "Draw boxes on the picture, and the object in each goes. Run once to see the picture there."
+    nodes_2 = "ComfyUI draws this editor in Nodes 2.0 only: turn it on in the menu."
+    return Template(note("Draw a box around what goes", how, nodes_2 + " " + KEPT), columns)
 
 
 def people_by_words() -> Template:
