@@ -1,27 +1,29 @@
-.PHONY: all format check test workflows pictures gpu
+.DEFAULT_GOAL := help
+.PHONY: help all format check test workflows pictures gpu
 
-all: format check test
+help: ## List these targets.
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-format:
+all: format check test ## Format, check and test.
+
+format: ## Sort imports, fix what can be fixed, and format.
 	ruff check --fix .
 	ruff format .
 
-check:
+check: ## Check style, formatting and types.
 	ruff check .
 	ruff format --check .
 	pyright
 
-test:
+test: ## Run the tests; those that need a ComfyUI skip where there is none.
 	pytest
 
-# Both need a ComfyUI; workflows needs a Chromium too.
-workflows:
+workflows: ## Make the templates anew; needs a ComfyUI and a Chromium.
 	python -m unclutter.tools.make_workflows
 
-pictures:
+pictures: ## Make the thumbnails and the help pages' pictures anew; needs a ComfyUI.
 	python -m unclutter.tools.make_pictures
 	python -m unclutter.tools.make_help_pictures
 
-# Measures and trains all that wants a GPU, for seven minutes; run it again until it says that all is done.
-gpu:
+gpu: ## Measure and train all that wants a GPU, for seven minutes; again until it says that all is done.
 	python -m unclutter.training gpu runs/gpu

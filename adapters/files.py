@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import struct
 import zipfile
 from pathlib import Path
@@ -13,6 +12,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+
+from .writing import replacing
 
 LARGEST = 65504.0
 """The largest number of fp16. No trained weight comes near it, and a network that is given more gives black pictures."""
@@ -46,22 +47,19 @@ def write_safetensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str
         OSError: it cannot be written, on a full disk for one.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.part")
     try:
-        temporary.touch()
-        mode = temporary.stat().st_mode  # of ordinary files here; safetensors lets nobody else read
-        save_file({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, temporary, metadata)
-        _sort_header(temporary)
-        temporary.chmod(mode)
-        os.replace(temporary, path)
+        with replacing(path) as temporary:
+            temporary.touch()
+            mode = temporary.stat().st_mode  # of ordinary files here; safetensors lets nobody else read
+            save_file({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, temporary, metadata)
+            _sort_header(temporary)
+            temporary.chmod(mode)
     except (SafetensorError, OSError) as error:
         raise OSError(f"{path} could not be written ({error}): make room, or give another folder.") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def unpickle(path: Path) -> Any:
-    """What torch.save wrote, read without running anything that is in it.
+    """Read what torch.save wrote, without running anything that is in it.
 
     Raises:
         FileNotFoundError: there is no such file.

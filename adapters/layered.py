@@ -19,6 +19,7 @@ from torch import Tensor, tensor
 from ..kernels.lowrank import LowRank, stack_branches
 from ..kernels.morphology import HumanMorphology, morphology_from_state
 from .files import check_choice, check_numbers, read_safetensors, write_safetensors
+from .header import WithHeader
 from .lora import LoraPair, make_pair
 
 KIND = "layered"
@@ -26,7 +27,7 @@ FACTORS = ("lora_down.weight", "lora_up.weight", "alpha")
 
 
 @dataclass(frozen=True)
-class Layered:
+class Layered(WithHeader):
     """A layered eraser.
 
     Attributes:

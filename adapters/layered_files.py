@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import io
-import os
 import struct
 import zipfile
 from pathlib import Path
@@ -14,6 +13,7 @@ import torch
 from PIL import Image, TiffImagePlugin
 
 from ..kernels.layers import Layers
+from .files import replacing
 
 PSD_LARGEST_SIDE, PSD_LARGEST_FILE = 30_000, 2**31 - 2**10
 
@@ -24,8 +24,7 @@ def save_openraster(path: Path, layers: Layers) -> None:
     sheets = sheets_of(layers)
     root = ElementTree.Element("image", version="0.0.3", w=str(width), h=str(height))
     stack = ElementTree.SubElement(root, "stack")
-    temporary = path.with_name(path.name + ".part")
-    with zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
+    with replacing(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
         archive.writestr("mimetype", "image/openraster")
         for sheet in reversed(sheets):
             source = f"data/{sheet.name.replace(' ', '').lower()}.png"
@@ -48,7 +47,6 @@ def save_openraster(path: Path, layers: Layers) -> None:
         archive.writestr("mergedimage.png", _png(picture))
         picture.thumbnail((256, 256))
         archive.writestr("Thumbnails/thumbnail.png", _png(picture))
-    os.replace(temporary, path)
 
 
 def save_psd(path: Path, layers: Layers) -> None:
@@ -75,15 +73,13 @@ def save_psd(path: Path, layers: Layers) -> None:
     if length + len(flat) > PSD_LARGEST_FILE:
         raise ValueError("The layers take more than the 2 GB that a PSD file holds: set format to ora.")
     padding = -length % 4
-    temporary = path.with_name(path.name + ".part")
-    with temporary.open("wb") as file:
+    with replacing(path) as temporary, temporary.open("wb") as file:
         # Version 1; 3 channels of 8 bits, mode 3 (RGB); no palette and no resources.
         file.write(struct.pack(">4sH6xHIIHHII", b"8BPS", 1, 3, height, width, 8, 3, 0, 0))
         file.write(struct.pack(">II", padding + length + 8, padding + length))
         file.writelines(parts)
         file.write(bytes(padding + 4))  # the last four: no mask that is all layers'
         file.write(flat)
-    os.replace(temporary, path)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,7 +113,7 @@ def sheets_of(layers: Layers) -> list[Sheet]:
 
 
 def merged(sheets: list[Sheet]) -> Image.Image:
-    """What an editor shows of them, RGBA."""
+    """The picture that an editor shows of them, RGBA."""
     canvas = Image.new("RGBA", sheets[0].picture.size)
     for sheet in sheets:
         if not sheet.hidden:

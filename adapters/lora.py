@@ -11,14 +11,13 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from torch import Tensor, tensor
 
 from .files import check_numbers, json_value, read_safetensors, write_safetensors
-from .names import module_of
-
-Style = Literal["kohya", "diffusers"]
+from .header import WithHeader
+from .names import Style, module_of
 
 FACTORS = {
     ".lora_A.weight": "down",
@@ -37,7 +36,7 @@ FACTORS = {
 }
 """How the two factors and the alpha of a module are spelled: diffusers, peft, older diffusers (both), kohya."""
 HEADER = "lora_adapter_metadata"
-"""Where diffusers keeps peft's config, the alpha in it."""
+"""The key under which diffusers keeps peft's config, the alpha in it."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,7 @@ class LoraPair:
 
 
 @dataclass(frozen=True)
-class Lora:
+class Lora(WithHeader):
     """A LoRA by module, e.g. `unet.mid_block.attentions.0.transformer_blocks.0.attn1.to_q`.
 
     Attributes:

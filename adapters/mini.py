@@ -11,10 +11,10 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from torch import Tensor
-
-from .files import json_value, read_safetensors, write_safetensors
+if TYPE_CHECKING:
+    from torch import Tensor
 
 PARTS = ("unet", "vae", "text_encoder")
 SCHEDULE = {
@@ -59,6 +59,9 @@ def load_part(path: Path, part: str) -> tuple[dict[str, Tensor], dict, dict[str,
     Raises:
         FileNotFoundError, ValueError: as for `load`.
     """
+    # The command line asks for the facts above before it imports PyTorch.
+    from .files import json_value, read_safetensors
+
     file = path / f"{part}.safetensors"
     made = f"make it with `unclutter train {'mini' if part in PARTS else part}`"
     if not file.is_file():
@@ -73,6 +76,8 @@ def load_part(path: Path, part: str) -> tuple[dict[str, Tensor], dict, dict[str,
 
 def save(path: Path, part: str, weights: dict[str, Tensor], config: dict) -> None:
     """Write one part of the mini model, all of it or nothing; keys of `config` that start with _ are left out."""
+    from .files import write_safetensors
+
     header = {
         "unclutter.kind": f"mini.{part}",
         "config": json.dumps({key: value for key, value in config.items() if not key.startswith("_")}),

@@ -1,4 +1,4 @@
-"""What trainers call the modules of Stable Diffusion's networks, and diffusers' paths of them.
+"""The names that trainers give to the modules of Stable Diffusion's networks, and diffusers' paths of them.
 
 diffusers: `unet.mid_block.attentions.0.proj_in`. kohya: the same with underscores, or ldm's path with underscores, as
 its SDXL trainer writes: `lora_unet_middle_block_1_proj_in`. ComfyUI: `diffusion_model.middle_block.1.proj_in`.
@@ -8,6 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from typing import Literal
+
+Style = Literal["kohya", "diffusers"]
+"""Trainers by whose keys a LoRA file is written."""
 
 PREFIXES = {
     "lora_unet_": "unet.",
@@ -78,7 +82,7 @@ LDM_BLOCKS = 3
 """Blocks of a level in ldm's numbering: two of layers and one that halves the size; on the way up, three of layers."""
 _LDM = re.compile(r"(?:(input|output)_blocks_(\d+)|middle_block)_(\d)_(.+)")
 LDM_UNET = "model.diffusion_model."
-"""What a UNet's keys begin with in ldm's checkpoints."""
+"""The start of a UNet's keys in ldm's checkpoints."""
 _DIFFUSERS = re.compile(r"(down|mid|up)_blocks?(?:\.(\d+))?\.(resnets|attentions|downsamplers|upsamplers)\.(\d+)\.(.+)")
 
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 from torch import Tensor
 
+from .families import FAMILIES, Family, FamilyName
 from .files import (
     check_choice,
     check_numbers,
@@ -21,23 +21,13 @@ from .files import (
     unpickle,
     write_safetensors,
 )
+from .header import WithHeader
 from .lora import LoraPair, make_pair
+from .methods import ONE_STEP_PROMPT as PROMPT
+from .methods import ONE_STEP_TIMESTEP as TIMESTEP
 
-Backbone = Literal["unet", "flux"]
-
-PROMPT = "Remove the instance of object"
-"""The one prompt that OSOR is trained and run with."""
-TIMESTEP = 400
-"""What OSOR is trained and run with, where a file does not say otherwise."""
-FLUX_GUIDANCE = 30.0
-"""What FLUX's guidance embedding is given."""
-PREFIX: dict[Backbone, str] = {"unet": "unet.", "flux": "transformer.base_model.model."}
-TERMINAL: dict[Backbone, str] = {"unet": "conv_out", "flux": "proj_out"}
-"""The last layer, by diffusers' name."""
-PHASES = {("unet", 4): 1, ("unet", 5): 2, ("flux", 64): 1, ("flux", 68): 2}
-"""By the rows of the last layer; other widths of latents say it in their header."""
 WRAPPERS = ("module", "_orig_mod")
-"""What DDP and torch.compile put into the names of parameters."""
+"""Words that DDP and torch.compile put into the names of parameters."""
 FACTORS = {".lora_A.weight": "down", ".lora_B.weight": "up", ".alpha": "alpha"}
 CACHE = "fixed_prompt_embeds.pt"
 """The encoded prompt that OSOR's scripts leave beside the weights."""
@@ -45,44 +35,54 @@ PROMPT_PARTS = ("prompt_embeds", "pooled_prompt_embeds")
 
 
 @dataclass(frozen=True)
-class OneStep:
+class OneStep(WithHeader):
     """A one-step eraser.
 
     Attributes:
-        backbone: unet (SDXL inpainting, the mini model) or flux (FLUX Fill).
+        backbone: name of the model family (`families.py`).
         lora: by diffusers' path of the module, e.g. `mid_block.attentions.0.proj_in`.
-        terminal: weight and bias of the last layer; the rows of the alpha, one of a UNet and four of FLUX, come last.
+        terminal: weight and bias of the last layer; the rows of the alpha come last.
         metadata: the file's header.
         prompt: the encoded prompt where the file brings it: prompt_embeds [1, n, d], pooled_prompt_embeds [1, p].
     """
 
-    backbone: Backbone
+    backbone: FamilyName
     lora: dict[str, LoraPair]
     terminal: dict[str, Tensor]
     metadata: dict[str, str] = field(default_factory=dict)
     prompt: dict[str, Tensor] = field(default_factory=dict)
 
     @property
+    def family(self) -> Family:
+        return FAMILIES[self.backbone]
+
+    @property
     def phase(self) -> int:
         """1: erases what the mask covers. 2: predicts an alpha too."""
-        rows = len(self.terminal["weight"])
-        phase = PHASES.get((self.backbone, rows)) or {"1": 1, "2": 2}.get(self.metadata.get("unclutter.phase", ""))
+        family, rows = self.family, len(self.terminal["weight"])
+        # Latents of another width, as the mini model's, say it in their header.
+        by_rows = {family.latent_rows: 1, family.latent_rows + family.alpha_rows: 2}
+        phase = by_rows.get(rows) or self.header.phase
         if phase is None:
+            expected = ", ".join(
+                f"{each.latent_rows} or {each.latent_rows + each.alpha_rows} ({each.title})"
+                for each in FAMILIES.values()
+            )
             raise ValueError(
-                f"{TERMINAL[self.backbone]} has {rows} rows, and the header does not say whether an alpha is among them: "
-                "expected 4 or 5 (SDXL), 64 or 68 (FLUX), or unclutter.phase."
+                f"{family.last_layer} has {rows} rows, and the header does not say whether an alpha is among them: "
+                f"expected {expected}, or unclutter.phase."
             )
         return phase
 
     @property
     def alpha_rows(self) -> int:
         """How many of the last layer's rows, at its end, are the alpha."""
-        return 0 if self.phase == 1 else {"unet": 1, "flux": 4}[self.backbone]
+        return 0 if self.phase == 1 else self.family.alpha_rows
 
     @property
     def corrects(self) -> bool:
         """Whether the network predicts the clean latent as a correction to the shown one, instead of the noise."""
-        return self.metadata.get("unclutter.prediction") == "correction"
+        return self.header.corrects
 
     @property
     def rank(self) -> int:
@@ -107,8 +107,8 @@ def load(path: Path) -> OneStep:
     prompt = {part: tensors.pop(f"prompt.{part}") for part in PROMPT_PARTS if f"prompt.{part}" in tensors}
     check_prompt(path, prompt)
     named = {plain_name(key): (key, value) for key, value in tensors.items()}
-    backbone: Backbone | None = next((kind for kind, layer in TERMINAL.items() if f"{layer}.weight" in named), None)
-    if backbone is None:
+    family = next((each for each in FAMILIES.values() if f"{each.last_layer}.weight" in named), None)
+    if family is None:
         what = "a LoRA without one" if any(".lora_" in key for key in tensors) else "something else"
         raise ValueError(
             f"{path.name} holds {len(tensors)} tensors and no last layer (conv_out or proj_out), so it is {what}: give a "
@@ -121,7 +121,7 @@ def load(path: Path) -> OneStep:
         suffix = next((suffix for suffix in FACTORS if name.endswith(suffix)), None)
         if suffix:
             factors.setdefault(name.removesuffix(suffix), {})[FACTORS[suffix]] = value
-        elif name in (f"{TERMINAL[backbone]}.weight", f"{TERMINAL[backbone]}.bias"):
+        elif name in (f"{family.last_layer}.weight", f"{family.last_layer}.bias"):
             terminal[name.rpartition(".")[2]] = value
         else:
             unknown.append(key)
@@ -130,10 +130,10 @@ def load(path: Path) -> OneStep:
         wrong = unknown[:3] or [f"half of {module}" for module in halves[:3]] or ["factors, bias or names are missing"]
         raise ValueError(
             f"{path.name}: {sum(len(found) for found in factors.values()) + len(terminal)} of {len(tensors)} tensors are "
-            f"a LoRA and {TERMINAL[backbone]} ({', '.join(wrong)}), expected all, two for each module: get the file again."
+            f"a LoRA and {family.last_layer} ({', '.join(wrong)}), expected all, two for each module: get the file again."
         )
     pairs = {module: make_pair(path.name, module, found) for module, found in factors.items()}
-    one_step = OneStep(backbone, pairs, terminal, metadata, prompt or cached_prompt(path))
+    one_step = OneStep(family.name, pairs, terminal, metadata, prompt or cached_prompt(path))
     check_terminal(one_step, path)
     return one_step
 
@@ -148,7 +148,7 @@ def save(path: Path, one_step: OneStep) -> None:
         "unclutter.kind": "one_step",
         "unclutter.method": "osor",
         "unclutter.condition_image": "full",
-        "unclutter.mask_pooling": "max" if one_step.backbone == "unet" else "none",
+        "unclutter.mask_pooling": "none" if one_step.family.shows_mask_pixels else "max",
         "unclutter.prompt": PROMPT,
         "unclutter.timestep": str(TIMESTEP),
         **one_step.metadata,
@@ -161,12 +161,12 @@ def save(path: Path, one_step: OneStep) -> None:
 
 def to_release(one_step: OneStep) -> dict[str, Tensor]:
     """The tensors under the release's keys, which carry no alpha: a scale other than 1 goes into lora_B."""
-    prefix, tensors = PREFIX[one_step.backbone], {}
+    prefix, tensors = one_step.family.release_prefix, {}
     for module, pair in one_step.lora.items():
         scale = pair.alpha / pair.down.shape[0]
         tensors[f"{prefix}{module}.lora_A.default.weight"] = pair.down
         tensors[f"{prefix}{module}.lora_B.default.weight"] = pair.up if scale == 1 else pair.up * scale
-    layer = TERMINAL[one_step.backbone]
+    layer = one_step.family.last_layer
     return tensors | {f"{prefix}{layer}.{name}": value for name, value in one_step.terminal.items()}
 
 
@@ -182,15 +182,15 @@ def check_terminal(one_step: OneStep, path: Path) -> None:
     weight, bias = one_step.terminal["weight"], one_step.terminal["bias"]
     if not (weight.is_floating_point() and bias.is_floating_point()):
         raise ValueError(
-            f"{path.name} has {TERMINAL[one_step.backbone]} of {weight.dtype}, expected floats: get it again."
+            f"{path.name} has {one_step.family.last_layer} of {weight.dtype}, expected floats: get it again."
         )
-    if weight.ndim != (4 if one_step.backbone == "unet" else 2) or bias.shape != weight.shape[:1]:
+    if weight.ndim != one_step.family.last_layer_dimensions or bias.shape != weight.shape[:1]:
         raise ValueError(
-            f"{path.name} has {TERMINAL[one_step.backbone]} of {list(weight.shape)} with a bias of {list(bias.shape)}, "
+            f"{path.name} has {one_step.family.last_layer} of {list(weight.shape)} with a bias of {list(bias.shape)}, "
             "expected one bias for each row: the file is damaged, get it again."
         )
-    stated = one_step.metadata.get("unclutter.prediction", "noise")
-    if stated not in ("noise", "correction") or (one_step.corrects and one_step.backbone == "flux"):
+    stated = one_step.header.prediction
+    if stated not in ("noise", "correction") or (one_step.corrects and not one_step.family.takes_corrections):
         raise ValueError(
             f"{path.name} predicts {stated} on {one_step.backbone}, expected noise, or a correction on a UNet: it needs a "
             "newer version of the pack."

@@ -22,6 +22,7 @@ from .files import (
     unpickle,
     write_safetensors,
 )
+from .header import Header, WithHeader
 
 ENCODERS = ("clip_l", "clip_g", "clip_h")
 POWERPAINT = "token_embedding.trainable_embeddings."
@@ -38,7 +39,7 @@ POWERPAINTS = {"unclutter.method": "powerpaint", "unclutter.condition_image": "m
 
 
 @dataclass(frozen=True)
-class RemovalPrompt:
+class RemovalPrompt(WithHeader):
     """A learned prompt.
 
     Attributes:
@@ -85,7 +86,7 @@ def load(path: Path) -> RemovalPrompt:
     enhancers = tuple(json_value(metadata.get("unclutter.enhancers", "[]"), list, stated))
     if not all(isinstance(word, str) for word in enhancers):
         raise ValueError(f"{stated} are {str(enhancers)[:40]}, expected words: get the file again.")
-    return RemovalPrompt(vectors, enhancers, metadata.get("unclutter.prompt_first", "true") == "true", metadata)
+    return RemovalPrompt(vectors, enhancers, Header(metadata).prompt_first, metadata)
 
 
 def read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

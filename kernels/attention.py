@@ -23,7 +23,7 @@ Number = float | Tensor
 
 @dataclass(frozen=True)
 class RegionSettings:
-    """What each kind of query sees.
+    """The part of the picture that each kind of query sees.
 
     Args:
         temperature: τ of background and of object queries, positive floats or scalar tensors.
@@ -54,6 +54,21 @@ SRA_STRICT = AAS
 def aas(suppression: float) -> RegionSettings:
     """AAS with similarity suppression (SS): object queries attend with their logits scaled by λ = `suppression`."""
     return RegionSettings(temperature=(1.0, suppression), object_logit=AAS.object_logit)
+
+
+def aas_at(step: float, steps: int, suppression: float, share: float) -> RegionSettings:
+    """AAS at one step of a run, with similarity suppression for the first `share` of the steps.
+
+    A share of 0.2 of 50 steps are the steps 0 to 9, which the authors' code calls `ss_steps=9`.
+
+    Args:
+        step: counts up from 0; it comes back from its noise level, so it is not quite whole.
+        steps: of the run.
+        suppression: λ.
+        share: of the steps, 0..1.
+    """
+    # 0.28 · 25 is 7.000000000000001 in floating point, and step 7 is the eighth.
+    return aas(suppression) if step + 1e-3 < share * steps else AAS
 
 
 def sma(delta_bg: Number, delta_obj: Number) -> RegionSettings:
@@ -238,7 +253,7 @@ def _take_sides(mask: Tensor | None, keys: Tensor | None = None, queries: Tensor
 
 
 def _hidden(settings: RegionSettings) -> list[bool]:
-    """Which kinds of queries, (background, object), see no object keys."""
+    """The kinds of queries, (background, object), that see no object keys."""
     return [not isinstance(value, Tensor) and value == -math.inf for value in settings.object_logit]
 
 

@@ -1,29 +1,35 @@
 """Exemplar fill: a hole filled with copies of the picture's own background, without any weights.
 
 Each pixel of the hole is copied from a place a shift away, and few shifts do: those by which the picture resembles
-itself (He and Sun, "Statistics of Patch Offsets for Image Completion", ECCV 2012). `shift_map` chooses one for each pixel
-of a small copy of the picture, so that the copies meet without a seam; this file brings that choice up to full size,
-moves each piece to where it fits best, and evens out the colours where pieces meet.
+itself (He and Sun, "Statistics of Patch Offsets for Image Completion", ECCV 2012). Expansion moves
+choose one for each pixel of a small copy of the picture, so that the copies meet without a seam; this file brings that
+choice up to full size, moves each piece and then each seam to where it fits best, and evens out the colours where pieces
+meet.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .expansion import expand
+from .patch_offsets import dominant_shifts
 from .regions import around
 from .seamless import blend_seams
-from .shift_map import Level, align, compose, cover_all, dominant_shifts, expand, unary_costs
+from .shift_map import DISTANCE_WEIGHT, Level, align, compose, cover_all, unary_costs
 
-COARSE_SIDE = 56
-"""Longest side of the hole, in pixels, at which shifts are chosen: the cost of the choice grows with its square."""
+COARSE_PIXELS, LEVEL_PIXELS = 6400, 90_000
+"""Pixels of the hole and of its surroundings, at most, at the size at which shifts are chosen."""
 LEAST_SIDE = 36
 """Shortest side to which a picture is reduced: below it there are too few patches to learn shifts from."""
 UNIFORM, NEAR = 60, 40
 """Shifts taken from patches all over the picture, and from those beside the hole."""
+REACH = 3
+"""How far seams may move at each finer size, in its pixels."""
 SWEEPS, PARTS = 2, 8
 STAGES = 1 + SWEEPS * PARTS + 2
 """Steps of the work on one picture, between which `progress` is told and may cancel."""
@@ -70,21 +76,30 @@ def _fill(image: Tensor, hole: Tensor, known: Tensor, seed: int) -> Iterator[Non
     here = around(hole.float(), max(longest, 48))
     if not known[here].any():
         here = (slice(None), slice(None))
-    levels = _pyramid(Level(image[(slice(None), *here)].float(), hole[here], known[here]), longest)
+    # A piece is judged a little beyond its own pixels too, and there the object must not be seen.
+    seen = image[(slice(None), *here)].float().masked_fill(hole[here], 0.5)
+    levels = _pyramid(Level(seen, hole[here], known[here]))
     level = levels[-1]
-    shifts = torch.cat([dominant_shifts(level, UNIFORM), dominant_shifts(level, NEAR, beside_hole=True)])
-    shifts = cover_all(level, torch.unique(shifts, dim=0), seed)
+    shifts = cover_all(level, dominant_shifts(level, UNIFORM, NEAR), seed)
     costs = unary_costs(level, shifts)
-    labels = costs.argmin(0)
+    labels = torch.zeros_like(level.hole, dtype=torch.long)
+    labels[level.hole] = costs.argmin(0)
     yield
     generator = torch.Generator().manual_seed(seed)
+    tried = torch.randperm(len(shifts), generator=generator)
     for _ in range(SWEEPS):
-        for part in torch.randperm(len(shifts), generator=generator).tensor_split(PARTS):
+        for part in tried.tensor_split(PARTS):
             labels = expand(level, shifts, costs, labels, part.tolist())
             yield
-    for level in reversed(levels[:-1]):
-        labels = labels.repeat_interleave(2, 0).repeat_interleave(2, 1)[: level.hole.shape[0], : level.hole.shape[1]]
-        shifts = align(level, 2 * shifts, labels)
+        tried = labels[level.hole].unique().cpu()  # once more those alone that anything took
+    for halvings, level in reversed(list(enumerate(levels[:-1]))):
+        labels = labels.repeat_interleave(2, 0).repeat_interleave(2, 1)
+        used, places = labels[level.hole].unique(return_inverse=True)
+        labels = torch.zeros_like(labels).masked_scatter(level.hole, places)
+        shifts = align(level, 2 * shifts[used], labels)
+        # With each doubling the pixels become four times as many, and those along a seam twice as many.
+        costs = unary_costs(level, shifts, DISTANCE_WEIGHT / 2 ** (len(levels) - 1 - halvings))
+        labels = expand(level, shifts, costs, labels, range(len(shifts)), REACH)
     yield
     level = levels[0]
     copied = blend_seams(compose(level, shifts, labels), level, shifts, labels)
@@ -95,12 +110,13 @@ def _fill(image: Tensor, hole: Tensor, known: Tensor, seed: int) -> Iterator[Non
     yield
 
 
-def _pyramid(level: Level, longest: int) -> list[Level]:
+def _pyramid(level: Level) -> list[Level]:
     """The picture at full size, a half, a quarter, ... until the hole is small. The sides are padded to even numbers of
     cells, with pixels that belong to nothing."""
-    halvings = 0
-    while longest / 2**halvings > COARSE_SIDE and min(level.hole.shape) / 2 ** (halvings + 1) >= LEAST_SIDE:
-        halvings += 1
+    excess = max(int(level.hole.sum()) / COARSE_PIXELS, level.hole.numel() / LEVEL_PIXELS, 1)
+    halvings = math.ceil(math.log(excess, 4))
+    while halvings and min(level.hole.shape) / 2**halvings < LEAST_SIDE:
+        halvings -= 1
     height, width = level.hole.shape
     pad = (0, -width % 2**halvings, 0, -height % 2**halvings)
     levels = [Level(F.pad(level.image, pad), F.pad(level.hole, pad), F.pad(level.known, pad))]

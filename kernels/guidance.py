@@ -51,16 +51,22 @@ def masg_map(mask: Tensor, scale: float, background_scale: float) -> Tensor:
     return background_scale + (scale - background_scale) * mask
 
 
-def sarg(plain: Tensor, erased: Tensor, scale: float) -> Tensor:
+def sarg(plain: Tensor, erased: Tensor, scale: float, guided: Tensor | None = None) -> Tensor:
     """Self-attention redirection guidance (Attentive Eraser): away from the prediction that sees the object.
 
-    On noise or on x0 predictions alike, as the weights sum to 1.
+    The same for predictions of the noise and of the clean latent, as the weights sum to 1.
+
+    Args:
+        plain: the conditioned prediction.
+        erased: the same under region attention, which hides the object.
+        scale: the removal scale; at 1 without other guidance the result is `erased`.
+        guided: the prediction by classifier-free guidance, on top of which SARG is added; `plain` where there is none.
     """
-    return plain + scale * (erased - plain)
+    return (plain if guided is None else guided) + scale * (erased - plain)
 
 
 def schedule_position(sigma: float, sigmas: Sequence[float], steps: int) -> float:
-    """Where in its schedule a run is: `steps` at the first sigma down to 1 at the last that is denoised.
+    """The position of a run in its schedule: `steps` at the first sigma down to 1 at the last that is denoised.
 
     Between two sigmas the position is interpolated (in log sigma where both are positive), so that samplers which
     call the network in between, such as Heun or DPM-Solver, get what lies in between.

@@ -85,7 +85,7 @@ def row_selection(rows: Tensor) -> tuple[tuple[int, ...], Tensor | None]:
 
 
 def add_branches(projected: Sequence[Tensor], x: Tensor, joined: Joined, selection: Tensor | None) -> list[Tensor]:
-    """What projections of one input give with the LoRA of each row merged into them.
+    """The results of projections of one input with the LoRA of each row merged into them.
 
     Args:
         projected: [B, N, out] of each, the outputs that all rows share.

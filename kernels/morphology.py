@@ -16,9 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .attention import Attention
-
-LIP = 20
-"""Labels of the LIP data set, 0 for background: what SCHP's parsing maps hold."""
+from .vocabulary import LIP
 
 
 class HumanMorphology(nn.Module):

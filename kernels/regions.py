@@ -110,7 +110,7 @@ def resize_mask(mask: Tensor, height: int, width: int) -> Tensor:
 
 
 def object_tokens(mask: Tensor, height: int, width: int) -> Tensor:
-    """Which tokens of a height × width layer hold any of the object: mask [B, H, W] -> bool [B, height*width]."""
+    """The tokens of a height × width layer that hold any of the object: mask [B, H, W] -> bool [B, height*width]."""
     return F.adaptive_max_pool2d(mask[:, None].float(), (height, width)).flatten(1) >= 0.5
 
 

@@ -119,7 +119,7 @@ def measure(one: Tensor, other: Tensor, weight: Tensor) -> Similarity | None:
 
 
 def search(one: Tensor, other: Tensor, weight: Tensor) -> Tensor:
-    """Where to begin at the coarsest size: the best of the moves by up to two of its pixels and a hundredth in scale, as
+    """The move to begin with at the coarsest size: the best of the moves by up to two of its pixels and a hundredth in scale, as
     (down, right) in half heights and widths and log scale."""
     height, width = one.shape[-2:]
     shifts = (-2, -1, 0, 1, 2)

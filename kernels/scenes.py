@@ -7,7 +7,6 @@ scenes of a batch are drawn at once, on the device of the generator.
 from __future__ import annotations
 
 from math import pi
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -15,12 +14,8 @@ from torch import Tensor
 from .grounds import SOFT, TEXTURES, Ground, Uniform, soft_ground, structured_ground
 from .outlines import FIGURE, LIMBS, SHAPES, distance, random_limbs
 from .scene_layers import COLOURS, Scenes, along_axes, coordinates, local
+from .vocabulary import DIFFICULTIES, Difficulty
 
-Difficulty = Literal["objects", "smooth", "texture", "clutter"]
-DIFFICULTIES: tuple[Difficulty, ...] = ("objects", "smooth", "texture", "clutter")
-"""`objects`: soft backgrounds, small objects. `smooth`: a border, broad bands and strong light that go on behind larger
-objects, and a floor that may reflect them. `texture`: stripes, checks, tiles, bricks or planks there. `clutter`: both,
-with more objects, all look-alikes, that touch."""
 CROWD = 3
 """Objects of a crowd."""
 

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .regions import around
-from .shift_map import Level, _at
+from .shift_map import Level, at
 
 EDGE = 0.15
 """A jump of colour between two copies above this (in 0..1) is an edge of the picture, and stays."""
@@ -85,7 +85,7 @@ def _wanted(source: Tensor, part: Tensor, hole: Tensor, place: Tensor, shift: Te
     free[-1] = 0
     rows, columns = (shift[:-1] != shift[1:]).any(-1).nonzero().T
     a, b, s, t = place[rows, columns], place[rows + 1, columns], shift[rows, columns], shift[rows + 1, columns]
-    by_s, by_t = _at(source, b + s) - _at(source, a + s), _at(source, b + t) - _at(source, a + t)
+    by_s, by_t = at(source, b + s) - at(source, a + s), at(source, b + t) - at(source, a + t)
     held = torch.where(hole[rows, columns], torch.where(hole[rows + 1, columns], (by_s + by_t) / 2, by_s), by_t)
     wanted = held - (part[:, rows + 1, columns] - part[:, rows, columns])
     edge = wanted.abs().amax(0) > EDGE

@@ -20,7 +20,7 @@ from .registration import align
 
 @dataclass(frozen=True)
 class Crop:
-    """Where each sample of a batch was cut, and the one size (height, width) all cuts were brought to."""
+    """The box in which each sample of a batch was cut, and the one size (height, width) all cuts were brought to."""
 
     boxes: tuple[Box, ...]
     size: tuple[int, int]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
 from typing import Any
 
 import torch
@@ -10,7 +10,7 @@ from comfy_api.latest import io
 
 from ..kernels import attention
 from . import host
-from .schema import Schema
+from .schema import Schema, check_limits
 
 EVERYWHERE = frozenset({"input", "middle", "output"})
 LAYERS = {"decoder": frozenset({"output"}), "middle and decoder": frozenset({"middle", "output"}), "all": EVERYWHERE}
@@ -120,16 +120,14 @@ class AttentiveEraser(io.ComfyNode):
         start_percent: float,
         end_percent: float,
     ) -> io.NodeOutput:
-        host.check_number("removal_scale", removal_scale, 1, 50)
-        host.check_number("suppression", suppression, 0, 1)
-        host.check_number("suppression_steps", suppression_steps, 0, 1)
+        check_limits(cls, removal_scale=removal_scale, suppression=suppression, suppression_steps=suppression_steps)
         mask = host.normalize_mask(mask)
         host.warn_of_empty_masks(cls, mask)
         patch = host.RegionPatch(
             mask,
             LAYERS[layers],
             *host.sigma_range(model, start_percent, end_percent),
-            settings_at=eraser_settings(suppression, suppression_steps),
+            settings_at=functools.partial(attention.aas_at, suppression=suppression, share=suppression_steps),
         )
         if removal_scale == 1:
             patched = host.with_region_attention(model, patch, "Attentive Eraser")
@@ -186,21 +184,6 @@ class SelfRectifyingAttention(io.ComfyNode):
         patched = host.with_region_attention(model, patch, "Self-Rectifying Attention")
         host.warn_where_all_is_redrawn(patched, cls, "Self-Rectifying Attention")
         return io.NodeOutput(patched)
-
-
-def eraser_settings(suppression: float, share: float) -> Callable[[float, int], attention.RegionSettings]:
-    """AAS, with similarity suppression for the first `share` of the steps.
-
-    The authors' code calls the steps 0 to 9 `ss_steps=9`, of 50 of which a strength of 0.8 executes 40: in KSampler these
-    are 0.25 of 40 steps at denoise 0.8, with ddim_uniform.
-    """
-    suppressed = attention.aas(suppression)
-
-    def settings_at(step: float, steps: int) -> attention.RegionSettings:
-        # The step comes back from its sigma, so it is not quite whole.
-        return suppressed if step + 1e-3 < share * steps else attention.AAS
-
-    return settings_at
 
 
 NODES = [AttentiveEraser, SelfRectifyingAttention]

@@ -15,12 +15,12 @@ from ..kernels import regions
 from ..kernels.layers import Layers
 from . import host
 from .morphology import check_proportions, counted
-from .schema import Schema
+from .schema import Schema, check_limits
 
 LAYERS = io.Custom("UNCLUTTER_LAYERS")
 FORMATS = {"ora": save_openraster, "psd": save_psd}
 WORDS = {"order": "", "remove": ", or all, all but 1, or none", "keep": ", or any, all, all but 1, or none"}
-"""What an input takes beside numbers."""
+"""Words that an input takes beside numbers."""
 
 
 class ComposeLayers(io.ComfyNode):
@@ -91,7 +91,7 @@ class ComposeLayers(io.ComfyNode):
         pointer: torch.Tensor | None = None,
         depth: torch.Tensor | None = None,
     ) -> io.NodeOutput:
-        host.check_number("feather", feather, 0, 512)
+        check_limits(cls, feather=feather)
         count, size = len(layers.masks), layers.masks.shape[-2:]
         if order.strip():
             sequence = [number - 1 for number in numbers(order, "order", order)]

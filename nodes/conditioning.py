@@ -1,4 +1,4 @@
-"""What an inpainting network is shown of the picture, and which part of the latent it may change."""
+"""The picture that an inpainting network is shown, and the part of the latent it may change."""
 
 from __future__ import annotations
 
@@ -149,9 +149,14 @@ class RemovalConditioning(io.ComfyNode):
         if references != "none":
             beside = [picture]
             if references == "picture and marked picture":
-                beside.append(host.encode(vae, torch.where(mask[..., None] > 0, image.new_tensor(MARK), image)))
+                beside.append(host.encode(vae, marked(image, mask)))
             prompts = [host.add_references(prompt, beside) for prompt in prompts]
         return io.NodeOutput(*prompts, samples)
+
+
+def marked(image: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """The pictures [B or 1,H,W,3] with the masks [B,H,W] painted over."""
+    return torch.where(mask[..., None] > 0, image.new_tensor(MARK), image)
 
 
 def with_draft(image: torch.Tensor, mask: torch.Tensor, draft: torch.Tensor) -> torch.Tensor:

@@ -6,7 +6,8 @@ import torch
 from comfy_api.latest import io
 
 from ..adapters import mini
-from ..kernels.scenes import DIFFICULTIES, Difficulty, draw_scenes
+from ..kernels.scenes import draw_scenes
+from ..kernels.vocabulary import DIFFICULTIES, Difficulty
 from .schema import Schema
 
 CROWDS: dict[str, Difficulty] = {"crowd": "objects", "people": "texture"}

@@ -11,7 +11,7 @@ from comfy_api.latest import io
 
 from ..kernels import guidance
 from . import host
-from .schema import Schema
+from .schema import Schema, check_limits
 
 if TYPE_CHECKING:
     from PIL.ImageDraw import ImageDraw
@@ -101,9 +101,7 @@ class MASGGuider(io.ComfyNode):
         cutoff: float,
         sigmas: torch.Tensor | None = None,
     ) -> io.NodeOutput:
-        host.check_number("mask_scale", mask_scale, 0, 100)
-        host.check_number("background_scale", background_scale, 0, 100)
-        host.check_number("cutoff", cutoff, 0, 1)
+        check_limits(cls, mask_scale=mask_scale, background_scale=background_scale, cutoff=cutoff)
         scale_at = functools.partial(
             guidance.masg_scale,
             mask_scale=mask_scale,

@@ -16,11 +16,11 @@ from . import host
 from .compose import LAYERS, parse_people
 from .morphology import MORPHOLOGY, Morphology, encode_morphology
 from .overlay import numbered
-from .schema import Schema, advanced
+from .schema import Schema, advanced, check_limits
 
 LAYERED_MODEL = io.Custom("UNCLUTTER_LAYERED_MODEL")
 GREY = 0.5
-"""What a row sees in place of what is hidden from it."""
+"""The grey that a row sees in place of what is hidden from it."""
 SAME = 0.95
 """Two masks with this share of their area in common are of one person."""
 
@@ -217,13 +217,16 @@ class LayeredSampler(io.ComfyNode):
         match_color: bool,
         guidance: Morphology | None = None,
     ) -> io.NodeOutput:
-        host.check_number("cfg", cfg, 0, 100)
-        host.check_number("person_cfg", person_cfg, 0, 100)
-        host.check_number("steps", steps, 1, 1000)
-        host.check_number("grow_percent", grow_percent, 0, 100)
-        host.check_number("context", context, 0, 10)
-        host.check_number("minimum", minimum, 8, 8192)
-        host.check_number("maximum", maximum, 0, 16384)
+        check_limits(
+            cls,
+            cfg=cfg,
+            person_cfg=person_cfg,
+            steps=steps,
+            grow_percent=grow_percent,
+            context=context,
+            minimum=minimum,
+            maximum=maximum,
+        )
         picture, masks, holes = check_people(image, masks, grow_percent)
         kept, chosen = chosen_layers(keep, masks)
         union = holes.amax(dim=0, keepdim=True)
@@ -323,7 +326,7 @@ def check_people(
 
 
 def chosen_layers(keep: str, masks: torch.Tensor) -> tuple[set[int], list[int]]:
-    """Whom the preview keeps, and the people whose layer is needed: those of whom somebody that may go can hide a part.
+    """The people that the preview keeps, and those whose layer is needed: of whom somebody that may go can hide a part.
 
     Who lies in front is not known yet, so whose masks overlap counts. Where everyone is named, anyone may go.
     """

@@ -10,7 +10,7 @@ from comfy_api.latest import io
 from ..kernels import finite, regions, seams
 from . import host
 from .overlay import numbered
-from .schema import Schema, advanced
+from .schema import Schema, advanced, check_limits
 
 CROP = io.Custom("UNCLUTTER_CROP")
 
@@ -108,9 +108,7 @@ class PrepareMask(io.ComfyNode):
         min_area: int,
         skip_empty: bool = False,
     ) -> io.NodeOutput:
-        host.check_number("grow_percent", grow_percent, -50, 100)
-        host.check_number("grow_pixels", grow_pixels, -512, 512)
-        host.check_number("min_area", min_area, 0, 16777216)
+        check_limits(cls, grow_percent=grow_percent, grow_pixels=grow_pixels, min_area=min_area)
         check_picture(image)
         count, height, width = image.shape[:3]
         drawn = regions.normalize_mask(mask.to(image.device), count, height, width, skip_empty=skip_empty)
@@ -180,7 +178,7 @@ class SplitInstances(io.ComfyNode):
 
     @classmethod
     def execute(cls, mask: torch.Tensor, min_area: int, image: torch.Tensor | None = None) -> io.NodeOutput:
-        host.check_number("min_area", min_area, 0, 16777216)
+        check_limits(cls, min_area=min_area)
         count = mask.shape[0] if mask.ndim > 2 else 1
         whole = regions.normalize_mask(mask, count, *mask.shape[-2:], allow_full=True)
         parts = torch.cat([regions.split_instances(one, min_area) for one in whole])
@@ -258,10 +256,7 @@ class CropToMask(io.ComfyNode):
     def execute(
         cls, image: torch.Tensor, mask: torch.Tensor, context: float, multiple: int, minimum: int, maximum: int
     ) -> io.NodeOutput:
-        host.check_number("context", context, 0, 10)
-        host.check_number("multiple", multiple, 8, 128)
-        host.check_number("minimum", minimum, 64, 8192)
-        host.check_number("maximum", maximum, 0, 16384)
+        check_limits(cls, context=context, multiple=multiple, minimum=minimum, maximum=maximum)
         check_picture(image)
         count, height, width = image.shape[:3]
         mask = regions.normalize_mask(mask.to(image.device), count, height, width, skip_empty=True)
@@ -348,8 +343,7 @@ class PasteBack(io.ComfyNode):
         mask: torch.Tensor | None = None,
         registration: str = "auto",
     ) -> io.NodeOutput:
-        host.check_number("feather", feather, 0, 512)
-        host.check_number("ring", ring, 1, 512)
+        check_limits(cls, feather=feather, ring=ring)
         check_picture(image)
         original, boxes, size = crop.image, crop.crop.boxes, crop.crop.size
         _check_shape(image, size)

@@ -1,14 +1,24 @@
-"""Which way of removal suits a model, and the numbers each way wants: what Remove Object goes by."""
+"""Choose the way of removal that suits a model, and the numbers it wants, for Remove Object."""
 
 from __future__ import annotations
 
 import dataclasses
 
+from ..adapters import methods
 from . import host
 
 METHODS = ("auto", "one step", "learned", "Attentive Eraser", "SRA", "MASG", "plain", "draft")
-STARTS = ("draft", "picture", "noise")
-"""What is in the hole when sampling begins: the noised draft, the noised picture, or pure noise."""
+STARTS = methods.STARTS
+"""The content of the hole when sampling begins: the noised draft, the noised picture, or pure noise."""
+FACTS = {
+    "Attentive Eraser": methods.ATTENTIVE_ERASER,
+    "MASG": methods.MASG,
+    "SRA + MASG": methods.MASG,
+    "learned": methods.LRNR,
+    "SRA": methods.SRA,
+    "plain": methods.PLAIN,
+}
+"""The facts of the methods that sample, which both hosts share, by their names here."""
 SMALL_STEPS = 10
 """So few steps are asked of models made for few steps only."""
 
@@ -21,6 +31,7 @@ class Method:
     masg        whether the guidance is MASG's, strong in the mask and 1 around it
     scale       the number that pushes the object away, at strength 1: MASG's guidance in the mask, Attentive Eraser's
                 removal scale, else the guidance (which means something only where words are given)
+    guidance    the guidance by the prompts beside Attentive Eraser's scale
     steps       as its authors sample
     denoise     the share of the noise schedule that is run, by what it begins from: a draft as was best on drawn scenes,
                 the picture as its authors do
@@ -30,6 +41,7 @@ class Method:
     masg: bool
     scale: float
     steps: int
+    guidance: float
     denoise: dict[str, float]
 
 
@@ -58,21 +70,21 @@ def method_for(name: str, facts: host.Facts, steps: int) -> Method:
     """The numbers of a method that samples, on this model.
 
     They are the papers': LRNR's 12.5 to 1, Attentive Eraser's 9 over 40 steps. The mini model
-    wants less of everything, and models made for few steps or with guidance in their weights burn with any of it.
+    wants less of everything, and models made for few steps or with guidance in their weights burn with any of it. For the
+    other transformers no paper tells a strength: they get their makers' guidance and steps, and of Attentive Eraser its
+    attention alone.
     """
-    denoise = {"draft": 0.4, "picture": 1.0, "noise": 1.0}
-    weak = few_steps(facts, steps)
-    if name == "Attentive Eraser":
-        scale = 1.0 if weak or facts.distilled else 3.0 if facts.mini else 9.0
-        method = Method("Attentive Eraser", False, scale, 40, {**denoise, "picture": 0.8})
-    elif name in ("MASG", "learned", "SRA + MASG"):
-        scale = (3.0 if name == "learned" else 6.0) if facts.mini else 12.5
-        method = Method("SRA" if name == "SRA + MASG" else None, True, 2.0 if weak else scale, 50, denoise)
-        method = dataclasses.replace(method, denoise={**denoise, "draft": 0.8}) if name == "learned" else method
-    else:
-        scale = 1.0 if weak or facts.distilled else 3.0 if facts.mini else 7.0
-        method = Method("SRA" if name == "SRA" else None, False, scale, 50, denoise)
-    wanted = steps or (20 if facts.mini else 4 if facts.few_steps else method.steps)
+    known = FACTS.get(name, methods.PLAIN)
+    attention = {"Attentive Eraser": "Attentive Eraser", "SRA": "SRA", "SRA + MASG": "SRA"}.get(name)
+    weak, masg = few_steps(facts, steps), known is methods.MASG or known is methods.LRNR
+    # The paper tells no removal scale for a transformer, whether its guidance is in its weights or not.
+    burns = facts.transformer if known is methods.ATTENTIVE_ERASER else facts.distilled
+    scale = known.strength_on(mini=facts.mini, weak=weak, distilled=burns)
+    if facts.guidance and known in (methods.PLAIN, methods.SRA) and not weak:
+        scale = facts.guidance
+    guidance = 1.0 if weak else facts.guidance or 1.0
+    method = Method(attention, masg, scale, known.steps, guidance, {**known.denoise})
+    wanted = steps or (20 if facts.mini else 4 if facts.few_steps else facts.steps or method.steps)
     return dataclasses.replace(method, steps=wanted)
 
 

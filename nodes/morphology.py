@@ -10,14 +10,14 @@ from comfy_api.latest import io
 
 from ..kernels import morphology, regions, seams
 from . import host
-from .schema import Schema, advanced
+from .schema import Schema, advanced, check_limits
 
 MORPHOLOGY = io.Custom("UNCLUTTER_MORPHOLOGY")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Morphology:
-    """What is known of the bodies of `people` people: `pose` [1 or N,3,h,w] in 0..1 and `parsing` [1,labels,h,w] of 0 and
+    """The bodies of `people` people: `pose` [1 or N,3,h,w] in 0..1 and `parsing` [1,labels,h,w] of 0 and
     1, or None, of the whole picture at any scale."""
 
     pose: torch.Tensor | None
@@ -74,7 +74,7 @@ class HumanMorphology(io.ComfyNode):
         parsing: torch.Tensor | None = None,
         labels: int = morphology.LIP,
     ) -> io.NodeOutput:
-        host.check_number("labels", labels, 2, 256)
+        check_limits(cls, labels=labels)
         masks = host.normalize_mask(masks)
         people, (height, width) = len(masks), masks.shape[-2:]
         if pose is not None:

@@ -9,15 +9,15 @@ import torch
 import torch.nn.functional as F
 from comfy_api.latest import io
 
-from ..adapters import one_step
+from ..adapters import methods, one_step
+from ..adapters.families import Family
+from ..adapters.header import Header
 from ..kernels import finite, regions
 from . import host, masks
 from .conditioning import with_draft
-from .schema import Schema
+from .schema import Schema, check_limits
 
 MULTIPLE = 16
-SHORT_SIDE, LONG_SIDE = 512, 1024
-"""The sizes that OSOR works at: SDXL's shorter side, FLUX's longer one."""
 
 TIMESTEP = io.Int.Input(
     "timestep",
@@ -98,7 +98,7 @@ class OneStepErase(io.ComfyNode):
                     "conditioning",
                     optional=True,
                     tooltip="Only to use a prompt other than the eraser's own, or where it has none: "
-                    f"'{one_step.PROMPT}', by CLIP Text Encode.",
+                    f"'{methods.ONE_STEP_PROMPT}', by CLIP Text Encode.",
                 ),
                 io.Vae.Input("vae", tooltip="The VAE of the model."),
                 io.Image.Input("image", tooltip="The picture, of any size."),
@@ -163,9 +163,7 @@ class OneStepErase(io.ComfyNode):
         conditioning: list | None = None,
         draft: torch.Tensor | None = None,
     ) -> io.NodeOutput:
-        host.check_number("timestep", timestep, 0, 999)
-        host.check_number("alpha_strength", alpha_strength, 0, 10)
-        host.check_number("resolution", resolution, 0, 8192)
+        check_limits(cls, timestep=timestep, alpha_strength=alpha_strength, resolution=resolution)
         eraser = host.eraser_of(model)
         conditioning = check_conditioning(conditioning or eraser.conditioning, eraser.context)
         masks.check_picture(image)
@@ -173,7 +171,7 @@ class OneStepErase(io.ComfyNode):
         mask = regions.normalize_mask(mask.to(image.device), pictures, height, width, skip_empty=True)
         image = image.expand(len(mask), -1, -1, -1)
         drafted = None if draft is None else with_draft(image, mask, draft)
-        size = working_size(height, width, eraser.backbone, resolution or trained_resolution(eraser.metadata))
+        size = working_size(height, width, eraser.family, resolution or trained_resolution(eraser.metadata))
         progress = host.Progress((3 if drafted is None else 5) * len(image))
 
         # One picture at a time, so that memory does not grow with the batch; each network is loaded once.
@@ -253,38 +251,38 @@ class OneStepSampler(io.ComfyNode):
 
     @classmethod
     def execute(cls, model: Any, timestep: int, alpha_strength: float) -> io.NodeOutput:
-        host.check_number("timestep", timestep, 0, 999)
-        host.check_number("alpha_strength", alpha_strength, 0, 10)
+        check_limits(cls, timestep=timestep, alpha_strength=alpha_strength)
         return io.NodeOutput(host.OneStepSampler(alpha_strength), host.eraser_of(model).sigmas(timestep))
 
 
-def working_size(height: int, width: int, backbone: str, resolution: int) -> tuple[int, int]:
+def working_size(height: int, width: int, family: Family, resolution: int) -> tuple[int, int]:
     """(height, width) at which OSOR's scripts work: scaled down to the resolution and never up, but for the multiple of
     16, which FLUX rounds down to and SDXL up; 0 for the resolution that they have."""
-    if backbone == "flux":
+    side = resolution or family.eraser_side
+    if family.eraser_side_is_long:
         longer = max(height, width)
-        limit = min(longer, resolution or LONG_SIDE)
+        limit = min(longer, side)
         height, width = (max(side * limit // longer // MULTIPLE, 1) * MULTIPLE for side in (height, width))
     else:
         shorter = min(height, width)
-        limit = min(shorter, resolution or SHORT_SIDE)
+        limit = min(shorter, side)
         height, width = (math.ceil(side * limit // shorter / MULTIPLE) * MULTIPLE for side in (height, width))
     return height, width
 
 
 def trained_resolution(metadata: dict[str, str]) -> int:
-    """What the file says it was trained at; 0 where it says nothing."""
-    return int(metadata.get("unclutter.resolution", 0))
+    """The resolution that the file was trained at; 0 where it says nothing."""
+    return Header(metadata).resolution or 0
 
 
 def working_side(eraser: host.Eraser) -> int:
     """The side of the pictures that the eraser is trained on, in pixels."""
-    return trained_resolution(eraser.metadata) or (LONG_SIDE if eraser.backbone == "flux" else SHORT_SIDE)
+    return trained_resolution(eraser.metadata) or eraser.family.eraser_side
 
 
 def trained_pooling(metadata: dict[str, str]) -> str:
     """How the file was trained to take the mask: OSOR's way, by max, where it says nothing; FLUX takes pixels."""
-    return "nearest" if metadata.get("unclutter.mask_pooling") == "nearest" else "max"
+    return Header(metadata).pooling
 
 
 def resize(image: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
@@ -299,7 +297,7 @@ def check_conditioning(conditioning: list | None, width: int) -> list:
     if conditioning is None:
         raise ValueError(
             "The eraser has no prompt: connect the model's CLIP to Load One-Step Eraser, or the conditioning of "
-            f"'{one_step.PROMPT}' to this node."
+            f"'{methods.ONE_STEP_PROMPT}' to this node."
         )
     for features, values in conditioning:
         if features.shape[-1] != width:

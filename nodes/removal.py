@@ -12,20 +12,26 @@ from comfy_api.latest import io
 from ..adapters import prompt
 from . import host, masks, methods
 from .attention import AttentiveEraser, SelfRectifyingAttention
-from .conditioning import RemovalConditioning
+from .conditioning import RemovalConditioning, marked
 from .draft import draft_fill
 from .guidance import MASGGuider
 from .masks import CropToMask, PasteBack
 from .onestep import OneStepErase, working_side
 from .prompt import LoadRemovalPrompt
 
+INSTRUCTIONS = {
+    "picture": "Remove the object in the middle, and fill its place with what surrounds it. Keep all else as it is.",
+    "picture and marked picture": "Remove what is marked in red, and fill its place with what surrounds it. Keep all else "
+    "as it is.",
+}
+"""What an edit model is told where the artist says nothing, by what it is shown."""
 LARGEST = 1.5
 """The longest side of the part that is worked on, in sides of the pictures that the model is trained on."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Wish:
-    """What the artist set on the node, and `say`, which shows a text on it."""
+    """The settings of the node, and `say`, which shows a text on it."""
 
     say: Callable[[str], None]
     seed: int
@@ -40,6 +46,7 @@ class Wish:
     feather: int
     sampler_name: str
     scheduler: str
+    references: str
 
 
 def in_one_step(
@@ -82,22 +89,26 @@ def sampled(
     part, hole, crop = cropped(image).args
     shown, pooling = "masked grey", "max"
     if learned is None:
-        words = wish.background or ("background" if method.masg else "")
-        positive, negative = host.encode_text(clip, words), host.encode_text(clip, wish.negative_text)
+        words, beside = wish.background or ("background" if method.masg else ""), None
+        if wish.references != "none":
+            words = wish.background or INSTRUCTIONS[wish.references]
+            beside = part if wish.references == "picture" else marked(part, hole)
+        positive, negative = host.encode_text(clip, words, beside), host.encode_text(clip, wish.negative_text)
         unguided = words == wish.negative_text
     else:
         loaded = LoadRemovalPrompt.execute(clip, learned, True, "as trained", wish.background, wish.negative_text)
         positive, negative, _ = loaded.args
-        metadata = prompt.load(host.file_path("embeddings", learned)).metadata
-        shown = metadata.get("unclutter.condition_image", "full")
-        pooling = metadata.get("unclutter.mask_pooling", pooling)
+        header = prompt.load(host.file_path("embeddings", learned)).header
+        shown, pooling = header.condition_image or "full", header.mask_pooling or pooling
         unguided = False
     denoise = wish.denoise or method.denoise[wish.start]
     draft = None
     if wish.start == "draft":
         draft, _, _ = cropped(draft_fill(image, mask, seed=wish.seed)).args
-    conditioned = RemovalConditioning.execute(positive, negative, vae, part, hole, shown, pooling, True, draft).args
-    positive, negative, latent = conditioned
+    conditioned = RemovalConditioning.execute(
+        positive, negative, vae, part, hole, shown, pooling, True, draft, wish.references
+    )
+    positive, negative, latent = conditioned.args
 
     if method.attention == "Attentive Eraser":
         model = AttentiveEraser.execute(model, hole, max(scale, 1.0), 0.3, 0.2, "decoder", 0.0, 1.0).args[0]
@@ -107,7 +118,9 @@ def sampled(
         guider, _ = MASGGuider.execute(model, positive, negative, hole, scale, 1.0, "cosine_step", 0.5).args
         push = f"guidance {scale:g} in the mask"
     elif method.attention == "Attentive Eraser":
-        guider, push = host.guided(model, positive, negative, 1.0), f"removal scale {max(scale, 1.0):g}"
+        cfg = 1.0 if unguided else method.guidance
+        push = f"removal scale {max(scale, 1.0):g}" + (f" and guidance {cfg:g}" if cfg > 1 else "")
+        guider = host.guided(model, positive, negative, cfg)
     else:
         cfg = 1.0 if unguided else max(scale, 1.0)
         guider, push = host.guided(model, positive, negative, cfg), f"guidance {cfg:g}"

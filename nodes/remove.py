@@ -9,10 +9,11 @@ from comfy_api.latest import io
 
 from ..kernels import regions
 from . import host, masks, methods, removal
+from .conditioning import REFERENCES
 from .draft import draft_fill
 from .masks import PrepareMask
 from .onestep import LoadOneStep
-from .schema import Schema, advanced, choice, chosen
+from .schema import Schema, advanced, check_limits, choice, chosen
 
 ON_MODEL, BY_LORA = "the one on the model", "the one trained with the LoRA"
 
@@ -212,6 +213,17 @@ class RemoveObject(io.ComfyNode):
                         "film in which the object is not to be seen. Off: an empty mask is an error.",
                     )
                 ),
+                advanced(
+                    io.Combo.Input(
+                        "references",
+                        options=REFERENCES,
+                        default="none",
+                        optional=True,
+                        tooltip="For edit models (FLUX Kontext, FLUX.2, Qwen-Image-Edit, OmniGen2): what they are shown beside "
+                        "the instruction, which is the text of background, or, where that is empty, one that says to remove "
+                        "what is marked in red.",
+                    )
+                ),
             ],
             outputs=[
                 io.Image.Output("IMAGE", display_name="image", tooltip="The picture without the object."),
@@ -249,11 +261,10 @@ class RemoveObject(io.ComfyNode):
         clip: Any = None,
         start: str = "draft",
         skip_empty: bool = True,
+        references: str = "none",
         **files: str,
     ) -> io.NodeOutput:
-        host.check_number("steps", steps, 0, 1000)
-        host.check_number("strength", strength, 0.1, 4)
-        host.check_number("denoise", denoise, 0, 1)
+        check_limits(cls, steps=steps, strength=strength, denoise=denoise)
         picked = chosen("method", method, files)
         name, reason = picked["method"], ""
         if name == "auto":
@@ -273,6 +284,7 @@ class RemoveObject(io.ComfyNode):
             feather=feather,
             sampler_name=sampler_name,
             scheduler=scheduler,
+            references=references,
         )
         prepared, preview = PrepareMask.execute(mask, image, grow_percent, 0, True, 0, skip_empty).args
         if name == "draft":

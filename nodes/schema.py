@@ -1,4 +1,4 @@
-"""What a node's schema says in every ComfyUI the pack runs in; one that is too old for a word leaves it out."""
+"""Schemas that hold in every ComfyUI the pack runs in; one that is too old for a word leaves it out."""
 
 from __future__ import annotations
 
@@ -44,3 +44,18 @@ def chosen(name: str, value: str | dict, others: dict) -> dict:
     where they are inputs of the node itself."""
     picked = value if isinstance(value, dict) else {name: value, **others}
     return {key: setting for key, setting in picked.items() if setting is not None}
+
+
+def check_limits(node: type[io.ComfyNode], **values: float) -> None:
+    """Raises a ValueError where a number is outside of the limits that the node's schema gives its input: ComfyUI checks
+    what is typed into a widget, but not what comes through a link."""
+    numbers = (widget for widget in node.define_schema().inputs if isinstance(widget, io.Int.Input | io.Float.Input))
+    limits = {widget.id: (widget.min, widget.max) for widget in numbers}
+    for name, value in values.items():
+        low, high = limits[name]
+        if low is None or high is None or not low <= value <= high:
+            raise ValueError(f"{name} is {value}: it must lie between {shown(low)} and {shown(high)}.")
+
+
+def shown(limit: float | None) -> str:
+    return f"{limit:g}" if isinstance(limit, float) else str(limit)

@@ -33,8 +33,8 @@ DOORS = {
     "bench": {"recipes", "evaluation", "sampling", "base_models", "images"},
     "mini": {"recipes", "evaluation", "sampling", "base_models", "images"},
 }
-# A client of ComfyUI's server, which imports nothing of the pack.
-OPEN_TO_ALL = {"comfyui_server"}
+# A client of ComfyUI's server and checks of paths, which import nothing of the pack.
+OPEN_TO_ALL = {"comfyui_server", "paths"}
 COMFYUI_INTERNALS = {"comfy", "folder_paths", "latent_preview", "node_helpers", "server"}
 COMFYUI = COMFYUI_INTERNALS | {"comfy_api", "comfy_extras", "comfy_execution", "execution", "nodes"}
 RUNTIME = {"torch", "numpy", "scipy", "einops", "kornia", "safetensors", "PIL", "tqdm"}

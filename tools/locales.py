@@ -30,7 +30,7 @@ def main(language: str) -> None:
 
 
 def said_by(object_info: dict[str, Any]) -> dict[str, Any]:
-    """What this pack's nodes say, {node id: as in nodeDefs.json}, from all that a server publishes."""
+    """The words of this pack's nodes, {node id: as in nodeDefs.json}, from all that a server publishes."""
     return {
         name: {
             "display_name": info["display_name"],

@@ -30,7 +30,7 @@ LARGE = {
     "UnclutterPrepareMask": "png",
     "UnclutterRemoveObject": "jpg",
 }
-"""Whose pictures stand one in a row, and the kind of file they are: photographs are JPEG."""
+"""Nodes whose pictures stand one in a row, and the kind of file they are: photographs are JPEG."""
 Link = list
 Entry = tuple
 """A caption, a link to a node's pictures, and, where there are several, the index of the one to show."""
@@ -56,7 +56,7 @@ def main(wanted: list[str]) -> None:
 
 
 def pages_of(graph: Graph) -> dict[str, list[Entry]]:
-    """What each page shows: node id -> captions and pictures."""
+    """The pictures of each page: node id -> captions and pictures."""
     add, mini = graph.add, graph.add("UnclutterLoadMini")
     one, two = graph.scene(16), graph.scene(23)
 

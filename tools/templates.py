@@ -15,7 +15,9 @@ from typing import Any
 INPAINTING = "sd_xl_base_1.0_inpainting_0.1.safetensors"
 SAM3 = "sam3.1_multiplex_fp16.safetensors"
 BASE = "sd_xl_base_1.0.safetensors"
+SD3 = "sd3.5_large_fp8_scaled.safetensors"
 HUGGING_FACE = "https://huggingface.co"
+COMFY, SPLIT = f"{HUGGING_FACE}/Comfy-Org", "resolve/main/split_files"
 FLUX_FILES = f"{HUGGING_FACE}/comfyanonymous/flux_text_encoders/resolve/main"
 OSOR = f"{HUGGING_FACE}/QinmingZhou/OSOR/resolve/main"
 MODELS = {
@@ -30,6 +32,26 @@ MODELS = {
     ),
     "clip_l.safetensors": ("text_encoders", f"{FLUX_FILES}/clip_l.safetensors"),
     "t5xxl_fp16.safetensors": ("text_encoders", f"{FLUX_FILES}/t5xxl_fp16.safetensors"),
+    "flux-2-klein-4b-fp8.safetensors": (
+        "diffusion_models",
+        f"{HUGGING_FACE}/black-forest-labs/FLUX.2-klein-4b-fp8/resolve/main/flux-2-klein-4b-fp8.safetensors",
+    ),
+    "qwen_3_4b.safetensors": ("text_encoders", f"{COMFY}/z_image_turbo/{SPLIT}/text_encoders/qwen_3_4b.safetensors"),
+    "flux2-vae.safetensors": ("vae", f"{COMFY}/flux2-dev/{SPLIT}/vae/flux2-vae.safetensors"),
+    "qwen_image_edit_2511_fp8mixed.safetensors": (
+        "diffusion_models",
+        f"{COMFY}/Qwen-Image-Edit_ComfyUI/{SPLIT}/diffusion_models/qwen_image_edit_2511_fp8mixed.safetensors",
+    ),
+    "qwen_2.5_vl_7b_fp8_scaled.safetensors": (
+        "text_encoders",
+        f"{COMFY}/Qwen-Image_ComfyUI/{SPLIT}/text_encoders/qwen_2.5_vl_7b_fp8_scaled.safetensors",
+    ),
+    "qwen_image_vae.safetensors": ("vae", f"{COMFY}/Qwen-Image_ComfyUI/{SPLIT}/vae/qwen_image_vae.safetensors"),
+    "z_image_turbo_bf16.safetensors": (
+        "diffusion_models",
+        f"{COMFY}/z_image_turbo/{SPLIT}/diffusion_models/z_image_turbo_bf16.safetensors",
+    ),
+    SD3: ("checkpoints", f"{COMFY}/stable-diffusion-3.5-fp8/resolve/main/{SD3}"),
     "ae.safetensors": ("vae", f"{HUGGING_FACE}/black-forest-labs/FLUX.1-dev/resolve/main/ae.safetensors"),
 }
 """Every file that ComfyUI's missing-model dialog can fetch by a click: its folder in models/, and its address."""
@@ -65,7 +87,7 @@ class Template:
 
 @dataclass(frozen=True)
 class Scale:
-    """What differs between the mini model and a real one."""
+    """The values that differ between the mini model and a real one."""
 
     loader: Node
     minimum: int
@@ -168,9 +190,15 @@ def app_of(scale: Scale, *shown: tuple[str, str]) -> tuple[list[tuple[str, str]]
     return ([("picture", "seed"), *shown], ["result"]) if scale.enlarge > 1 else None
 
 
-def remove_object(scale: Scale | None, note: str, prefix: str) -> Template:
+def remove_object(scale: Scale | None, note: str, prefix: str, **widgets: Any) -> Template:
     """The one node that does it all; without a model it fills from the picture itself."""
-    wanted = {"image": "@picture.IMAGE", "mask": "@picture.MASK", "seed": 1, "control_after_generate": "fixed"}
+    wanted = {
+        "image": "@picture.IMAGE",
+        "mask": "@picture.MASK",
+        "seed": 1,
+        "control_after_generate": "fixed",
+        **widgets,
+    }
     if scale:
         wanted |= {name: f"@model.{name.upper()}" for name in ("model", "vae", "clip")}
     scale, loaders = scale or sdxl(""), [scale.loader] if scale else []
@@ -483,7 +511,68 @@ def people_by_words() -> Template:
     return Template(note("People found by words, as layers", how), columns)
 
 
+def on_family(
+    note: str, unet: str, text_encoder: tuple[str, str], vae: str, shift: float = 0.0, **widgets: Any
+) -> Template:
+    """Remove Object on a model whose parts are files of their own; `shift` as its makers sample it."""
+    loaders = [
+        Node("model", "UNETLoader", "Load Diffusion Model", {"unet_name": unet}),
+        Node("clip", "CLIPLoader", "Load Text Encoder", {"clip_name": text_encoder[0], "type": text_encoder[1]}),
+        Node("vae", "VAELoader", "Load VAE", {"vae_name": vae}),
+    ]
+    model = "@model.MODEL"
+    if shift:
+        values = {"model": model, "shift": shift}
+        loaders.append(Node("shifted", "ModelSamplingAuraFlow", "Shift, as its makers sample", values))
+        model = "@shifted.MODEL"
+    wanted = {"image": "@picture.IMAGE", "mask": "@picture.MASK", "seed": 1, "control_after_generate": "fixed"}
+    wanted |= {"model": model, "clip": "@clip.CLIP", "vae": "@vae.VAE", **widgets}
+    scale = sdxl("", "coffee")
+    columns = {
+        "1. Your picture": [picture(scale)],
+        "2. Model": loaders,
+        "3. Remove": [Node("remove", "UnclutterRemoveObject", "Remove Object", wanted)],
+        "4. Result": result(scale, "@remove.image", "removed"),
+    }
+    return Template(note, columns)
+
+
+UNSEEN = "How well this model removes with the pack nobody has shown yet: tell us."
+EDITS = "The model sees the picture, and again with the mask in red, and is told to remove what is red. Or tell it yourself, in *words for background*."
+
 TEMPLATES = {
+    "Remove by instruction, FLUX.2 Klein": on_family(
+        note("An edit model is shown what goes, FLUX.2 Klein", EDITS, PAINT, UNSEEN),
+        "flux-2-klein-4b-fp8.safetensors",
+        ("qwen_3_4b.safetensors", "flux2"),
+        "flux2-vae.safetensors",
+        references="picture and marked picture",
+        start="noise",
+    ),
+    "Remove by instruction, Qwen-Image-Edit": on_family(
+        note("An edit model is shown what goes, Qwen-Image-Edit", EDITS, PAINT, UNSEEN),
+        "qwen_image_edit_2511_fp8mixed.safetensors",
+        ("qwen_2.5_vl_7b_fp8_scaled.safetensors", "qwen_image"),
+        "qwen_image_vae.safetensors",
+        shift=3.1,
+        references="picture and marked picture",
+        start="noise",
+    ),
+    "Remove an object, Z-Image-Turbo": on_family(
+        note("One node on Z-Image-Turbo, in 8 steps", "Its attention does not see the object. " + PAINT, UNSEEN, KEPT),
+        "z_image_turbo_bf16.safetensors",
+        ("qwen_3_4b.safetensors", "lumina2"),
+        "ae.safetensors",
+        shift=3.0,
+        steps=8,
+        denoise=0.8,
+    ),
+    "Remove an object, Stable Diffusion 3.5": remove_object(
+        sdxl(SD3, "coffee"),
+        note("One node on Stable Diffusion 3.5", "Its attention does not see the object. " + PAINT, UNSEEN, KEPT),
+        "removed",
+        denoise=0.8,
+    ),
     "Remove an object, no model": remove_object(
         None,
         note(

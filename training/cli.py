@@ -1,38 +1,61 @@
 """The command line: `unclutter COMMAND`, also `python -m unclutter.training COMMAND` for `accelerate launch`.
 
-A command's module is imported when it is asked for, so that `unclutter demo` needs nothing that only training needs,
-and the list of commands needs nothing at all.
+A command is settings, which are parsed and checked first and import no PyTorch, and the function that does the work. So
+help, a wrong option and a missing file are told at once, and the list of commands needs no package at all.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
-from difflib import SequenceMatcher
-from importlib import import_module
+from difflib import get_close_matches
+from importlib import import_module, metadata
 from itertools import takewhile
+from pathlib import Path
 from typing import Any
 
-Run = Callable[[list[str], str], object]
-"""Takes the arguments after the name, and what the usage calls the command."""
+from .recipes.registry import RECIPES
+
 HELP = {"-h", "--help"}
-ALIKE = 0.6
-"""What is typed is taken for a typo of a name from this share of common letters on."""
 
 
 @dataclass(frozen=True)
 class Command:
-    """What `unclutter NAME` runs, the line that tells of it, and the extra of the package that it needs."""
+    """One command.
 
-    run: Run
+    Attributes:
+        summary: the line that tells of it.
+        settings: "module:name" of a dataclass of options, or of a function that parses (arguments, prog) into one.
+        work: "module:function" that takes these settings.
+        extra: of the package, with the packages that the command needs.
+        objective: "module:class" of a recipe, which `work` takes too.
+    """
+
     summary: str
+    settings: str
+    work: str
     extra: str = "train"
+    objective: str | None = None
+
+    def run(self, arguments: list[str], prog: str) -> None:
+        settings, parse = load(self.settings), load("tyro:cli")
+        is_class = isinstance(settings, type)
+        config = parse(settings, args=arguments, prog=prog) if is_class else settings(arguments, prog)
+        if check := getattr(config, "check", None):
+            check()
+        work = load(self.work)
+        if self.objective is None:
+            work(config)
+        else:
+            work(config, load(self.objective))
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; a bad value ends in one sentence and exit code 1, not in a traceback."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments == ["--version"]:
+        print(f"unclutter {version()}")
+        return 0
     names = [name for name in COMMANDS if arguments[: len(name.split())] == name.split()]
     if not names:
         return explain(arguments)
@@ -51,6 +74,15 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"unclutter {name}: stopped.", file=sys.stderr)
         return 130
     return 0
+
+
+def version() -> str:
+    """The version of the installed package, or of the folder where it is not installed."""
+    try:
+        return metadata.version("unclutter")
+    except metadata.PackageNotFoundError:
+        lines = (Path(__file__).resolve().parent.parent / "pyproject.toml").read_text(encoding="utf-8").splitlines()
+        return next(line.split('"')[1] for line in lines if line.startswith("version"))
 
 
 def explain(arguments: list[str]) -> int:
@@ -75,128 +107,130 @@ def explain(arguments: list[str]) -> int:
 def nearest(words: list[str]) -> tuple[str, str | None]:
     """The part of `words` that was meant to be a command, and the name of the command or group it is most alike."""
     groups = dict.fromkeys(name.split()[0] for name in COMMANDS if " " in name)
-    inside = words[0] if words[0] in groups else ""
-    known = [name for name in COMMANDS if name.startswith(f"{inside} ")] if inside else [*COMMANDS, *groups]
-    typed = {name: " ".join(words[: len(name.split())]) for name in known}
-
-    def likeness(name: str) -> float:
-        return SequenceMatcher(None, typed[name].removeprefix(inside), name.removeprefix(inside)).ratio()
-
-    near = max(known, key=likeness)
-    return (typed[near], near) if likeness(near) >= ALIKE else (" ".join(words[: 2 if inside else 1]), None)
-
-
-def function(module: str, name: str) -> Run:
-    return lambda arguments, prog: _tyro().cli(_get(module, name), args=arguments, prog=prog)
+    if words[0] in groups:
+        # The group is right: its name, which all of its commands share, says nothing of the rest.
+        known = {name.split(" ", 1)[1]: name for name in COMMANDS if name.startswith(f"{words[0]} ")}
+        near = get_close_matches(words[1], known, n=1)
+        return " ".join(words[:2]), known[near[0]] if near else None
+    two = " ".join(words[:2])
+    if near := get_close_matches(two, [name for name in COMMANDS if " " in name], n=1):
+        return two, near[0]
+    near = get_close_matches(words[0], [*(name for name in COMMANDS if " " not in name), *groups], n=1)
+    return words[0], near[0] if near else None
 
 
-def configured(module: str, settings: str, name: str) -> Run:
-    return lambda arguments, prog: _get(module, name)(_tyro().cli(_get(module, settings), args=arguments, prog=prog))
-
-
-def train_mini(arguments: list[str], prog: str) -> None:
-    """`unclutter train mini [cpu|gpu] [--field value ...]`; without a preset, the one that fits the machine."""
-    import torch
-
-    presets = {
-        "cpu": ("128×128 scenes, hours on two cores; it can be stopped and resumed", _get(".mini.config", "CPU")),
-        "gpu": ("256×256 scenes with a trained VAE, ten to twenty minutes on one GPU", _get(".mini.config", "GPU")),
-    }
-    default = "gpu" if torch.cuda.is_available() else "cpu"
-    _get(".mini.train", "train_mini")(_get(".recipes.recipe", "choose_preset")(presets, default, arguments, prog))
-
-
-def recipe(settings: str, module: str, objective: str) -> Run:
-    """A training whose module of settings has presets to choose from."""
-    return lambda arguments, prog: _get(".recipes.loop", "train")(
-        _get(settings, "choose")(arguments, prog), _get(module, objective)
-    )
-
-
-def _get(module: str, name: str) -> Any:
-    return getattr(import_module(module, __package__), name)
-
-
-def _tyro() -> Any:
-    return import_module("tyro")
+def load(path: str) -> Any:
+    """The object at "module:name", a module below this package, or tyro."""
+    module, name = path.split(":")
+    return getattr(import_module(module if module == "tyro" else f".{module}", __package__), name)
 
 
 COMMANDS: dict[str, Command] = {
     "demo": Command(
-        function(".evaluation.demo", "demo"), "every method on drawn scenes: a contact sheet and a table", "demo"
+        "every method on drawn scenes: a contact sheet and a table",
+        "evaluation.settings:DemoConfig",
+        "evaluation.demo:demo",
+        "demo",
     ),
     "remove": Command(
-        configured(".remove", "RemoveConfig", "remove_photo"),
         "take what a mask marks out of a photo, or of a folder of them",
+        "settings:RemoveConfig",
+        "remove:remove_photo",
         "demo",
     ),
     "data store": Command(
-        configured(".data.store", "StoreConfig", "store"),
         "cluttered scenes with and without one object, from backgrounds and cut-outs (LRNR)",
+        "data.settings:StoreConfig",
+        "data.store:store",
     ),
     "data synthesize": Command(
-        configured(".data.synthesize", "SynthesizeConfig", "synthesize_pairs"),
         "pairs from pictures with masks: the object is moved (EraDiff)",
+        "data.settings:SynthesizeConfig",
+        "data.synthesize:synthesize_pairs",
     ),
     "data people": Command(
-        configured(".data.people", "PeopleConfig", "make_people"),
         "groups of people, a mask for each, from backgrounds and cut-outs (MILD)",
+        "data.settings:PeopleConfig",
+        "data.people:make_people",
     ),
     "data verify": Command(
-        configured(".data.verify", "VerifyConfig", "verify_pairs"),
         "the pairs among before/after pictures, with the mask of all that changed (OSOR's SAVP)",
+        "data.settings:VerifyConfig",
+        "data.verify:verify_pairs",
     ),
-    "data drawn": Command(function(".data.drawn", "draw_pairs"), "pairs of drawn scenes, for the mini model"),
-    "data check": Command(function(".data.check", "check_data"), "every fault in a set, before a training finds it"),
-    "data shard": Command(function(".data.shards", "write_shards"), "a large set as webdataset shards"),
-    "train lrnr": Command(recipe(".recipes.lrnr", ".recipes.lrnr", "LRNR"), "a removal prompt and a LoRA (LRNR)"),
-    "train eradiff": Command(
-        recipe(".recipes.eradiff", ".recipes.eradiff", "EraDiff"),
-        "a LoRA for the path on which the object fades (EraDiff)",
+    "data drawn": Command(
+        "pairs of drawn scenes, for the mini model", "data.settings:DrawnConfig", "data.drawn:draw_pairs"
     ),
-    "train osor": Command(
-        recipe(".recipes.osor.settings", ".recipes.osor.objective", "OSOR"), "erasing in one step, in two phases (OSOR)"
+    "data check": Command(
+        "every fault in a set, before a training finds it", "data.settings:CheckConfig", "data.check:check_data"
     ),
-    "train mild": Command(recipe(".recipes.mild", ".recipes.mild", "MILD"), "a layer per person (MILD)"),
-    "train mini": Command(train_mini, "the mini model itself, from nothing; presets cpu and gpu"),
+    "data shard": Command("a large set as webdataset shards", "data.settings:ShardConfig", "data.pack:write_shards"),
+    **{
+        f"train {name}": Command(
+            entry.summary,
+            f"recipes.{entry.settings}:choose",
+            "recipes.loop:train",
+            objective=f"recipes.{entry.objective}",
+        )
+        for name, entry in RECIPES.items()
+    },
+    "train mini": Command(
+        "the mini model itself, from nothing; presets cpu and gpu", "mini.config:choose", "mini.train:train_mini"
+    ),
     "train judge": Command(
-        configured(".evaluation.judge", "JudgeConfig", "train_judge"),
         "the network that says whether an object stands in a hole, for evaluate",
+        "evaluation.settings:JudgeConfig",
+        "evaluation.judge:train_judge",
     ),
     "evaluate": Command(
-        function(".evaluation.removal", "evaluate"), "removed or not, on scenes whose true background is known"
+        "removed or not, on scenes whose true background is known",
+        "evaluation.settings:EvaluateConfig",
+        "evaluation.removal:evaluate",
     ),
     "evaluate crowds": Command(
-        function(".evaluation.crowds", "evaluate_crowds"), "the same for subsets of objects that overlap"
+        "the same for subsets of objects that overlap",
+        "evaluation.settings:CrowdsConfig",
+        "evaluation.crowds:evaluate_crowds",
     ),
     "evaluate starts": Command(
-        function(".evaluation.starts", "evaluate_starts"),
         "noise, the picture or a draft as the beginning of each method",
+        "evaluation.settings:StartsConfig",
+        "evaluation.starts:evaluate_starts",
     ),
-    "gpu": Command(function(".gpu", "run_on_gpu"), "all that wants a GPU, in stages that go on where they stopped"),
-    "convert": Command(function(".convert", "convert"), "a LoRA file in kohya's keys, or in diffusers'"),
+    "gpu": Command("all that wants a GPU, in stages that go on where they stopped", "gpu:GpuConfig", "gpu:run_on_gpu"),
+    "convert": Command("a LoRA file in kohya's keys, or in diffusers'", "settings:ConvertConfig", "convert:convert"),
     "bench draft": Command(
-        function(".bench.draft", "bench_draft"),
         "the draft against other fills that need no weights: PSNR and time",
+        "bench.settings:DraftBenchConfig",
+        "bench.draft:bench_draft",
         "dev",
     ),
     "bench attention": Command(
-        function(".bench.attention", "bench_attention"), "region attention beside plain attention"
+        "region attention beside plain attention",
+        "bench.settings:AttentionBenchConfig",
+        "bench.attention:bench_attention",
     ),
     "bench precision": Command(
-        function(".bench.precision", "bench_precision"), "region attention in half precision, and beside FlexAttention"
+        "region attention in half precision, and beside FlexAttention",
+        "bench.settings:PrecisionBenchConfig",
+        "bench.precision:bench_precision",
     ),
     "bench guider": Command(
-        function(".bench.attention", "bench_guider"), "MASG and SARG beside ComfyUI's own guidance"
+        "MASG and SARG beside ComfyUI's own guidance", "bench.settings:GuiderBenchConfig", "bench.guider:bench_guider"
     ),
     "bench layers": Command(
-        function(".bench.layers", "bench_layers"),
         "a row per person beside a plain batch and beside separate calls (MILD)",
+        "bench.settings:LayersBenchConfig",
+        "bench.layers:bench_layers",
     ),
     "bench onestep": Command(
-        function(".bench.one_step", "bench_onestep"), "erasing in one step beside its parts and beside 25 steps (OSOR)"
+        "erasing in one step beside its parts and beside 25 steps (OSOR)",
+        "bench.settings:OneStepBenchConfig",
+        "bench.one_step:bench_onestep",
     ),
     "bench train": Command(
-        function(".bench.train", "bench_train"), "a training step beside that of diffusers' example"
+        "a training step beside that of diffusers' example",
+        "bench.settings:TrainBenchConfig",
+        "bench.train:bench_train",
     ),
 }

@@ -64,7 +64,7 @@ class ComfyServer:
         self.stop()
 
     def log(self) -> str:
-        """What the server has printed so far."""
+        """The text that the server has printed so far."""
         return self.log_file.read_text(errors="replace")
 
     def wait_until_ready(self, timeout: float = 180) -> None:
@@ -94,7 +94,7 @@ class ComfyServer:
         return response
 
     def object_info(self, node_id: str | None = None) -> dict[str, Any]:
-        """What the server publishes of one node, or {node id: that} of all of them."""
+        """The record that the server publishes of one node, or {node id: that} of all of them."""
         if node_id is None:
             return self.get("/object_info").json()
         return self.get(f"/object_info/{node_id}").json()[node_id]

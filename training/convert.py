@@ -5,34 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-import tyro
 from diffusers import UNet2DConditionModel
 
 from ..adapters import lora
 from .sampling.adapters import matched
+from .settings import ConvertConfig
 
 
-def convert(
-    source: tyro.conf.Positional[Path],
-    out: tyro.conf.Positional[Path],
-    to: lora.Style = "kohya",
-    base: Path | None = None,
-) -> None:
-    """Rewrite a LoRA: to kohya's keys, which ComfyUI applies in full, or to diffusers'.
-
-    ComfyUI loads a LoRA in diffusers' or peft's keys without an error, and leaves its attention layers out.
-
-    Args:
-        source: a .safetensors file in kohya's, diffusers', peft's or ComfyUI's keys.
-        out: the file to write.
-        to: kohya or diffusers.
-        base: a diffusers folder to check against: that the network has each module, at the right size.
-    """
-    adapter = lora.load(source)
-    if base is not None:
-        matched(empty_network(base), adapter)
-    lora.save(out, adapter, to)
-    print(f"{len(adapter.pairs)} modules of rank up to {adapter.rank}, all of {source.name}: wrote {out}")
+def convert(config: ConvertConfig) -> None:
+    """Rewrite a LoRA: to kohya's keys, which ComfyUI applies in full, or to diffusers'."""
+    adapter = lora.load(config.source)
+    if config.base is not None:
+        matched(empty_network(config.base), adapter)
+    lora.save(config.out, adapter, config.to)
+    print(f"{len(adapter.pairs)} modules of rank up to {adapter.rank}, all of {config.source.name}: wrote {config.out}")
 
 
 def empty_network(base: Path) -> UNet2DConditionModel:

@@ -6,51 +6,62 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import tyro
 
-from .recipes.run_folder import STATE
+from .paths import STATE, check_comfyui
 
 GRACE = 60
 """Seconds that a training has to save its state after the time is up."""
 
 
-def run_on_gpu(
-    output: tyro.conf.Positional[Path] = Path("runs/gpu"),
-    minutes: float = 7.0,
-    comfyui: Path | None = None,
-    dry: bool = False,
-) -> None:
-    """Measure the kernels, the samplers and a training step at SDXL's real size, then train the mini model's GPU preset and
-    its adapters. Run it again and again until it says that all is done: it goes on where it stopped.
+@dataclass(frozen=True)
+class GpuConfig:
+    """Measure the kernels, the samplers and a training step at SDXL's real size, then train the mini model's GPU preset
+    and its adapters. Run it again and again until it says that all is done: it goes on where it stopped.
+    """
 
-    Args:
-        output: folder that receives a log for each stage, the trainings, and the measured rows.
-        minutes: to work for; a training that is not done is saved then.
-        comfyui: a ComfyUI folder, to measure its guiders too.
-        dry: the same stages at sizes that a CPU does in a few minutes, to see that they run.
+    output: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="OUTPUT")] = Path("runs/gpu")
+    """Folder that receives a log for each stage, the trainings, and the measured rows."""
+    minutes: float = 7.0
+    """Minutes to work for; a training that is not done is saved then."""
+    comfyui: Path | None = None
+    """A ComfyUI folder, to measure its guiders too."""
+    dry: bool = False
+    """Run the same stages at sizes that a CPU does in a few minutes, to see that they run."""
+
+    def check(self) -> None:
+        check_comfyui(self.comfyui)
+
+
+def run_on_gpu(config: GpuConfig) -> None:
+    """Work through the stages that are not done, until all are or the time is up.
 
     Raises:
         ChildProcessError: a stage failed; its log says why.
     """
-    output.mkdir(parents=True, exist_ok=True)
-    end = time.monotonic() + 60 * minutes
-    plan = stages(output, dry, comfyui)
+    config.output.mkdir(parents=True, exist_ok=True)
+    end = time.monotonic() + 60 * config.minutes
+    plan = stages(config.output, config.dry, config.comfyui)
     for name, command in plan.items():
-        done = output / f"{name}.done"
+        done = config.output / f"{name}.done"
         if done.exists():
             continue
         left = end - time.monotonic()
         if left <= 0:
             break
         print(f"{name}: unclutter {' '.join(command)}", flush=True)
-        if not finished(command, output / f"{name}.log", left):
+        if not finished(command, config.output / f"{name}.log", left):
             break
         done.touch()
-    missing = [name for name in plan if not (output / f"{name}.done").exists()]
+    missing = [name for name in plan if not (config.output / f"{name}.done").exists()]
     print(
-        f"Still to do: {', '.join(missing)}. Run the same command again." if missing else f"All is done, see {output}."
+        f"Still to do: {', '.join(missing)}. Run the same command again."
+        if missing
+        else f"All is done, see {config.output}."
     )
 
 

@@ -7,7 +7,6 @@ from .attention import RegionPatch, with_region_attention
 from .common import (
     Progress,
     add_references,
-    check_number,
     encode,
     normalize_mask,
     set_condition_image,
@@ -38,7 +37,6 @@ __all__ = [
     "SAMPLERS",
     "SCHEDULERS",
     "add_references",
-    "check_number",
     "decode",
     "embedding_files",
     "encode",

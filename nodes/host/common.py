@@ -1,4 +1,4 @@
-"""What every node needs of ComfyUI: where a run is, and values that fit."""
+"""Parts that every node needs of ComfyUI: the position of a run, and values that fit."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def sigma_range(model: Any, start_percent: float, end_percent: float) -> tuple[f
 
 
 def position(sigma: Tensor, transformer_options: dict) -> tuple[float, int]:
-    """Where a run is: t, counting down from `steps` to 1 and fractional between steps, and the number of steps.
+    """The position of a run: t, counting down from `steps` to 1 and fractional between steps, and the number of steps.
 
     It goes by the sigma, not by a count of calls: Heun, DPM++ SDE and others call the model several times a step.
     """
@@ -53,12 +53,6 @@ def add_references(conditioning: list, latents: list[Tensor]) -> list:
 def normalize_mask(mask: Tensor) -> Tensor:
     """The pack's one normalisation, at the mask's own size: float [masks, H, W] of 0 and 1."""
     return regions.normalize_mask(mask, 1 if mask.ndim == 2 else mask.shape[0], *mask.shape[-2:], skip_empty=True)
-
-
-def check_number(name: str, value: float, low: float, high: float) -> None:
-    """ComfyUI checks what is typed into a widget, but not what comes through a link."""
-    if not low <= value <= high:
-        raise ValueError(f"{name} is {value}: it must lie between {low} and {high}.")
 
 
 def check_mask(mask: Tensor, batch: int, height: int, width: int) -> None:

@@ -29,4 +29,6 @@ def offer_example_pictures() -> None:
             # With the camera's colour profile, the page would draw other colours than ComfyUI computes with.
             masked.save(temporary / f"unclutter_{file.stem}.png", compress_level=1, icc_profile=None)
     except OSError as error:
-        logging.warning("Unclutter could not put its example pictures into %s: %s", temporary, error)
+        logging.getLogger("unclutter").warning(
+            "Unclutter could not put its example pictures into %s: %s", temporary, error
+        )

@@ -1,16 +1,17 @@
-"""What a model is and carries, read off ComfyUI's object."""
+"""Facts about a model and what it carries, read off ComfyUI's object."""
 
 from __future__ import annotations
 
 import dataclasses
 from typing import Any
 
-import comfy.model_base
 from safetensors import SafetensorError, safe_open
 
+from ...adapters.header import Header
 from .attention import takes_region_attention
-from .common import is_flux, is_unet
+from .families import family_of
 from .files import file_path
+from .layouts import layout_of
 from .onestep import ERASER
 
 MINI = "unclutter_mini"
@@ -19,12 +20,15 @@ MINI = "unclutter_mini"
 
 @dataclasses.dataclass(frozen=True)
 class Facts:
-    """What decides how a model removes.
+    """The facts that decide how a model removes.
 
     native      side of the pictures it is trained on, in pixels
     mini        it is the pack's own mini model
     inpaints    it is shown the picture and the mask by channels of its own
     attention   the pack can steer its self-attention
+    transformer it is one of the transformer families, for which the papers tell no strengths
+    guidance    by which its makers guide it, where it is a transformer that is not distilled; else None
+    steps       as its makers sample such a transformer, else None
     distilled   its guidance is part of its weights (FLUX), so that a second, unguided pass means nothing to it
     few_steps   it is made for few steps (FLUX schnell, or ComfyUI's node for LCM)
     one_step    it carries a one-step eraser
@@ -36,6 +40,9 @@ class Facts:
     mini: bool
     inpaints: bool
     attention: bool
+    transformer: bool
+    guidance: float | None
+    steps: int | None
     distilled: bool
     few_steps: bool
     one_step: bool
@@ -47,37 +54,35 @@ def facts_of(model: Any) -> Facts:
     network, options = model.model.diffusion_model, model.model_options
     # An older ComfyUI does not keep it, and then nothing is known of a LoRA.
     lora = model.get_attachment("lora_metadata") or {}
-    flux = is_flux(network)
+    layout, family, header = layout_of(network), family_of(network), Header(lora)
+    distilled = family is not None and family.facts.distilled
     return Facts(
         native=options.get(MINI) or native_size(model.model),
         mini=MINI in options,
         inpaints=inpaints(model.model),
         attention=takes_region_attention(model),
-        distilled=flux,
+        transformer=layout is not None,
+        guidance=layout.guidance if layout and not distilled else None,
+        steps=layout.steps if layout else None,
+        distilled=distilled,
         few_steps=hasattr(model.get_model_object("model_sampling"), "original_timesteps")
-        or (flux and not network.params.guidance_embed),
+        or (family is not None and family.is_few_step(network)),
         one_step=ERASER in options,
-        recipe=lora.get("unclutter.method"),
-        training=lora.get("unclutter.recipe"),
+        recipe=header.method,
+        training=header.training,
     )
 
 
 def inpaints(model: Any) -> bool:
     """Whether the network has channels for a picture and a mask beside the latent's own."""
-    network = model.diffusion_model
-    if is_flux(network):
-        # Two latents are a network that is shown a picture and no mask (Depth, Canny).
-        return network.in_channels > 2 * network.out_channels
-    return len(model.concat_keys) > 0
+    family = family_of(model.diffusion_model)
+    return len(model.concat_keys) > 0 if family is None else family.inpaints(model)
 
 
 def native_size(model: Any) -> int:
     """The side of the pictures that a family is trained on, in pixels."""
-    if not is_unet(model.diffusion_model):
-        return 1024
-    width = model.model_config.unet_config.get("context_dim")
-    is_large = model.model_type == comfy.model_base.ModelType.V_PREDICTION
-    return {768: 512, 1024: 768 if is_large else 512}.get(width, 1024)
+    family = family_of(model.diffusion_model)
+    return 1024 if family is None else family.native_size(model)
 
 
 def prompt_of_training(training: str | None, files: list[str]) -> str | None:
@@ -91,6 +96,6 @@ def prompt_of_training(training: str | None, files: list[str]) -> str | None:
                 metadata = file.metadata() or {}
         except SafetensorError:  # nobody has asked for this file
             continue
-        if metadata.get("unclutter.recipe") == training:
+        if Header(metadata).training == training:
             return name
     return None

@@ -52,7 +52,7 @@ def file_path(folder: str, name: str) -> Path:
     return Path(folder_paths.get_full_path_or_raise(folder, name))
 
 
-def offered(folder: str, kinds: dict[str, int]) -> list[str]:
+def offered(folder: str, kinds: dict[str | None, int]) -> list[str]:
     names = folder_paths.get_filename_list(folder)
     ranks = {name: kinds.get(kind_of(name, Path(folder_paths.get_full_path(folder, name) or ""))) for name in names}
     own = sorted((name for name, rank in ranks.items() if rank is not None), key=lambda name: ranks[name] or 0)

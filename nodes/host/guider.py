@@ -39,7 +39,7 @@ class MASGGuider(comfy.samplers.CFGGuider):
         self.background_scale = background_scale
         self.is_unguided = is_same(positive, negative)
         if self.is_unguided:
-            logging.warning(
+            logging.getLogger("unclutter").warning(
                 "MASG Guider: positive and negative are the same, so there is nothing to guide: say in positive what is to "
                 "be there (background), or in negative what is not (the object)."
             )

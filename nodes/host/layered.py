@@ -45,7 +45,7 @@ class LayeredModel:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Rows:
-    """What tells the rows of a batch apart: R people and the background.
+    """The differences between the rows of a batch: R people and the background.
 
     Attributes:
         branches: [R] long, `lowrank.PERSON` or `lowrank.BACKGROUND`.
@@ -97,7 +97,7 @@ def load_layered(model: Any, layered: Layered, name: str) -> LayeredModel:
     encoders = layered.morphology_module()
     widths = {shape[1] for module, shape in shapes.items() if module.endswith("attn2.to_k")}
     if fitting < len(pairs) or not layered.sma.keys() <= paths.keys() or (encoders and {encoders.width} != widths):
-        base = layered.metadata.get("unclutter.base", "another model")
+        base = layered.header.base
         raise ValueError(
             f"{fitting} of the {len(pairs)} LoRA modules in {name} fit this model, expected all of them and tokens of its "
             f"width {sorted(widths)}: it was trained for {base}, load that checkpoint or another file."
@@ -107,7 +107,7 @@ def load_layered(model: Any, layered: Layered, name: str) -> LayeredModel:
         layer, _, projection = module.rpartition(".")
         projections.setdefault(place(paths[layer]), {})[projection] = branches
     sma = {place(paths[layer]): attention.sma(*value.tolist()) for layer, value in layered.sma.items()}
-    pooling = layered.metadata.get("unclutter.mask_pooling", "max")
+    pooling = layered.header.mask_pooling or "max"
     return LayeredModel(model, projections, sma, encoders, pooling)
 
 
@@ -193,7 +193,7 @@ class LayeredPatch:
         branches: tuple[int, ...],
         selection: Tensor | None,
     ) -> list[Tensor]:
-        """What the projections of a layer give with the LoRA of each row. Those that share an input go together."""
+        """The results of the projections of a layer with the LoRA of each row. Those that share an input go together."""
         found = self.model.projections.get(layer, {})
         out: dict[str, Tensor] = dict(zip(PROJECTIONS, projected, strict=True))
         sharing: dict[int, list[str]] = {}

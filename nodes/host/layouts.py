@@ -1,4 +1,4 @@
-"""Where the attention of each transformer that ComfyUI knows finds the tokens of the picture.
+"""Where the attention of each transformer that ComfyUI knows finds the tokens of the picture, and how it is sampled.
 
 A family is known by the class of its network. Its record says through which blocks the picture passes and where its
 tokens lie among those of the text and of reference pictures. A network that is not here is refused: to add one, add its
@@ -29,6 +29,8 @@ class Layout:
     text        (network, text features [B, tokens, ...]) -> how many tokens come before the picture's, where that is
                 known; a call that has another number of them is refused, as something has joined the sequence
     aside       names of modules within a block whose attention is not over the picture (cross-attention)
+    steps       as its makers sample
+    guidance    by which its makers guide it
     refused     arguments of the network which lay the tokens out in another way, and what an artist calls them
     """
 
@@ -40,6 +42,8 @@ class Layout:
     encoder: tuple[str, ...] = ()
     text: Callable[[Any, Tensor], int] | None = None
     aside: tuple[str, ...] = ()
+    steps: int = 30
+    guidance: float = 4.0
     refused: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def lists(self, network: Any) -> list[tuple[str, Any]]:
@@ -101,8 +105,8 @@ def padded(network: Any, context: Tensor) -> int:
 
 
 FLUX = Layout("FLUX", ("double_blocks", "single_blocks"), encoder=("double_blocks",), text=as_many)
-QWEN = Layout("Qwen-Image", ("transformer_blocks",), text=as_many)
-OMNIGEN = Layout("OmniGen2", ("noise_refiner", "layers"), text=as_many)
+QWEN = Layout("Qwen-Image", ("transformer_blocks",), text=as_many, steps=20, guidance=2.5)
+OMNIGEN = Layout("OmniGen2", ("noise_refiner", "layers"), text=as_many, steps=50, guidance=5.0)
 COSMOS = Layout("Cosmos Predict2", ("blocks",), patch="patch_spatial", aside=("cross_attn",))
 
 LAYOUTS = {
@@ -115,6 +119,8 @@ LAYOUTS = {
         "Stable Diffusion 3",
         ("joint_blocks",),
         text=lambda network, context: context.shape[1] + network.register_length,
+        steps=28,
+        guidance=4.5,
     ),
     "aura.mmdit.MMDiT": Layout(
         "AuraFlow",
@@ -144,6 +150,8 @@ LAYOUTS = {
         ("double_stream_blocks", "single_stream_blocks"),
         first=True,
         encoder=("double_stream_blocks",),
+        steps=50,
+        guidance=5.0,
         refused={"image_cond": "the picture that HiDream-E1 is shown beside it"},
     ),
     "joyimage.model.JoyImageTransformer3DModel": Layout("JoyImage", ("double_blocks",), first=True),

@@ -16,7 +16,7 @@ def tell(node: Any, text: str, warning: bool = False) -> None:
     Outside of a graph, where the node has no id, there is no page to show it in.
     """
     if warning:
-        logging.warning(text)
+        logging.getLogger("unclutter").warning(text)
     node_id = getattr(node.hidden, "unique_id", None)
     if node_id is not None:
         from server import PromptServer

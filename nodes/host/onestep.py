@@ -15,12 +15,12 @@ import torch
 from torch import Tensor
 
 from ...adapters import one_step
+from ...adapters.families import Family
+from ...adapters.header import Header
 from ...kernels import finite, onestep
-from .common import is_flux, is_unet, set_condition_image
+from .common import set_condition_image
+from .families import HostFamily, family_of
 
-NAMES = {"unet": "an SDXL inpainting UNet", "flux": "FLUX.1 Fill"}
-LAST_LAYER = {"unet": "diffusion_model.out.2", "flux": "diffusion_model.final_layer.linear"}
-PREDICTION: dict[str, onestep.Prediction] = {"unet": "epsilon", "flux": "flow"}
 ERASER = "unclutter_one_step"
 COLLECT = "unclutter_alpha"
 """In a call's transformer_options: who wants the alpha's logits."""
@@ -28,13 +28,13 @@ COLLECT = "unclutter_alpha"
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Eraser:
-    """What a model with a one-step eraser says of it.
+    """The eraser on a model, as Load One-Step Eraser left it.
 
     conditioning    the eraser's prompt, where a text encoder or the file gave it
     context         width of the text features that the network takes
     """
 
-    backbone: one_step.Backbone
+    family: Family
     phase: int
     metadata: dict[str, str]
     conditioning: list | None
@@ -42,16 +42,16 @@ class Eraser:
 
     def sigmas(self, timestep: int) -> Tensor:
         """The noise at the timestep, then none, as samplers take them; 0 is the timestep of the training."""
-        stated = self.metadata.get("unclutter.timestep")
-        trained = int(stated or one_step.TIMESTEP)
+        header = Header(self.metadata)
+        trained = header.timestep
         timestep = timestep or trained
-        if stated and timestep != trained:
-            logging.warning(
+        if header.stated("timestep") and timestep != trained:
+            logging.getLogger("unclutter").warning(
                 "The one-step eraser was trained with timestep %d and runs with %d: set 0 to take the file's.",
                 trained,
                 timestep,
             )
-        return torch.tensor([onestep.noise_level(timestep, PREDICTION[self.backbone]).sigma, 0.0])
+        return torch.tensor([onestep.noise_level(timestep, self.family.prediction).sigma, 0.0])
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -157,14 +157,13 @@ class OneStepSampler(comfy.samplers.Sampler):
 def with_one_step(model: Any, file: one_step.OneStep, clip: Any, name: str) -> Any:
     """A clone of the model with the eraser read from the file `name`; a model it does not fit is a ValueError."""
     network, latent = model.model.diffusion_model, model.model.latent_format.latent_channels
-    backbone = "flux" if is_flux(network) else "unet" if is_unet(network) else None
-    if backbone != file.backbone:
+    ours = family_of(network)
+    if ours is None or ours.facts is not file.family:
         raise ValueError(
-            f"{name} is made for {NAMES[file.backbone]} and the model is {NAMES.get(backbone or '', 'neither')} "
+            f"{name} is made for {file.family.title} and the model is {'another' if ours is None else ours.facts.title} "
             f"({type(model.model).__name__}): load the other model, or the file made for this one."
         )
-    # FLUX packs 2x2 cells, and its mask has a channel for each of a cell's 8x8 pixels.
-    channels = 2 * latent + 1 if backbone == "unet" else 4 * (2 * latent + 64)
+    channels = file.family.inpainting_channels(latent)
     if network.in_channels != channels:
         raise ValueError(
             f"The model takes {network.in_channels} channels and a one-step eraser needs an inpainting one with {channels}: "
@@ -173,18 +172,18 @@ def with_one_step(model: Any, file: one_step.OneStep, clip: Any, name: str) -> A
     if ERASER in model.model_options:
         raise ValueError("The model has a one-step eraser already: keep one Load One-Step Eraser.")
     clone = model.clone()
-    add_lora(clone, file, name)
-    add_last_layer(clone, file, latent, name)
-    width = network.params.context_in_dim if is_flux(network) else model.model.model_config.unet_config["context_dim"]
-    clone.model_options[ERASER] = Eraser(file.backbone, file.phase, file.metadata, conditioning_of(file, clip), width)
+    add_lora(clone, file, name, ours)
+    add_last_layer(clone, file, latent, name, ours)
+    conditioning, width = conditioning_of(file, clip), ours.context_width(model.model)
+    clone.model_options[ERASER] = Eraser(file.family, file.phase, file.metadata, conditioning, width)
     return clone
 
 
-def add_lora(model: Any, file: one_step.OneStep, name: str) -> None:
+def add_lora(model: Any, file: one_step.OneStep, name: str, ours: HostFamily) -> None:
     """Patches the model with the file's LoRA, all of it, by ComfyUI's own machinery."""
     config = model.model.model_config.unet_config
-    to_diffusers = comfy.utils.flux_to_diffusers if file.backbone == "flux" else comfy.utils.unet_to_diffusers
-    keys = {path.removesuffix(".weight"): key for path, key in to_diffusers(config).items() if path.endswith(".weight")}
+    paths = ours.to_diffusers(config)
+    keys = {path.removesuffix(".weight"): key for path, key in paths.items() if path.endswith(".weight")}
     network = model.model.diffusion_model
     targets, factors, wrong = {}, {}, []
     for module, pair in file.lora.items():
@@ -216,8 +215,8 @@ def shape_of(network: Any, key: str | None) -> torch.Size:
         return torch.Size()
 
 
-def add_last_layer(model: Any, file: one_step.OneStep, latent_channels: int, name: str) -> None:
-    key = LAST_LAYER[file.backbone]
+def add_last_layer(model: Any, file: one_step.OneStep, latent_channels: int, name: str, ours: HostFamily) -> None:
+    key = ours.last_layer
     own, weight = model.get_model_object(key).weight, file.terminal["weight"]
     if weight.shape[1:] != own.shape[1:] or len(weight) != len(own) + file.alpha_rows:
         raise ValueError(
@@ -241,11 +240,11 @@ def add_last_layer(model: Any, file: one_step.OneStep, latent_channels: int, nam
 def conditioning_of(file: one_step.OneStep, clip: Any) -> list | None:
     """The fixed prompt, by the text encoder that is connected, else as the file brings it."""
     if clip is not None:
-        if file.backbone == "flux":
+        if file.family.prompt_length is not None:
             clip = clip.clone()
-            # As OSOR was trained; FLUX sees T5's padding, so its length counts.
-            clip.set_tokenizer_option("t5xxl_min_length", 512)
-        text = file.metadata.get("unclutter.prompt", one_step.PROMPT)
+            # As OSOR was trained: the network sees T5's padding, so its length counts.
+            clip.set_tokenizer_option("t5xxl_min_length", file.family.prompt_length)
+        text = file.header.prompt
         return clip.encode_from_tokens_scheduled(clip.tokenize(text))
     if "prompt_embeds" not in file.prompt:
         return None
@@ -254,7 +253,7 @@ def conditioning_of(file: one_step.OneStep, clip: Any) -> list | None:
 
 
 def eraser_of(model: Any) -> Eraser:
-    """What Load One-Step Eraser put on the model."""
+    """The eraser that Load One-Step Eraser put on the model."""
     if ERASER not in model.model_options:
         raise ValueError("The model has no one-step eraser: put Load One-Step Eraser before this node.")
     return model.model_options[ERASER]
@@ -280,9 +279,11 @@ def erase_latent(
         The latent [1,C,h,w] without the object, and the alpha [1,1,h,w] by which it was blended.
     """
     eraser = eraser_of(model)
-    conditioning = set_condition_image(conditioning, latent, mask[:, None] if eraser.backbone == "flux" else cells)
-    if eraser.backbone == "flux":
-        conditioning = [[features, {"guidance": one_step.FLUX_GUIDANCE, **values}] for features, values in conditioning]
+    conditioning = set_condition_image(
+        conditioning, latent, mask[:, None] if eraser.family.shows_mask_pixels else cells
+    )
+    if (guidance := eraser.family.guidance) is not None:
+        conditioning = [[features, {"guidance": guidance, **values}] for features, values in conditioning]
     guider = comfy.samplers.CFGGuider(model)
     guider.inner_set_conds({"positive": conditioning})
     found: list[Tensor] = []

@@ -60,7 +60,7 @@ class Redirection:
         if any(options["transformer_options"].get("patches", {}).get(kind) for kind in ACROSS_ROWS):
             conds.append(args["uncond"])
         erased = comfy.samplers.calc_cond_batch(args["model"], conds, args["input"], args["sigma"], options)[0]
-        return guidance.sarg(plain, erased, self.scale) + (args["denoised"] - plain)
+        return guidance.sarg(plain, erased, self.scale, args["denoised"])
 
     def cache_apart(self, options: dict, model: Any, skipped: bool) -> None:
         """Gives this pass an EasyCache of its own, which skips the network where that of the plain pass did.

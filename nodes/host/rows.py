@@ -28,7 +28,7 @@ SCHEDULERS: list[str] = comfy.samplers.SCHEDULER_NAMES
 LONGEST_NAME = 200
 """Of a file, in bytes: file systems take 255, and a number and an ending follow."""
 NOT_BY_ROW = ("area", "mask", "start_percent", "end_percent", "control", "gligen", "hooks")
-"""What core applies to a whole batch, so that the prompt of one row would lend it to all of them."""
+"""Options that core applies to a whole batch; set by the prompt of one row, they would affect all rows."""
 
 
 class LayeredGuider(comfy.samplers.CFGGuider):
@@ -97,7 +97,7 @@ class LayeredGuider(comfy.samplers.CFGGuider):
 
     def use_fewer(self, rows: int) -> None:
         self.at_once = math.ceil(self.at_once / 2)
-        logging.warning(
+        logging.getLogger("unclutter").warning(
             f"Layered Sampler: memory does not hold all {rows} rows at once, so they go {self.at_once} at a time. The "
             "result is the same."
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import comfy.model_management
@@ -10,6 +11,8 @@ import comfy.samplers
 import comfy.sd
 import comfy.utils
 import latent_preview
+import torch
+from torch import Tensor
 
 from ...adapters import lora
 from ...adapters.files import check_numbers, read_safetensors
@@ -46,9 +49,19 @@ def guided(model: Any, positive: list, negative: list, cfg: float) -> Any:
     return guider
 
 
-def encode_text(clip: Any, text: str) -> list:
-    """The CONDITIONING that core's CLIP Text Encode makes."""
-    return clip.encode_from_tokens_scheduled(clip.tokenize(text))
+LOOKED_AT = 384
+"""Side in pixels of a picture, as a square, that a text encoder looks at: core's nodes for Qwen-Image-Edit take that."""
+
+
+def encode_text(clip: Any, text: str, picture: Tensor | None = None) -> list:
+    """The CONDITIONING that core's CLIP Text Encode makes. The text encoder of an edit model that looks at pictures
+    (Qwen-Image-Edit) is shown the first of `picture` [B,H,W,3]; others take no notice."""
+    if picture is None:
+        return clip.encode_from_tokens_scheduled(clip.tokenize(text))
+    scale = LOOKED_AT / math.sqrt(picture.shape[1] * picture.shape[2])
+    size = [round(side * scale) for side in picture.shape[1:3]]
+    small = torch.nn.functional.interpolate(picture[:1].movedim(-1, 1), size, mode="area").movedim(1, -1)
+    return clip.encode_from_tokens_scheduled(clip.tokenize(text, images=[small]))
 
 
 def decode(vae: Any, latent: dict) -> Any:

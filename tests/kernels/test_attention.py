@@ -11,6 +11,7 @@ from unclutter.kernels.attention import (
     SRA_STRICT,
     RegionSettings,
     aas,
+    aas_at,
     partition,
     region_attention,
     region_attention_reference,
@@ -222,3 +223,24 @@ def test_partition_by_the_number_of_object_tokens():
 def test_absurd_settings_say_what_is_wrong(values):
     with pytest.raises(ValueError, match=next(iter(values))):
         RegionSettings(**values)
+
+
+@pytest.mark.parametrize(
+    ("share", "steps", "expected"),
+    # 0.28 of 25 steps are 7.000000000000001 in floating point, and seven steps all the same.
+    [(0.2, 50, 10), (0.5, 4, 2), (0.0, 4, 0), (1.0, 4, 4), (0.7, 10, 7), (0.28, 25, 7), (0.55, 20, 11), (0.25, 10, 3)],
+)
+def test_suppression_lasts_for_a_share_of_the_steps(share, steps, expected):
+    # A step that is found from its noise level is off by a little, either way.
+    for error in (-1e-5, 0, 1e-5):
+        suppressed = [aas_at(step + error, steps, 0.3, share) == aas(0.3) for step in range(steps)]
+        assert suppressed == [step < expected for step in range(steps)]
+
+
+def test_suppression_covers_whole_shares_of_whole_steps_exactly():
+    """Each share in hundredths, of each number of steps of which it is a whole number."""
+    for steps in range(1, 101):
+        for hundredths in range(101):
+            if hundredths * steps % 100 == 0:
+                covered = sum(aas_at(step, steps, 0.3, hundredths / 100) != AAS for step in range(steps))
+                assert covered == hundredths * steps // 100, (steps, hundredths)

@@ -1,22 +1,18 @@
 import itertools
+from pathlib import Path
 
+import numpy
 import pytest
+import skimage.data
 import torch
+from PIL import Image
 
 from unclutter.kernels.exemplar import STAGES, exemplar_fill
+from unclutter.kernels.expansion import GRADIENT_WEIGHT, expand
+from unclutter.kernels.patch_offsets import dominant_shifts
+from unclutter.kernels.regions import grow
 from unclutter.kernels.seamless import blend_seams, solve
-from unclutter.kernels.shift_map import (
-    GRADIENT_WEIGHT,
-    IMPOSSIBLE,
-    RING,
-    Level,
-    align,
-    compose,
-    cover_all,
-    dominant_shifts,
-    expand,
-    unary_costs,
-)
+from unclutter.kernels.shift_map import IMPOSSIBLE, RING, Level, align, compose, cover_all, unary_costs
 
 
 def checks(height: int, width: int, period: int) -> torch.Tensor:
@@ -42,8 +38,10 @@ def test_a_pattern_goes_on_through_the_hole_exactly():
     assert torch.equal(exemplar_fill(spoiled, mask), picture)
 
 
-def test_what_lies_in_the_hole_is_never_used_and_nothing_else_changes():
-    picture, mask = torch.rand(1, 3, 90, 120), disc(90, 120, (40, 60), 15)
+@pytest.mark.parametrize("seed", [3, 8, 10, 11])  # of pictures where it was used once
+def test_what_lies_in_the_hole_is_never_used_and_nothing_else_changes(seed):
+    picture = torch.rand(1, 3, 90, 120, generator=torch.Generator().manual_seed(seed))
+    mask = disc(90, 120, (40, 60), 15)
     other = torch.where(mask[:, None] > 0, 1 - picture, picture)
     filled = exemplar_fill(picture, mask)
     assert torch.equal(filled, exemplar_fill(other, mask))
@@ -126,8 +124,8 @@ def test_the_shift_of_a_pattern_is_among_the_dominant_ones():
     generator = torch.Generator().manual_seed(0)
     tile = torch.rand(3, 16, 12, generator=generator)
     hole = disc(96, 96, (48, 48), 10)[0] > 0
-    shifts = dominant_shifts(Level(tile.repeat(1, 6, 8), hole, ~hole), 60)
-    assert len(shifts) and all(down % 16 == 0 and right % 12 == 0 for down, right in shifts[:4].tolist())
+    shifts = dominant_shifts(Level(tile.repeat(1, 6, 8), hole, ~hole), 4, 0)
+    assert len(shifts) and all(down % 16 == 0 and right % 12 == 0 for down, right in shifts.tolist())
 
 
 def test_costs_of_pixels_equal_the_plain_sum():
@@ -138,8 +136,9 @@ def test_costs_of_pixels_equal_the_plain_sum():
     for (down, right), cost in zip(shifts.tolist(), costs, strict=True):
         for row, column in level.hole.nonzero().tolist():
             source = (row + down, column + right)
+            pixel = int(level.hole[:row].sum() + level.hole[row, :column].sum())
             if not level.known[source]:
-                assert cost[row, column] == IMPOSSIBLE
+                assert cost[pixel] == IMPOSSIBLE
                 continue
             total = 0.0
             for i, j in itertools.product(range(-RING, RING + 1), repeat=2):
@@ -152,7 +151,7 @@ def test_costs_of_pixels_equal_the_plain_sum():
                 ):
                     total += float((level.image[:, y, x] - level.image[:, y + down, x + right]).norm())
             expected = total / (2 * RING + 1) + 0.5 * (down**2 + right**2) ** 0.5 / side
-            assert float(cost[row, column]) == pytest.approx(expected, rel=1e-4)
+            assert float(cost[pixel]) == pytest.approx(expected, rel=1e-4)
 
 
 def plain_energy(level: Level, shifts: torch.Tensor, costs: torch.Tensor, labels: torch.Tensor) -> float:
@@ -168,10 +167,11 @@ def plain_energy(level: Level, shifts: torch.Tensor, costs: torch.Tensor, labels
         place = (torch.tensor(place) + shifts[label]).clamp(0, len(hole) - 1)
         return features[:, place[0], place[1]]
 
+    number = hole.flatten().cumsum(0).view_as(hole) - 1
     energy = 0.0
     for row, column in hole.nonzero().tolist():
         label = int(labels[row, column])
-        energy += float(costs[label, row, column])
+        energy += float(costs[label, number[row, column]])
         for other in ((row + 1, column), (row, column + 1)):
             if hole[other] and (beside := int(labels[other])) != label:
                 for place in ((row, column), other):
@@ -179,7 +179,12 @@ def plain_energy(level: Level, shifts: torch.Tensor, costs: torch.Tensor, labels
     return energy
 
 
-def test_an_expansion_move_finds_the_best_of_all_moves():
+def cheapest(level: Level, costs: torch.Tensor) -> torch.Tensor:
+    return torch.zeros_like(level.hole, dtype=torch.long).masked_scatter(level.hole, costs.argmin(0))
+
+
+@pytest.mark.parametrize("reach", [None, 1])
+def test_an_expansion_move_finds_the_best_of_all_moves(reach):
     level = small_level(1, side=30)
     hole = torch.zeros(30, 30, dtype=torch.bool)
     hole[14:17, 14:18] = True
@@ -187,19 +192,42 @@ def test_an_expansion_move_finds_the_best_of_all_moves():
     shifts = torch.tensor([[6, 0], [0, 7]])
     costs = unary_costs(level, shifts)
     start = torch.zeros(30, 30, dtype=torch.long)
-    found = expand(level, shifts, costs, start, [1])
-    best = min(
-        plain_energy(level, shifts, costs, start.masked_scatter(hole, torch.tensor(choice)))
+    if reach:
+        start[14:17, 16:18] = 1
+    found = expand(level, shifts, costs, start, [1], reach)
+    choices = [
+        start.masked_scatter(hole, torch.tensor(choice))
         for choice in itertools.product((0, 1), repeat=12)
-    )
+        if not reach or not any(choice[place] for place in (0, 4, 8)) and all(choice[i] for i in (2, 3, 6, 7, 10, 11))
+    ]
+    best = min(plain_energy(level, shifts, costs, choice) for choice in choices)
     assert plain_energy(level, shifts, costs, found) == pytest.approx(best, abs=0.02)
+    assert len(choices) == (8 if reach else 4096)
+
+
+def test_a_seam_moves_to_where_the_pieces_meet_unseen():
+    """Two pieces whose sources agree along a slanted line: a straight border between them becomes that line."""
+    generator = torch.Generator().manual_seed(8)
+    picture = torch.rand(3, 40, 120, generator=generator)
+    rows, columns = torch.arange(40)[:, None], torch.arange(40)
+    line = 16 + rows // 8
+    picture[:, :, 80:] = torch.where((columns - line).abs() < 2, picture[:, :, :40], picture[:, :, 80:])
+    hole = disc(40, 120, (20, 60), 10)[0] > 0
+    level, shifts = Level(picture, hole, ~hole), torch.tensor([[0, -40], [0, 40]])
+    labels = (torch.arange(120) >= 60).long().expand(40, -1)
+    moved = expand(level, shifts, torch.zeros(2, int(hole.sum())), labels, [0, 1], reach=4)
+    left, right = compose(level, shifts, torch.zeros_like(labels)), compose(level, shifts, torch.ones_like(labels))
+    border = hole[:, 1:] & hole[:, :-1] & (moved[:, 1:] != moved[:, :-1])
+    assert border.any()
+    assert torch.equal(left[:, :, 1:][:, border], right[:, :, 1:][:, border])
+    assert torch.equal(left[:, :, :-1][:, border], right[:, :, :-1][:, border])
 
 
 def test_expansion_moves_never_raise_the_energy():
     level = small_level(2)
-    shifts = cover_all(level, dominant_shifts(level, 12), seed=0)
+    shifts = cover_all(level, dominant_shifts(level, 8, 4), seed=0)
     costs = unary_costs(level, shifts)
-    labels = costs.argmin(0)
+    labels = cheapest(level, costs)
     before = plain_energy(level, shifts, costs, labels)
     for label in range(len(shifts)):
         labels = expand(level, shifts, costs, labels, [label])
@@ -211,7 +239,7 @@ def test_expansion_moves_never_raise_the_energy():
 def test_every_pixel_gets_a_shift_that_it_can_use():
     level = small_level(3)
     shifts = cover_all(level, torch.zeros(0, 2, dtype=torch.long), seed=0)
-    labels = unary_costs(level, shifts).argmin(0)
+    labels = cheapest(level, unary_costs(level, shifts))
     sources = level.hole.nonzero() + shifts[labels[level.hole]]
     assert (sources >= 0).all() and (sources < 40).all() and level.known[sources[:, 0], sources[:, 1]].all()
 
@@ -265,3 +293,15 @@ def test_a_copy_from_a_darker_place_is_brightened_and_an_edge_stays():
     level = Level(light, hole, ~hole)
     copied = compose(level, shifts, labels)
     assert torch.allclose(blend_seams(copied, level, shifts, labels), copied, atol=1e-5)
+
+
+def test_on_a_photograph_of_coins_no_coin_is_copied_where_coins_are_to_be_avoided():
+    with Image.open(Path(skimage.data.__file__).parent / "coins.png") as photograph:
+        picture = torch.from_numpy(numpy.array(photograph)).float() / 255
+    bright = torch.nn.functional.avg_pool2d(picture[None], 9, 1, 4) > 0.42
+    mask = torch.zeros(1, *picture.shape)
+    mask[:, 150:220, 180:310] = 1  # two coins and what lies between
+    avoid = grow(bright.float(), pixels=5) * (1 - mask)
+    hole, pictures = mask[0] > 0, picture.expand(1, 3, -1, -1)
+    assert (exemplar_fill(pictures, mask)[0, 0, hole] > 0.5).float().mean() > 0.2
+    assert exemplar_fill(pictures, mask, avoid)[0, 0, hole].max() < 0.5

@@ -48,6 +48,8 @@ def test_map_and_redirection():
     assert masg_map(mask, 7.0, 2.0).flatten().tolist() == [2.0, 7.0]
     assert sarg(torch.tensor(1.0), torch.tensor(3.0), 9.0) == 19
     assert sarg(torch.tensor(1.0), torch.tensor(3.0), 1.0) == 3
+    # On top of classifier-free guidance, which gave 5: 5 + 9 · (3 − 1).
+    assert sarg(torch.tensor(1.0), torch.tensor(3.0), 9.0, torch.tensor(5.0)) == 23
 
 
 def test_position_is_read_from_the_sigma():

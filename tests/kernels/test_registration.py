@@ -45,7 +45,7 @@ def distance(found, move, height, width):
 
 
 @pytest.mark.parametrize("move", MOVES)
-@pytest.mark.parametrize("name", ["astronaut", "coffee", "chelsea"])
+@pytest.mark.parametrize("name", ["astronaut", "coffee", "chelsea", "rocket"])
 def test_a_known_move_is_found_to_a_tenth_of_a_pixel(name, move):
     picture = photograph(name)
     result, mask = removal(picture, move)

@@ -305,19 +305,6 @@ def test_start_and_end_are_shares_of_the_noise_schedule(tiny):
     assert torch.equal(outside, tiny.sample(tiny.guider(model)))
 
 
-@pytest.mark.parametrize(
-    ("share", "steps", "expected"), [(0.2, 50, 10), (0.5, 4, 2), (0.0, 4, 0), (1.0, 4, 4), (0.7, 10, 7)]
-)
-def test_the_suppression_lasts_for_a_share_of_the_steps(tiny, share, steps, expected):
-    from unclutter.nodes.attention import eraser_settings
-
-    settings_at = eraser_settings(0.3, share)
-    # A step found from its sigma is off by a little, either way.
-    for error in (-1e-5, 0, 1e-5):
-        suppressed = [settings_at(step + error, steps) == attention.aas(0.3) for step in range(steps)]
-        assert suppressed == [step < expected for step in range(steps)]
-
-
 @pytest.mark.parametrize("family", ["sdxl", "flux"])
 @pytest.mark.parametrize("method", METHODS)
 def test_an_attention_function_of_another_node_is_called(tiny, family, method):

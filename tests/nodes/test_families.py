@@ -222,3 +222,29 @@ def test_a_family_that_nobody_knows_is_named(comfy):
     )
     with pytest.raises(ValueError, match="ErnieImage.*Qwen-Image"):
         rectify(model, tiny.square_mask())
+
+
+@pytest.mark.parametrize("references", ["none", "picture", "picture and marked picture"])
+def test_remove_object_on_a_transformer(comfy, references):
+    """FLUX with the mini model's text encoder, whose widths it takes: `auto` steers its attention, and references reach it."""
+    from unclutter.nodes import host
+    from unclutter.nodes.mini import LoadMini
+    from unclutter.nodes.remove import RemoveObject
+    from unclutter.tests.nodes.test_remove import WIDGETS
+
+    _, clip, _ = LoadMini.execute().args
+    features, more = host.encode_text(clip, "background")[0]
+    model = tiny.flux(
+        context_in_dim=features.shape[-1], vec_in_dim=more["pooled_output"].shape[-1], guidance_embed=False
+    )
+    picture = tiny_families.noise(1, 64, 96, 3).sigmoid()
+    mask = tiny.square_mask(64, 96)
+    parts = {"model": model, "vae": tiny.vae(channels=16), "clip": clip}
+    widgets = {**WIDGETS, "resolution": 64, "steps": 2, "background": "remove it"}
+    made, removed, _ = RemoveObject.execute(picture, mask, "auto", **parts, **widgets, references=references).args
+    away = torch.nn.functional.max_pool2d(removed, 19, 1, 9)[0] == 0
+    assert torch.equal(made[:, away], picture[:, away])
+    assert made.isfinite().all() and not torch.equal(made, picture)
+    if references != "none":
+        without, _, _ = RemoveObject.execute(picture, mask, "auto", **parts, **widgets).args
+        assert not torch.equal(made, without)

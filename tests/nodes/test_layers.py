@@ -151,7 +151,7 @@ def mini(comfy):
 
 def random_mini_adapter(seed=0, strength=0.3):
     torch.manual_seed(seed)
-    fresh = fresh_adapter(load_mini().unet, rank=4)
+    fresh = fresh_adapter(load_mini().network, rank=4)
     branches = (
         {key: LoraPair(pair.down, strength * torch.randn_like(pair.up), pair.alpha) for key, pair in branch.items()}
         for branch in (fresh.foreground, fresh.background)
@@ -215,7 +215,7 @@ def test_an_eraser_that_has_learned_nothing_is_the_model_itself(mini, picture):
         noise, latent["samples"], sampler, schedule, denoise_mask=latent["noise_mask"], disable_pbar=True, seed=3
     )
     plain = vae.decode(plain)[0].movedim(-1, 0).clamp(0, 1)
-    loaded = load(model, fresh_adapter(load_mini().unet, rank=4))
+    loaded = load(model, fresh_adapter(load_mini().network, rank=4))
     pose = torch.rand(1, 64, 64, 3)
     with torch.inference_mode():
         guidance = HumanMorphology.execute(masks, pose).args[0]

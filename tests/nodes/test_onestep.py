@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from unclutter.adapters import mini, one_step
+from unclutter.adapters.families import FAMILIES
 from unclutter.adapters.lora import LoraPair
 from unclutter.kernels.onestep import add_noise, blend, noise_level, predict_clean
 from unclutter.kernels.scenes import draw_scenes
@@ -384,7 +385,7 @@ def test_strength_timestep_and_paste_back(tiny):
 def test_the_size_that_is_worked_at(comfy, size, backbone, resolution, expected):
     from unclutter.nodes.onestep import working_size
 
-    assert working_size(*size, backbone, resolution) == expected
+    assert working_size(*size, FAMILIES[backbone], resolution) == expected
 
 
 @BOTH

@@ -12,6 +12,7 @@ from unclutter.training.base_models.mini import load_mini
 from unclutter.training.base_models.text import REMOVAL
 from unclutter.training.cli import main
 from unclutter.training.data.drawn import draw_pairs
+from unclutter.training.data.settings import DrawnConfig
 
 
 @pytest.fixture
@@ -215,7 +216,7 @@ def test_core_applies_every_pair_of_our_lora(comfy, tmp_path):
     from unclutter.nodes import host
 
     model, clip, _ = host.load_mini(mini.load())
-    network = load_mini().unet
+    network = load_mini().network
     names = [name for name, _ in network.named_modules() if name.endswith(("to_q", "to_k", "to_v"))]
     generator = torch.Generator().manual_seed(0)
     pairs = {}
@@ -229,7 +230,7 @@ def test_core_applies_every_pair_of_our_lora(comfy, tmp_path):
     )
     assert len(patched.patches) == len(names) > 20
     patched.patch_model()
-    before, after = load_mini().unet.state_dict(), patched.model.diffusion_model.state_dict()
+    before, after = load_mini().network.state_dict(), patched.model.diffusion_model.state_dict()
     name = "mid_block.attentions.0.transformer_blocks.0.attn1.to_q"
     changed = after["middle_block.1.transformer_blocks.0.attn1.to_q.weight"]
     expected = before[f"{name}.weight"] + 2 * pairs[f"unet.{name}"].up @ pairs[f"unet.{name}"].down
@@ -245,7 +246,7 @@ def test_remove_object_puts_all_of_diffusers_lora_on(comfy, tmp_path, monkeypatc
 
     paths, extensions = folder_paths.folder_names_and_paths["loras"]
     monkeypatch.setitem(folder_paths.folder_names_and_paths, "loras", ([*paths, str(tmp_path)], extensions))
-    network, tensors = load_mini().unet, {}
+    network, tensors = load_mini().network, {}
     for name, module in network.named_modules():
         if isinstance(module, (torch.nn.Linear, torch.nn.Conv2d)) and name not in ("conv_in", "conv_out"):
             older = mixed and name.rpartition(".")[2] in ("to_q", "to_k", "to_v", "0")
@@ -277,7 +278,7 @@ def run(comfy_server):
 
 def test_the_stock_loader_applies_every_pair_of_a_lora(comfy_server, run):
     """Counted in the weights that the stock ModelSave writes after LoraLoader, for every kind of module."""
-    network = load_mini().unet
+    network = load_mini().network
     kinds = (torch.nn.Linear, torch.nn.Conv2d)
     pairs = {}
     for name, module in network.named_modules():
@@ -343,7 +344,7 @@ def test_the_stock_text_node_and_ours_sample_alike_and_a_new_file_is_read(comfy_
 
 def test_what_a_training_wrote_works_in_the_stock_nodes(comfy_server, run, tmp_path):
     """`unclutter train lrnr`, its two files copied: LoraLoader patches every pair, `embedding:` changes the picture."""
-    draw_pairs(tmp_path / "pairs", count=2)
+    draw_pairs(DrawnConfig(tmp_path / "pairs", count=2))
     folders = ["--data", str(tmp_path / "pairs"), "--output", str(tmp_path / "out")]
     short = ["--steps", "1", "--micro-batch", "2", "--batch", "2", "--workers", "0", "--learning-rate", "0.05"]
     assert main(["train", "lrnr", "mini", *folders, *short, "--sample-every", "0"]) == 0

@@ -13,6 +13,7 @@ from unclutter.training.cli import COMMANDS, main
 from unclutter.training.comfyui_server import PACK
 from unclutter.training.evaluation.demo import METHODS, PHOTOGRAPHS, demo, photographs, score
 from unclutter.training.evaluation.judge import own_ground
+from unclutter.training.evaluation.settings import DemoConfig
 from unclutter.training.images.files import read_image, read_mask, read_metadata, write_image
 from unclutter.training.images.sheets import write_page
 
@@ -259,7 +260,7 @@ def test_adapters_and_a_method_that_do_not_go_together_say_so(photo, capsys, mor
 
 
 def test_demo_measures_every_method(tmp_path):
-    scores = demo(tmp_path / "page.png", scenes=2, steps=2)
+    scores = demo(DemoConfig(tmp_path / "page.png", scenes=2, steps=2))
     assert set(scores) == {*METHODS, "one-step"} and (tmp_path / "page.png").stat().st_size > 10_000
     assert all(score.outside == 0 and 0 <= score.removed <= 1 for score in scores.values())
 

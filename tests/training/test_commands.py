@@ -6,6 +6,7 @@ import pytest
 
 from unclutter.training.cli import COMMANDS, main
 from unclutter.training.data.drawn import draw_pairs
+from unclutter.training.data.settings import DrawnConfig
 
 
 @pytest.mark.parametrize("arguments", [[], ["--help"], ["-h"]])
@@ -75,13 +76,13 @@ def test_drawing_tells_what_it_wrote_and_counts_what_was_asked_for(tmp_path, cap
 
 
 def test_a_folder_keeps_the_set_that_is_in_it(tmp_path):
-    draw_pairs(tmp_path / "pairs", count=2, size=32)
+    draw_pairs(DrawnConfig(tmp_path / "pairs", count=2, size=32))
     before = (tmp_path / "pairs" / "source" / "000000.png").read_bytes()
     for other in ({"seed": 1}, {"size": 48}, {"crowd": True}):
         with pytest.raises(ValueError, match="made with other settings"):
-            draw_pairs(tmp_path / "pairs", **{"count": 2, "size": 32, **other})
-    draw_pairs(tmp_path / "pairs", count=3, size=32)
+            draw_pairs(DrawnConfig(tmp_path / "pairs", **{"count": 2, "size": 32, **other}))
+    draw_pairs(DrawnConfig(tmp_path / "pairs", count=3, size=32))
     assert (tmp_path / "pairs" / "source" / "000000.png").read_bytes() == before
     (tmp_path / "mine" / "source").mkdir(parents=True)
     with pytest.raises(ValueError, match="made elsewhere"):
-        draw_pairs(tmp_path / "mine", count=1, size=32)
+        draw_pairs(DrawnConfig(tmp_path / "mine", count=1, size=32))

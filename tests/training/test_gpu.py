@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from unclutter.training.gpu import finished, run_on_gpu, stages
+from unclutter.training.gpu import GpuConfig, finished, run_on_gpu, stages
 
 TINY = [
     "train",
@@ -26,16 +26,16 @@ def test_stages_that_are_done_are_passed_over(tmp_path, capsys):
     for name in stages(tmp_path, True, None):
         if name != "pairs":
             (tmp_path / f"{name}.done").touch()
-    run_on_gpu(tmp_path, dry=True)
+    run_on_gpu(GpuConfig(tmp_path, dry=True))
     assert (tmp_path / "pairs" / "manifest.jsonl").is_file()
     printed = capsys.readouterr().out
     assert printed.startswith("pairs: unclutter data drawn") and "All is done" in printed
-    run_on_gpu(tmp_path, dry=True)
+    run_on_gpu(GpuConfig(tmp_path, dry=True))
     assert "unclutter data drawn" not in capsys.readouterr().out
 
 
 def test_without_time_it_says_what_is_left(tmp_path, capsys):
-    run_on_gpu(tmp_path, minutes=0, dry=True)
+    run_on_gpu(GpuConfig(tmp_path, minutes=0, dry=True))
     assert "Still to do: precision, attention-float16" in capsys.readouterr().out
 
 

@@ -21,6 +21,7 @@ from unclutter.kernels.layers import visible_masks
 from unclutter.tools.templates import APPS, TEMPLATES
 from unclutter.training.comfyui_server import PACK
 from unclutter.training.evaluation.demo import METHODS, demo
+from unclutter.training.evaluation.settings import DemoConfig
 from unclutter.training.images.files import read_image, read_mask, write_image
 
 FOLDER = PACK / "workflows"
@@ -208,8 +209,8 @@ def test_a_graph_runs_through_comfy_cli(comfy_server, tmp_path, name, prefix):
 
 
 def test_the_demo_runs_every_method_in_comfyui_as_in_diffusers(comfyui_path, tmp_path):
-    scores = demo(tmp_path / "comfyui.png", scenes=1, steps=2, comfyui=comfyui_path)
+    scores = demo(DemoConfig(tmp_path / "comfyui.png", scenes=1, steps=2, comfyui=comfyui_path))
     assert list(scores) == list(METHODS) and all(score.outside == 0 for score in scores.values())
-    in_diffusers = demo(tmp_path / "diffusers.png", scenes=1, steps=2)
+    in_diffusers = demo(DemoConfig(tmp_path / "diffusers.png", scenes=1, steps=2))
     for name, score in scores.items():
         assert abs(score.hole_psnr - in_diffusers[name].hole_psnr) < 0.5, name

@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
+import torch.nn.functional as F
+from diffusers import AutoencoderKL
 from torch import Tensor
 
-from .text import Texts
+from ...adapters.families import Family
+from .text import Prompt, Texts
 
 
 @dataclass(frozen=True)
-class Base:
-    """A latent diffusion model: what sampling needs of a diffusers pipeline, and nothing else."""
+class Base(ABC):
+    """A latent diffusion model: what sampling and training need of a diffusers pipeline, and nothing else.
 
-    unet: UNet2DConditionModel
+    Each family is a subclass in a file of its own (`unet.py`, `flux.py`), whose facts are in `adapters/families.py`.
+    """
+
+    family: ClassVar[Family]
+
+    network: Any
+    """The network of diffusers that predicts: a UNet, or a transformer."""
     encode: Callable[[Tensor], Tensor]
     """[B, 3, H, W] in -1..1 -> scaled latent."""
     decode: Callable[[Tensor], Tensor]
@@ -28,14 +37,37 @@ class Base:
     native_size: int
     """Side of the pictures it was trained on, in pixels."""
     condition_image: Literal["masked grey", "full"] = "masked grey"
-    """What an inpainting network is shown: the picture with a grey hole, or all of it (LRNR)."""
+    """The picture that an inpainting network is shown: the one with a grey hole, or all of it (LRNR)."""
     mask_pooling: Literal["max", "nearest"] = "max"
     """How its mask channel is made; where the latent may change is always "max". As in Removal Conditioning."""
 
     @property
     def inpaints(self) -> bool:
-        """Whether the network is shown the mask and the masked picture (9 channels of SDXL-inpainting)."""
-        return self.unet.config["in_channels"] == 2 * self.unet.config["out_channels"] + 1
+        """Whether the network is shown the mask and a picture beside the noisy latent."""
+        return self.network.config["in_channels"] == self.inpainting_channels
+
+    @property
+    @abstractmethod
+    def inpainting_channels(self) -> int:
+        """The channels that the family's inpainting network takes, for latents as wide as this one's."""
+
+    @abstractmethod
+    def inpaint(self, noisy: Tensor, mask: Tensor, shown: Tensor, timestep: int, text: Prompt) -> Tensor:
+        """Call an inpainting network once, on latents of the picture as a whole.
+
+        Args:
+            noisy, shown: [B, C, h, w], the noisy latent and that of the picture that the network is shown.
+            mask: [B, 1 or 64, h, w], from `shown_mask`.
+            timestep: of 1,000.
+            text: the prompt of one row.
+
+        Returns:
+            The prediction [B, C, h, w], with the alpha's logits as one more channel where the last layer has rows for them.
+        """
+
+    def shown_mask(self, mask: Tensor, hole: Tensor) -> Tensor:
+        """Mask [B, H, W], and the same pooled [B, 1, h, w], as the network takes it: [B, 1 or 64, h, w]."""
+        return F.pixel_unshuffle(mask[:, None], self.family.cell) if self.family.shows_mask_pixels else hole
 
 
 def vae_calls(vae: AutoencoderKL) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:

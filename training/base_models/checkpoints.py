@@ -13,6 +13,7 @@ from . import flux
 from .base import Base, vae_calls
 from .single_file import read_single_file
 from .text import TextEncoder, Texts
+from .unet import UNetBase
 
 SCHEDULE_KEYS = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "prediction_type")
 
@@ -44,7 +45,7 @@ def load_checkpoint(path: Path, device: str | None = None, dtype: torch.dtype | 
 
 
 def from_pipeline(pipeline: Any, device: str) -> Base:
-    """What sampling needs of a diffusers pipeline, moved to `device`."""
+    """Take from a diffusers pipeline what sampling needs, moved to `device`."""
     if type(pipeline).__name__.startswith("Flux"):
         return flux.from_pipeline(pipeline, device)
     unet, vae = getattr(pipeline, "unet", None), getattr(pipeline, "vae", None)
@@ -72,8 +73,8 @@ def from_pipeline(pipeline: Any, device: str) -> Base:
     )
     encode, decode = vae_calls(vae)
     factor = 2 ** (len(vae.config["block_out_channels"]) - 1)
-    return Base(
-        unet=unet,
+    return UNetBase(
+        network=unet,
         encode=encode,
         decode=decode,
         schedule={key: pipeline.scheduler.config[key] for key in SCHEDULE_KEYS},

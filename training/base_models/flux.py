@@ -6,27 +6,55 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
+from einops import rearrange
 from torch import Tensor
 
-from ...adapters.one_step import PROMPT
+from ...adapters.families import FLUX, Family
+from ...adapters.methods import ONE_STEP_PROMPT as PROMPT
+from ...kernels.onestep import TRAINING_STEPS
 from .base import Base, vae_calls
 from .text import Prompt, Texts
 
-CELL = 8
-"""Side of a latent cell in pixels."""
 NATIVE_SIZE = 1024
 
 
 @dataclass(frozen=True)
 class FluxBase(Base):
-    """`unet` is its transformer; what it predicts is the velocity of an unshifted rectified flow."""
+    """FLUX.1 Fill's transformer, which predicts the velocity of an unshifted rectified flow."""
+
+    family: ClassVar[Family] = FLUX
 
     @property
-    def inpaints(self) -> bool:
-        return True
+    def inpainting_channels(self) -> int:
+        return self.network.config["in_channels"]  # others are refused when they are loaded
+
+    def inpaint(self, noisy: Tensor, mask: Tensor, shown: Tensor, timestep: int, text: Prompt) -> Tensor:
+        batch, _, height, width = noisy.shape
+        cell, patch = self.family.cell, self.family.patch
+        if height % patch or width % patch:
+            raise ValueError(
+                f"The pictures are {width * cell}x{height * cell} and FLUX takes multiples of {cell * patch}: choose such."
+            )
+        x = torch.cat([noisy, shown, mask], dim=1).to(self.network.dtype)
+        x = rearrange(x, "b c (h p) (w q) -> b (h w) (c p q)", p=patch, q=patch)
+        context = text.context.expand(batch, -1, -1).to(x)
+        pooled = text.extra["text_embeds"].expand(batch, -1).to(x)
+        rows, columns = height // patch, width // patch
+        places = torch.cartesian_prod(torch.arange(1), torch.arange(rows), torch.arange(columns))
+        guidance = self.family.guidance if self.network.config["guidance_embeds"] else None
+        output = self.network(
+            x,
+            encoder_hidden_states=context,
+            pooled_projections=pooled,
+            timestep=x.new_full((batch,), timestep / TRAINING_STEPS),
+            guidance=None if guidance is None else x.new_full((batch,), guidance),
+            img_ids=places.to(x.device, torch.float32),
+            txt_ids=torch.zeros(context.shape[1], 3, device=x.device),
+        ).sample
+        return rearrange(output, "b (h w) (c p q) -> b c (h p) (w q)", h=rows, p=patch, q=patch)
 
 
 class OnePrompt(Texts):
@@ -53,7 +81,7 @@ def is_flux(path: Path) -> bool:
 
 
 def from_pipeline(pipeline: Any, device: str) -> FluxBase:
-    """What one-step erasing needs of a FLUX.1 Fill pipeline, on `device`.
+    """Take from a FLUX.1 Fill pipeline what one-step erasing needs, on `device`.
 
     The text encoders come first and are dropped with the pipeline: T5 alone takes 9.5 GB in bf16.
 
@@ -62,8 +90,7 @@ def from_pipeline(pipeline: Any, device: str) -> FluxBase:
     """
     transformer, vae = pipeline.transformer, pipeline.vae
     channels, latent = transformer.config["in_channels"], vae.config["latent_channels"]
-    # Packed 2x2: the noisy latent, the picture's, and the mask with a channel for each of a cell's pixels.
-    expected = 4 * (2 * latent + CELL**2)
+    expected = FLUX.inpainting_channels(latent)
     if channels != expected:
         raise ValueError(
             f"The {type(transformer).__name__} takes {channels} channels, expected an inpainting one with {expected}: "
@@ -81,11 +108,11 @@ def from_pipeline(pipeline: Any, device: str) -> FluxBase:
     encode, decode = vae_calls(vae)
     shift = vae.config["shift_factor"] * vae.config["scaling_factor"]
     return FluxBase(
-        unet=transformer,
+        network=transformer,
         encode=lambda picture: encode(picture) - shift,
         decode=lambda latent: decode(latent + shift),
         schedule={"prediction_type": "flow"},
         texts=OnePrompt(context, pooled),
-        multiple=2 * CELL,
+        multiple=FLUX.patch * FLUX.cell,
         native_size=NATIVE_SIZE,
     )

@@ -7,13 +7,11 @@ from pathlib import Path
 import torch
 
 from ...adapters import mini
+from ..paths import MINI, RANDOM_SDXL
 from .base import Base
 from .checkpoints import load_checkpoint
 from .mini import is_mini, load_mini
 from .random_sdxl import random_sdxl
-
-MINI, RANDOM_SDXL = Path("mini"), Path("random-sdxl")
-"""Names in place of a path: the mini model in the pack, and a network of SDXL's real size with random weights."""
 
 
 def load_base(source: Path | str | None, device: str | None = None, dtype: torch.dtype | None = None) -> Base:
@@ -36,5 +34,5 @@ def load_base(source: Path | str | None, device: str | None = None, dtype: torch
     if path != MINI and not is_mini(path):
         return load_checkpoint(path, device, dtype)
     base = load_mini(mini.FOLDER if path == MINI else path, device)
-    base.unet.to(dtype or torch.float32)
+    base.network.to(dtype or torch.float32)
     return base

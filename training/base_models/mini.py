@@ -13,6 +13,7 @@ from ...adapters import mini
 from ...kernels.patches import PatchAutoencoder
 from .base import Base, vae_calls
 from .text import TextEncoder, Texts
+from .unet import UNetBase
 
 
 def load_mini(path: Path = mini.FOLDER, device: str = "cpu") -> Base:
@@ -30,8 +31,8 @@ def load_mini(path: Path = mini.FOLDER, device: str = "cpu") -> Base:
     texts = Texts((TextEncoder("clip_l", CLIPTokenizer.from_pretrained(files.tokenizer), text_encoder),))
     encode, decode, factor = mini_autoencoder(files.weights["vae"], files.configs["vae"], device)
     levels = len(files.configs["unet"]["block_out_channels"])
-    return Base(
-        unet=unet,
+    return UNetBase(
+        network=unet,
         encode=encode,
         decode=decode,
         schedule=mini.SCHEDULE,

@@ -11,6 +11,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 from ...adapters import mini
 from .base import Base, vae_calls
 from .text import TextEncoder, Texts
+from .unet import UNetBase
 
 SDXL_INPAINTING: dict[str, Any] = {
     "sample_size": 128,
@@ -27,7 +28,7 @@ SDXL_INPAINTING: dict[str, Any] = {
     "addition_time_embed_dim": 256,
     "projection_class_embeddings_input_dim": 2816,
 }
-"""What `UNet2DConditionModel` takes; 2,567 million parameters."""
+"""Arguments of `UNet2DConditionModel`; 2,567 million parameters."""
 
 SDXL_VAE: dict[str, Any] = {
     "down_block_types": ("DownEncoderBlock2D",) * 4,
@@ -57,8 +58,8 @@ def random_sdxl(device: str, dtype: torch.dtype) -> Base:
         module.eval().requires_grad_(False)
     tokenizer = CLIPTokenizer.from_pretrained(mini.FOLDER / "tokenizer")
     encode, decode = vae_calls(vae)
-    return Base(
-        unet=unet,
+    return UNetBase(
+        network=unet,
         encode=encode,
         decode=decode,
         schedule=mini.SCHEDULE,

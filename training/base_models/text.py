@@ -10,24 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ...adapters.methods import ENHANCERS
+
 REMOVAL = "<removal>"
 """Stands for the vectors of the removal prompt in a text."""
-ENHANCERS = (
-    "high-quality",
-    "best-texture",
-    "ultra-detailed",
-    "Full-HD",
-    "HDR",
-    "full dynamic range",
-    "photorealistic",
-    "8K",
-    "4K",
-    "nikon",
-    "best-result",
-    "high-resolution",
-    "awesome-detail",
-)
-"""P_enh: the words LRNR puts beside its removal prompt."""
 KEPT_PROMPTS = 64
 
 

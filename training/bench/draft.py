@@ -22,14 +22,9 @@ from ..evaluation.measures import bootstrap_interval, decibels, error
 from ..evaluation.report import report
 from ..images.files import read_image, read_mask
 from ..images.sheets import contact_sheet
+from .settings import SAMPLES, DraftBenchConfig
 from .timing import machine
 
-SAMPLES = (
-    *("brick", "grass", "gravel", "coffee", "rocket", "chelsea", "astronaut", "camera", "motorcycle_left", "moon"),
-    *("coins", "hubble_deep_field", "ihc", "page", "clock_motion", "cell", "retina", "text", "chessboard_RGB"),
-    "motorcycle_right",
-)
-"""Sample pictures that come with scikit-image's wheel."""
 SHARE, LONGEST = 0.05, 1024
 Fill = Callable[[Tensor, Tensor], Tensor]
 
@@ -44,23 +39,10 @@ class Case:
     truth: Tensor | None
 
 
-def bench_draft(
-    photos: Path | None = None, sheet: Path | None = None, slow: bool = False, markdown: bool = False
-) -> list[dict]:
-    """The draft against OpenCV's Telea and SHIFTMAP, on scikit-image's sample pictures.
-
-    Each sample picture has a hole of 5 % at a place that chance chose, and is its own truth. PSNR is that of the hole.
-    *Times SHIFTMAP's* is the median over the pictures of the time by that of SHIFTMAP, taken in turn in one run.
-
-    Args:
-        photos: a folder with more pictures: NAME.jpg with NAME_mask.png, of which no truth is known, and
-            NAME_before.jpg with NAME_after.jpg, where what differs much is the hole.
-        sheet: write a contact sheet of all fills there.
-        slow: against the package object-remove too, which takes minutes for a picture.
-        markdown: print Markdown tables.
-    """
-    cases = [*sample_cases(), *(photo_cases(photos) if photos else [])]
-    fills = rivals(slow)
+def bench_draft(config: DraftBenchConfig) -> list[dict]:
+    """The draft against OpenCV's Telea and SHIFTMAP, on scikit-image's sample pictures."""
+    cases = [*sample_cases(config.samples, config.seed), *(photo_cases(config.photos) if config.photos else [])]
+    fills = rivals(config.slow)
     rows, ratios, sheets = [], [], []
     for case in tqdm(cases, desc="pictures"):
         results, seconds = {}, {}
@@ -73,9 +55,9 @@ def bench_draft(
         if case.truth is not None:
             row = {name: decibels(error(result, case.truth, case.mask)).item() for name, result in results.items()}
             rows.append({"picture": case.name, "hole": f"{case.mask.mean():.0%}", **row})
-    report(f"{machine('cpu')}; PSNR of the hole in dB", [*rows, *summary(rows, ratios, list(fills))], markdown)
-    if sheet:
-        contact_sheet(sheet, sheets, 240)
+    report(f"{machine('cpu')}; PSNR of the hole in dB", [*rows, *summary(rows, ratios, list(fills))], config.markdown)
+    if config.sheet:
+        contact_sheet(config.sheet, sheets, 240)
     return rows
 
 
@@ -117,19 +99,20 @@ def rivals(slow: bool = False) -> dict[str, Fill]:
     return fills | ({"object-remove": object_remove} if slow else {})
 
 
-def sample_cases() -> list[Case]:
+def sample_cases(names: tuple[str, ...], seed: int) -> list[Case]:
+    """Sample pictures by name, each with a hole of its own."""
     import skimage.data
 
-    folder = Path(skimage.data.__file__).parent
     cases = []
-    for seed, name in enumerate(SAMPLES):
-        (path,) = folder.glob(f"{name}.*")
+    for name in names:
+        (path,) = Path(skimage.data.__file__).parent.glob(f"{name}.*")
         image = read_image(path)
         shrink = min(1, LONGEST / max(image.shape[-2:]))
         if shrink < 1:
             image = F.interpolate(image, scale_factor=shrink, mode="area")
         height, width = image.shape[-2:]
-        cases.append(Case(name, image, round_hole(height, width, seed), image))
+        hole = round_hole(height, width, SAMPLES.index(name) + len(SAMPLES) * seed)
+        cases.append(Case(name, image, hole, image))
     return cases
 
 

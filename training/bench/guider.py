@@ -11,32 +11,21 @@ from tqdm import tqdm
 
 from ..comfyui_server import PACK, ComfyServer
 from ..evaluation.report import report
+from .settings import GuiderBenchConfig
 from .timing import machine
 
 
-def bench_guider(
-    comfyui: Path, steps: int = 8, size: int = 128, repeats: int = 5, markdown: bool = False
-) -> list[dict[str, float | str]]:
-    """A MASG step against a CFGGuider step, and a SARG step against the two passes it needs, in a real ComfyUI.
-
-    On the mini model.
-
-    Args:
-        comfyui: a ComfyUI folder.
-        steps: sampling steps of a run.
-        size: side of the picture in pixels; the larger, the more the network weighs against what is around it.
-        repeats: rounds of measurements.
-        markdown: print a Markdown table.
-    """
-    with tempfile.TemporaryDirectory() as folder, ComfyServer(comfyui, Path(folder)) as server:
+def bench_guider(config: GuiderBenchConfig) -> list[dict[str, float | str]]:
+    """A MASG step against a CFGGuider step, and a SARG step against the two passes it needs, in a real ComfyUI."""
+    with tempfile.TemporaryDirectory() as folder, ComfyServer(config.comfyui, Path(folder)) as server:
         for name in ("example_scene.png", "example_mask.png"):
             server.upload(PACK / "workflows" / name)
-        guided = graph("masg_mini", size, {"11": {"steps": steps}, "10": {"schedule": "constant"}})
+        guided = graph("masg_mini", config.size, {"11": {"steps": config.steps}, "10": {"schedule": "constant"}})
         cfg = {"model": ["3", 0], "positive": ["9", 0], "negative": ["9", 1], "cfg": 6.0}
         core = {**guided, "10": {"class_type": "CFGGuider", "inputs": cfg, "_meta": {"title": "CFG"}}}
         core = {key: node for key, node in core.items() if key != "12"}  # no plot to preview
-        erased = graph("attentive_eraser_mini", size, {"15": {"steps": steps}})
-        plain = graph("attentive_eraser_mini", size, {"15": {"steps": steps, "model": ["3", 0]}})
+        erased = graph("attentive_eraser_mini", config.size, {"15": {"steps": config.steps}})
+        plain = graph("attentive_eraser_mini", config.size, {"15": {"steps": config.steps, "model": ["3", 0]}})
         seed = 0
 
         def run(nodes: dict) -> float:
@@ -48,7 +37,7 @@ def bench_guider(
                 changed = json.loads(json.dumps(nodes))
                 for node in changed.values():
                     if "steps" in node["inputs"]:
-                        node["inputs"]["steps"] = factor * steps
+                        node["inputs"]["steps"] = factor * config.steps
                     for key in ("seed", "noise_seed"):
                         if key in node["inputs"]:
                             node["inputs"][key] = seed
@@ -56,12 +45,16 @@ def bench_guider(
             return times[1] - times[0]
 
         run(core)
-        rounds = [[run(nodes) for nodes in (core, guided, plain, erased)] for _ in tqdm(range(repeats), desc="rounds")]
+        rounds = [
+            [run(nodes) for nodes in (core, guided, plain, erased)] for _ in tqdm(range(config.repeats), desc="rounds")
+        ]
     rows: list[dict[str, float | str]] = [
         {"step": "MASG / CFGGuider", "ratio": statistics.median(masg / base for base, masg, _, _ in rounds)},
         {"step": "SARG / two plain passes", "ratio": statistics.median(sarg / (2 * one) for _, _, one, sarg in rounds)},
     ]
-    report(f"{machine('cpu')}, mini model, {size}×{size} pixels, {steps} steps", rows, markdown)
+    report(
+        f"{machine('cpu')}, mini model, {config.size}×{config.size} pixels, {config.steps} steps", rows, config.markdown
+    )
     return rows
 
 

@@ -6,8 +6,6 @@ import copy
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -19,42 +17,18 @@ from ..base_models.load import load_base
 from ..evaluation.report import report
 from ..sampling.layered import fresh_adapter
 from ..sampling.layered_network import LayeredNetwork
+from .settings import LayersBenchConfig
 from .timing import machine, machine_defaults, ratios
 
 
-def bench_layers(
-    base: Literal["mini", "random-sdxl"] | Path = "mini",
-    people: int = 3,
-    size: int | None = None,
-    rank: int = 16,
-    dtype: Literal["float32", "float16", "bfloat16"] | None = None,
-    repeats: int = 20,
-    device: str | None = None,
-    markdown: bool = False,
-) -> list[dict[str, float | str]]:
-    """The network with a row for each person and one for the background, against the same network without MILD.
-
-    Every number is the median of ratios of times taken in turn in one run, of one call of the network as a sampling step
-    makes it. *Faster than separate*: a call for each row alone, as with LoRAs that are merged, by the time of all rows at
-    once; above 1 is faster. *Time of a plain batch*: all rows at once by a batch of as many without branches. *Background
-    alone*: by one plain call.
-
-    Args:
-        base: an inpainting checkpoint, "mini", or "random-sdxl" for SDXL's real size with random weights.
-        people: rows beside the background's.
-        size: side of the picture in pixels; by default what the base was trained on.
-        rank: of both LoRAs.
-        dtype: of the network; by default bfloat16 on a GPU and float32 on a CPU.
-        repeats: rounds of measurements.
-        device: "cpu", "cuda"; by default the GPU where there is one.
-        markdown: print a Markdown table.
-    """
-    if people < 1 or repeats < 1:
-        raise ValueError(f"people is {people} and repeats is {repeats}: both must be at least 1.")
-    device, weights = machine_defaults(device, dtype)
-    model = load_base(base, device, weights)
-    side = size or model.native_size
-    full = fresh_adapter(model.unet, rank)
+def bench_layers(config: LayersBenchConfig) -> list[dict[str, float | str]]:
+    """The network with a row for each person and one for the background, against the same network without MILD."""
+    config.check()
+    device = config.device
+    device, weights = machine_defaults(device, config.dtype)
+    model = load_base(config.base, device, weights)
+    side = config.size or model.native_size
+    full = fresh_adapter(model.network, config.rank)
     # Biases of zero would cost nothing.
     full = replace(full, sma={layer: torch.tensor([-0.1, 0.1]) for layer in full.sma})
     adapters = {
@@ -64,25 +38,27 @@ def bench_layers(
     }
     rows: list[dict[str, float | str]] = []
     for name, adapter in adapters.items():
-        plain, layered = calls(model, adapter, people, side)
+        plain, layered = calls(model, adapter, config.people, side)
 
         def separate(plain: Callable[[int], Tensor] = plain) -> Tensor:
-            return torch.cat([plain(1) for _ in range(people + 1)])
+            return torch.cat([plain(1) for _ in range(config.people + 1)])
 
         def compare(first: Callable[[], Tensor], second: Callable[[], Tensor]) -> float:
-            return ratios({"first": first, "second": second}, repeats, device)["second"]
+            return ratios({"first": first, "second": second}, config.repeats, device)["second"]
 
-        everyone = partial(layered, people + 1)
+        everyone = partial(layered, config.people + 1)
         rows.append(
             {
                 "adapter": name,
                 "faster than separate": compare(everyone, separate),
-                "time of a plain batch": compare(partial(plain, people + 1), everyone),
+                "time of a plain batch": compare(partial(plain, config.people + 1), everyone),
                 "background alone": compare(partial(plain, 1), partial(layered, 1)),
             }
         )
-    title = f"{machine(device)}, {weights}, {base}, {side}×{side} pixels, {people} people, rank {rank}"
-    report(title, rows, markdown)
+    title = (
+        f"{machine(device)}, {weights}, {config.base}, {side}×{side} pixels, {config.people} people, rank {config.rank}"
+    )
+    report(title, rows, config.markdown)
     return rows
 
 
@@ -90,7 +66,7 @@ def calls(
     base: Base, adapter: Layered, people: int, side: int
 ) -> tuple[Callable[[int], Tensor], Callable[[int], Tensor]]:
     """The plain network and the layered one, on their last n of `people` + 1 rows."""
-    unet = base.unet
+    unet = base.network
     # The same weights, other attention processors.
     network = LayeredNetwork(copy.deepcopy(unet, {id(weight): weight for weight in unet.parameters()}), adapter)
     network.to(unet.device)

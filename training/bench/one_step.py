@@ -5,55 +5,33 @@ from __future__ import annotations
 import copy
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-from ...adapters.one_step import PROMPT, TIMESTEP
+from ...adapters.methods import ONE_STEP_PROMPT as PROMPT
+from ...adapters.methods import ONE_STEP_TIMESTEP as TIMESTEP
 from ...kernels.regions import latent_mask
-from ..base_models.backbones import UNET
 from ..base_models.base import Base
 from ..base_models.load import load_base
 from ..evaluation.report import report
 from ..sampling.methods import Plain
 from ..sampling.one_step import run_once, with_rows
 from ..sampling.sampler import remove
+from .settings import OneStepBenchConfig
 from .timing import machine, machine_defaults, ratios
 
 STEPS, GUIDANCE = 25, 7.0
 """Of the sampling to compare with."""
 
 
-def bench_onestep(
-    base: Literal["mini", "random-sdxl"] | Path = "mini",
-    size: int | None = None,
-    dtype: Literal["float32", "float16", "bfloat16"] | None = None,
-    repeats: int = 10,
-    device: str | None = None,
-    markdown: bool = False,
-) -> list[dict[str, float | str]]:
-    """One-step erasing of one picture, against its parts, and against 25 steps at cfg 7 of the same network.
-
-    Every number is the median of ratios of times taken in turn in one run, with the prompts encoded before. *VAE
-    encode*, *one call* and *VAE decode* are shares of the three in a row, and so is *whole*, all that erasing does, which
-    should be 1.10 at most. *Sampling faster*: 25 steps of two calls by the one step, both without the VAE; it should be
-    20 at least. The LoRA is taken to be merged into the weights, as ComfyUI does, where it costs nothing.
-
-    Args:
-        base: an inpainting checkpoint, "mini", or "random-sdxl" for SDXL's real size with random weights.
-        size: side of the picture in pixels; by default what the base was trained on.
-        dtype: of the network; by default bfloat16 on a GPU and float32 on a CPU.
-        repeats: rounds of measurements.
-        device: "cpu", "cuda"; by default the GPU where there is one.
-        markdown: print a Markdown table.
-    """
-    if repeats < 1:
-        raise ValueError(f"repeats is {repeats}: it must be at least 1.")
-    device, weights = machine_defaults(device, dtype)
-    plain = load_base(base, device, weights)
-    side = size or plain.native_size
+def bench_onestep(config: OneStepBenchConfig) -> list[dict[str, float | str]]:
+    """One-step erasing of one picture, against its parts, and against 25 steps at cfg 7 of the same network."""
+    config.check()
+    device = config.device
+    device, weights = machine_defaults(device, config.dtype)
+    plain = load_base(config.base, device, weights)
+    side = config.size or plain.native_size
     if side % plain.multiple:
         raise ValueError(f"size is {side}: it must be a multiple of {plain.multiple}.")
     eraser = with_alpha(plain)
@@ -68,7 +46,7 @@ def bench_onestep(
         return plain.encode(2 * image - 1)
 
     def call() -> Tensor:
-        return UNET.call(eraser.unet, shot, hole, shot, TIMESTEP, plain.texts.encode([PROMPT], (side, side)))
+        return eraser.inpaint(shot, hole, shot, TIMESTEP, plain.texts.encode([PROMPT], (side, side)))
 
     def decode() -> Tensor:
         return plain.decode(shot)
@@ -83,7 +61,7 @@ def bench_onestep(
 
     shares = ratios(
         {"parts": parts, "VAE encode": encode, "one call": call, "VAE decode": decode, "whole": partial(erase, eraser)},
-        repeats,
+        config.repeats,
         device,
     )
     without_vae = {"encode": lambda _: shot, "decode": lambda latent: latent}
@@ -96,16 +74,16 @@ def bench_onestep(
     rows: list[dict[str, float | str]] = [
         {
             **{name: share for name, share in shares.items() if name != "parts"},
-            "sampling faster": ratios(sampling, repeats, device)["steps"],
+            "sampling faster": ratios(sampling, config.repeats, device)["steps"],
         }
     ]
-    report(f"{machine(device)}, {weights}, {base}, {side}×{side} pixels", rows, markdown)
+    report(f"{machine(device)}, {weights}, {config.base}, {side}×{side} pixels", rows, config.markdown)
     return rows
 
 
 def with_alpha(base: Base) -> Base:
     """The base with a row for the alpha in its last layer, and otherwise the same weights."""
-    unet = copy.deepcopy(base.unet, {id(weight): weight for weight in base.unet.parameters()})
+    unet = copy.deepcopy(base.network, {id(weight): weight for weight in base.network.parameters()})
     last = with_rows(unet.conv_out, unet.config["out_channels"] + 1)
     unet.conv_out = last.to(unet.device, unet.dtype)
-    return replace(base, unet=unet)
+    return replace(base, network=unet)

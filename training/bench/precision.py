@@ -16,44 +16,22 @@ from tqdm import tqdm
 from ...kernels.attention import PLAIN, RegionSettings, region_attention, region_attention_reference
 from ..evaluation.report import report
 from .attention import SETTINGS
+from .settings import PrecisionBenchConfig
 from .timing import machine
 
 
-def bench_precision(
-    tokens: tuple[int, ...] = (1024, 4096, 16384),
-    masked: float = 0.3,
-    heads: int = 2,
-    width: int = 64,
-    dtypes: tuple[str, ...] = ("float16", "bfloat16"),
-    repeats: int = 5,
-    compiled: bool = True,
-    device: str | None = None,
-    markdown: bool = False,
-) -> list[dict[str, float | str]]:
-    """Errors of region attention and of FlexAttention against the plain formula in fp32, and the ratio of their times.
-
-    The plain formula holds N×N numbers for every head, which at 16,384 tokens are a gigabyte each.
-
-    Args:
-        tokens: sequence lengths N.
-        masked: share of object tokens.
-        heads: attention heads.
-        width: channels of a head.
-        dtypes: float16, bfloat16 or float32.
-        repeats: rounds of measurements; medians are shown.
-        compiled: compile FlexAttention, without which it is slow.
-        device: "cpu", "cuda"; by default the GPU where there is one.
-        markdown: print a Markdown table.
-    """
+def bench_precision(config: PrecisionBenchConfig) -> list[dict[str, float | str]]:
+    """Errors of region attention and of FlexAttention against the plain formula in fp32, and the ratio of their times."""
+    device = config.device
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    flex: Any = torch.compile(flex_attention) if compiled else flex_attention
+    flex: Any = torch.compile(flex_attention) if config.compiled else flex_attention
     rows: list[dict[str, float | str]] = []
-    for count in tokens:
+    for count in config.tokens:
         generator = torch.Generator().manual_seed(0)
-        exact = [torch.randn(1, heads, count, width, generator=generator).to(device) for _ in range(3)]
+        exact = [torch.randn(1, config.heads, count, config.width, generator=generator).to(device) for _ in range(3)]
         objects = torch.zeros(1, count, dtype=torch.bool, device=device)
-        objects[:, : round(masked * count)] = True
-        for dtype in dtypes:
+        objects[:, : round(config.masked * count)] = True
+        for dtype in config.dtypes:
             torch.compiler.reset()  # it stops compiling after eight kinds of call
             q, k, v = (x.to(getattr(torch, dtype)) for x in exact)
             for name, settings in tqdm({"plain": PLAIN, **SETTINGS}.items(), desc=f"N = {count}, {dtype}"):
@@ -69,10 +47,12 @@ def bench_precision(
                         "settings": name,
                         "largest error": f"{(ours().float() - truth).abs().max().item():.1e}",
                         "of FlexAttention": f"{(theirs().float() - truth).abs().max().item():.1e}",
-                        "time by FlexAttention's": ratio(ours, theirs, repeats, device),
+                        "time by FlexAttention's": ratio(ours, theirs, config.repeats, device),
                     }
                 )
-    report(f"{machine(device)}, {heads} heads of {width}, {masked:.0%} masked", rows, markdown)
+    report(
+        f"{machine(device)}, {config.heads} heads of {config.width}, {config.masked:.0%} masked", rows, config.markdown
+    )
     return rows
 
 

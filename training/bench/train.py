@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -21,9 +21,12 @@ from tqdm import tqdm
 from ..base_models.base import Base
 from ..base_models.load import load_base
 from ..evaluation.report import report
-from ..recipes.eradiff import EraDiff, EraDiffRecipe
-from ..recipes.lrnr import LRNR, LRNRRecipe
+from ..recipes.eradiff import EraDiff
+from ..recipes.eradiff_settings import EraDiffRecipe
+from ..recipes.lrnr import LRNR
+from ..recipes.lrnr_settings import LRNRRecipe
 from ..recipes.objective import Objective
+from .settings import TrainBenchConfig
 from .timing import machine, machine_defaults
 
 NOWHERE = Path("unused")
@@ -37,40 +40,19 @@ class Step:
     parameters: int
 
 
-def bench_train(
-    base: Literal["mini", "random-sdxl"] | Path = "mini",
-    size: int | None = None,
-    batch: int = 1,
-    rank: int = 32,
-    dtype: Literal["float32", "float16", "bfloat16"] | None = None,
-    gradient_checkpointing: bool = False,
-    repeats: int = 10,
-    device: str | None = None,
-    markdown: bool = False,
-) -> list[dict[str, float | str]]:
-    """Steps per second and peak memory of LRNR and EraDiff, and of diffusers' text-to-image LoRA example on the same network.
-
-    The example's step encodes one picture and its text, and has a LoRA on to_q, to_k, to_v and to_out.0 of the same
-    rank. LRNR encodes two pictures and learns a prompt through the text encoders; EraDiff encodes three. As they do not
-    fit a device together, each is measured in turn with a bare forward pass of its own network, and the medians of
-    these ratios are compared. Memory is that of the device; on a CPU it is not measured.
-
-    Args:
-        base: an inpainting checkpoint, "mini", or "random-sdxl" for SDXL's real size with random weights.
-        size: side of the picture in pixels; by default what the base was trained on.
-        batch: pictures in a pass.
-        rank: of every LoRA.
-        dtype: of the frozen network; by default bfloat16 on a GPU and float32 on a CPU.
-        gradient_checkpointing: compute activations twice and keep them once.
-        repeats: measured steps of each, after two to warm up.
-        device: "cpu", "cuda"; by default the GPU where there is one.
-        markdown: print a Markdown table.
-    """
-    device, weights = machine_defaults(device, dtype)
+def bench_train(config: TrainBenchConfig) -> list[dict[str, float | str]]:
+    """Steps per second and peak memory of LRNR and EraDiff, and of diffusers' text-to-image LoRA example on the same network."""
+    device = config.device
+    device, weights = machine_defaults(device, config.dtype)
     # The one picture here comes again at every step: kept, its encoding would cost nothing.
-    settings: dict[str, Any] = {"batch": batch, "micro_batch": batch, "lora_rank": rank, "latent_cache": 0.0}
+    settings: dict[str, Any] = {
+        "batch": config.batch,
+        "micro_batch": config.batch,
+        "lora_rank": config.rank,
+        "latent_cache": 0.0,
+    }
     ways: dict[str, Callable[[Base, Tensor, Tensor], Step]] = {
-        "diffusers' example": lambda base, picture, mask: example_step(base, rank, picture),
+        "diffusers' example": lambda base, picture, mask: example_step(base, config.rank, picture),
         "LRNR": lambda base, picture, mask: objective_step(
             LRNR(base, LRNRRecipe(NOWHERE, NOWHERE, enhancers=(), **settings)), picture, mask
         ),
@@ -80,24 +62,26 @@ def bench_train(
     }
     rows: list[dict[str, float | str]] = []
     for name, build in ways.items():
-        network = load_base(base, device, weights)
-        if gradient_checkpointing:
-            network.unet.enable_gradient_checkpointing()
-            network.unet.train()
-        side = size or network.native_size
+        network = load_base(config.base, device, weights)
+        if config.gradient_checkpointing:
+            network.network.enable_gradient_checkpointing()
+            network.network.train()
+        side = config.size or network.native_size
         generator = torch.Generator().manual_seed(0)
-        picture = torch.rand(batch, 3, side, side, generator=generator).to(device)
-        mask = torch.zeros(batch, side, side, device=device)
+        picture = torch.rand(config.batch, 3, side, side, generator=generator).to(device)
+        mask = torch.zeros(config.batch, side, side, device=device)
         mask[:, side // 4 : side // 2, side // 4 : side // 2] = 1
         with torch.autocast(device, weights, enabled=weights != torch.float32):
             step = build(network, picture, mask)
-            rows.append({"step": name, **measure(step, partial(forward, network, picture), repeats, device, name)})
+            rows.append(
+                {"step": name, **measure(step, partial(forward, network, picture), config.repeats, device, name)}
+            )
         del network, step
     for row in rows:
         row["time of the example"] = float(row["forward passes"]) / float(rows[0]["forward passes"])
-    checkpointing = ", gradient checkpointing" if gradient_checkpointing else ""
-    title = f"{machine(device)}, {weights}, {base}, {side}×{side} pixels, batch {batch}, rank {rank}{checkpointing}"
-    report(title, rows, markdown)
+    checkpointing = ", gradient checkpointing" if config.gradient_checkpointing else ""
+    title = f"{machine(device)}, {weights}, {config.base}, {side}×{side} pixels, batch {config.batch}, rank {config.rank}{checkpointing}"
+    report(title, rows, config.markdown)
     return rows
 
 
@@ -118,8 +102,8 @@ def objective_step(objective: Objective, picture: Tensor, mask: Tensor) -> Step:
 def example_step(base: Base, rank: int, picture: Tensor) -> Step:
     """A step with the settings of diffusers' text-to-image LoRA example: ε-MSE on noisy latents and a caption."""
     targets = ["to_k", "to_q", "to_v", "to_out.0"]
-    base.unet.add_adapter(LoraConfig(r=rank, lora_alpha=rank, init_lora_weights="gaussian", target_modules=targets))
-    parameters = [parameter for parameter in base.unet.parameters() if parameter.requires_grad]
+    base.network.add_adapter(LoraConfig(r=rank, lora_alpha=rank, init_lora_weights="gaussian", target_modules=targets))
+    parameters = [parameter for parameter in base.network.parameters() if parameter.requires_grad]
     for parameter in parameters:
         parameter.data = parameter.data.float()
     optimizer = torch.optim.AdamW(parameters)
@@ -134,7 +118,7 @@ def example_step(base: Base, rank: int, picture: Tensor) -> Step:
         timesteps = torch.randint(0, noising.config["num_train_timesteps"], (len(latent),), device=latent.device)
         noisy = noising.add_noise(latent, noise, timesteps)
         x = torch.cat([noisy, latent[:, :1] * 0, latent * 0], dim=1)
-        out = base.unet(x, timesteps, text.context.to(x.dtype), added_cond_kwargs=text.extra or None).sample
+        out = base.network(x, timesteps, text.context.to(x.dtype), added_cond_kwargs=text.extra or None).sample
         F.mse_loss(out.float(), noise).backward()
         update(optimizer, parameters)
 
@@ -150,11 +134,11 @@ def update(optimizer: torch.optim.Optimizer, parameters: list) -> None:
 @torch.no_grad()
 def forward(base: Base, picture: Tensor) -> None:
     """The network alone, on noise of this picture's size."""
-    channels, factor = base.unet.config["in_channels"], base.native_size // base.unet.config["sample_size"]
+    channels, factor = base.network.config["in_channels"], base.native_size // base.network.config["sample_size"]
     height, width = picture.shape[-2] // factor, picture.shape[-1] // factor
     text = base.texts.encode([""] * len(picture), (picture.shape[-2], picture.shape[-1]))
-    x = picture.new_zeros(len(picture), channels, height, width).to(base.unet.dtype)
-    base.unet(x, 400, text.context.to(x.dtype), added_cond_kwargs=text.extra or None)
+    x = picture.new_zeros(len(picture), channels, height, width).to(base.network.dtype)
+    base.network(x, 400, text.context.to(x.dtype), added_cond_kwargs=text.extra or None)
 
 
 def measure(step: Step, yardstick: Callable[[], None], repeats: int, device: str, name: str) -> dict[str, float | str]:

@@ -129,7 +129,7 @@ def contact_shadow(layer: Patch, light: Tensor, height: int, width: int) -> Patc
 
 
 def visible_parts(layers: list[Patch], height: int, width: int) -> list[Patch]:
-    """What later layers leave of the alpha of each, [1, h, w]."""
+    """The part that later layers leave of the alpha of each, [1, h, w]."""
     covered = torch.zeros(height, width)
     parts = []
     for layer in reversed(layers):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import tyro
 from PIL.Image import DecompressionBombError
 from torch import Tensor
 from torch.nn import functional as F
@@ -14,9 +13,10 @@ from ..images.files import read_image, read_labels, read_mask
 from ..images.sheets import contact_sheet
 from .manifest import scan_manifest
 from .sample import MANIFEST, OPTIONAL, REQUIRED, SUFFIXES, Sample
+from .settings import CheckConfig
 
 READ = {"mask": read_mask, "effect_mask": read_mask, "instance_masks": read_labels, "parsing": read_labels}
-"""What is no colour picture, as a training reads it."""
+"""Readers of the pictures that are no colour pictures, as a training reads them."""
 CHANGE = 8 / 255
 """A pixel whose colour differs by more between source and target has changed, in pictures without noise."""
 NOISE = 3
@@ -31,21 +31,19 @@ SHOWN, SIDE = 8, 192
 """Samples on the sheet, and the side of a picture on it in pixels."""
 
 
-def check_data(folder: tyro.conf.Positional[Path], sheet: Path | None = None) -> None:
+def check_data(config: CheckConfig) -> None:
     """Read every picture of a folder of pairs and report what a training would stumble over.
-
-    Args:
-        folder: a manifest.jsonl, or folders source, target and mask.
-        sheet: write a contact sheet of the first samples that can be read.
 
     Raises:
         ValueError: something is wrong; every problem was printed.
     """
-    samples, unusable = scan_manifest(folder)
+    samples, unusable = scan_manifest(config.folder)
     for fault in unusable:
         print(fault)
     if not samples and not unusable:
-        raise ValueError(f"{folder} holds no pairs, expected at least one: add pictures, or give another folder.")
+        raise ValueError(
+            f"{config.folder} holds no pairs, expected at least one: add pictures, or give another folder."
+        )
     faults, rows = 0, []
     for sample in tqdm(samples, desc="checking"):
         layers, problems = read_layers(sample)
@@ -53,14 +51,14 @@ def check_data(folder: tyro.conf.Positional[Path], sheet: Path | None = None) ->
         for problem in problems:
             tqdm.write(f"{sample.name}: {problem}")
         faults += bool(problems)
-        if sheet and layers and len(rows) < SHOWN:
+        if config.sheet and layers and len(rows) < SHOWN:
             rows.append([(f"{sample.name} {kind}", thumbnail(layer)) for kind, layer in layers.items()])
-    if sheet and rows:
-        contact_sheet(sheet, rows, SIDE)
-    if unlisted := unlisted_sources(folder, samples):
+    if config.sheet and rows:
+        contact_sheet(config.sheet, rows, SIDE)
+    if unlisted := unlisted_sources(config.folder, samples):
         names = ", ".join(unlisted[:NAMED]) + (", ..." if len(unlisted) > NAMED else "")
         print(
-            f"{folder / MANIFEST} leaves out {len(unlisted)} of the pictures in source/ ({names}): no training sees them."
+            f"{config.folder / MANIFEST} leaves out {len(unlisted)} of the pictures in source/ ({names}): no training sees them."
         )
     wrong = []
     if faults:
@@ -69,8 +67,8 @@ def check_data(folder: tyro.conf.Positional[Path], sheet: Path | None = None) ->
         fault = "is 1 fault" if len(unusable) == 1 else f"are {len(unusable)} faults"
         wrong.append(f"there {fault} of the manifest or the files' names")
     if wrong:
-        raise ValueError(f"In {folder} {' and '.join(wrong)}: mend them, or leave these samples out.")
-    print(f"{len(samples)} samples in {folder}, all in order.")
+        raise ValueError(f"In {config.folder} {' and '.join(wrong)}: mend them, or leave these samples out.")
+    print(f"{len(samples)} samples in {config.folder}, all in order.")
 
 
 def unlisted_sources(folder: Path, samples: list[Sample]) -> list[str]:
@@ -96,7 +94,7 @@ def read_layers(sample: Sample) -> tuple[dict[str, Tensor], list[str]]:
 
 
 def faults_of(layers: dict[str, Tensor]) -> list[str]:
-    """What is wrong with one sample's pictures, in sentences."""
+    """The faults of one sample's pictures, in sentences."""
     height, width = layers["source"].shape[-2:]
     other = [
         f"{kind} is {layer.shape[-1]}x{layer.shape[-2]}, expected {width}x{height} as its source"

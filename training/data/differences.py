@@ -1,4 +1,4 @@
-"""What an edit changed, and whether it may train a removal: the pixel side of SAVP.
+"""The pixels that an edit changed, and whether it may train a removal: the pixel side of SAVP.
 
 OSOR, arXiv 2606.28094, §3.1 and supplement A; where the text leaves a choice open, as the authors' code makes it.
 Boxes are (left, top, right, bottom) in pixels, right and bottom outside; masks are bool [H, W].
@@ -7,7 +7,6 @@ Boxes are (left, top, right, bottom) in pixels, right and bottom outside; masks 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -18,55 +17,11 @@ from kornia.morphology import closing, opening
 from scipy.ndimage import binary_fill_holes, distance_transform_edt, find_objects, label
 from torch import Tensor
 
+from .settings import Constants
+
 Corners = tuple[float, float, float, float]
 EIGHT = np.ones((3, 3))
 """Pixels that touch at a corner are connected."""
-
-
-@dataclass(frozen=True)
-class Constants:
-    """The constants of the paper's Table 7, chosen for pictures of about a megapixel."""
-
-    luminance_weight: float = 0.6
-    """w_L: of the difference of log-luminance in the heat map."""
-    chromaticity_weight: float = 0.3
-    """w_ab: of the difference of colour."""
-    gradient_weight: float = 0.1
-    """w_T: of the difference of gradient magnitude."""
-    heat_threshold: float = 0.07
-    """tau_H: heat above which a pixel has changed."""
-    disk_radius: int = 3
-    """Of the opening and closing that clean the mask, in pixels."""
-    min_area: int = 2000
-    """A_min: smaller regions are dropped, in pixels."""
-    max_hole_area: int = 500
-    """A_hole: holes up to this size are filled, in pixels."""
-    main_share: float = 0.3
-    """alpha: regions of at least this share of the largest one's area are main ones."""
-    max_regions: int = 4
-    """N_max: more main regions reject the pair."""
-    max_noise: float = 0.3
-    """tau_noise: a larger share of changed pixels outside of the main regions rejects the pair."""
-    min_score: float = 0.3
-    """tau_score: of a semantic box."""
-    max_boxes: int = 3
-    """K_sem: semantic boxes that are looked at, the best first."""
-    min_iou: float = 0.3
-    """tau_iou: a region's box and a semantic box that overlap at least this much are one thing."""
-    max_scale: float = 2.0
-    """tau_scale: a region whose box is more times larger than what the instruction names rejects the pair."""
-    keep_overlap: float = 0.5
-    """tau_keep: a region stays if a kept box covers more than this part of it."""
-    dilation: float = 1.2
-    """r_dilate: area of the grown mask over that of the mask."""
-    effect_threshold: float = 0.25
-    """tau_eff: pairs with a larger effect ratio are for phase 2."""
-
-    def __post_init__(self) -> None:
-        for name, value in vars(self).items():
-            if value < 0 or (name == "dilation" and value < 1) or (name in ("max_boxes", "max_regions") and value < 1):
-                least = 0 if name not in ("dilation", "max_boxes", "max_regions") else 1
-                raise ValueError(f"{name} is {value}, expected at least {least}.")
 
 
 class Rejection(Exception):
@@ -123,7 +78,7 @@ def heat_map(shot: Tensor, background: Tensor, constants: Constants) -> np.ndarr
 
 
 def changed_mask(heat: np.ndarray, constants: Constants) -> np.ndarray:
-    """Where the heat is above its threshold, cleaned of specks and pinholes: bool [H, W]."""
+    """The pixels whose heat is above its threshold, cleaned of specks and pinholes: bool [H, W]."""
     return clean(heat > constants.heat_threshold, constants)
 
 

@@ -2,67 +2,55 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
-
 import torch
-import tyro
 from torch import Tensor
 from tqdm import tqdm
 
-from ...adapters import mini
 from ...kernels.scene_layers import EFFECT, Scenes
-from ...kernels.scenes import Difficulty, draw_scenes
+from ...kernels.scenes import draw_scenes
 from ..images.files import write_image
 from .generate import keep_settings
 from .sample import Sample, write_manifest
+from .settings import DrawnConfig
 
 BATCH = 16
 
 
-def draw_pairs(
-    output: tyro.conf.Positional[Path],
-    count: Annotated[int, tyro.conf.arg(aliases=["-n"])] = 1000,
-    size: int = mini.SIZE,
-    seed: int = 0,
-    crowd: bool = False,
-    difficulty: Difficulty = mini.DIFFICULTY,
-) -> None:
+def draw_pairs(config: DrawnConfig) -> None:
     """Write scenes in which one of several objects, mostly look-alikes, is there in the source and gone in the target.
-
-    With `crowd`, three objects stand before one another, all gone in the target; instance_masks/ tells them apart, pose/
-    draws their skeletons, the hidden limbs too, and parsing/ labels their parts 1 to 4 (for `train mild`).
-
-    Args:
-        output: folder that receives source/, target/, mask/, effect_mask/, manifest.jsonl and settings.json.
-        count: pairs.
-        size: side of the pictures in pixels; by default that of the mini model in the pack.
-        seed: the same seed draws the same pairs.
-        crowd: draw crowds; people, where the difficulty is not objects.
-        difficulty: of the scenes, as in the node Example Scene; by default that of the mini model in the pack.
 
     Raises:
         ValueError: the output holds another set, which is left as it is.
     """
-    if count < 1 or size < 16:
-        raise ValueError(f"count is {count} and size {size}, expected at least 1 pair of 16 pixels.")
-    keep_settings(output, {"command": "drawn", "size": size, "seed": seed, "crowd": crowd, "difficulty": difficulty})
-    generator = torch.Generator().manual_seed(seed)
+    config.check()
+    keep_settings(
+        config.output,
+        {
+            "command": "drawn",
+            "size": config.size,
+            "seed": config.seed,
+            "crowd": config.crowd,
+            "difficulty": config.difficulty,
+        },
+    )
+    generator = torch.Generator().manual_seed(config.seed)
     samples, layers = [], {}
-    progress = tqdm(total=count, desc="drawing", unit="pair")
-    for first in range(0, count, BATCH):
-        scenes = draw_scenes(BATCH, size, generator, crowd, difficulty)
-        layers = crowds(scenes) if crowd else removals(scenes, scenes.pick_object(generator))
-        for row in range(min(BATCH, count - first)):
+    progress = tqdm(total=config.count, desc="drawing", unit="pair")
+    for first in range(0, config.count, BATCH):
+        scenes = draw_scenes(BATCH, config.size, generator, config.crowd, config.difficulty)
+        layers = crowds(scenes) if config.crowd else removals(scenes, scenes.pick_object(generator))
+        for row in range(min(BATCH, config.count - first)):
             name = f"{first + row:06}"
-            files = {kind: output / kind / f"{name}.png" for kind in layers}
+            files = {kind: config.output / kind / f"{name}.png" for kind in layers}
             for kind, picture in layers.items():
                 write_image(files[kind], picture[row : row + 1].expand(-1, 3, -1, -1))
             samples.append(Sample(name=name, prompt=scenes.ground_caption(row), **files))
             progress.update()
     progress.close()
-    write_manifest(output, samples)
-    print(f"{count} pairs of {size}x{size} pixels in {output}: {', '.join(layers)} and manifest.jsonl.")
+    write_manifest(config.output, samples)
+    print(
+        f"{config.count} pairs of {config.size}x{config.size} pixels in {config.output}: {', '.join(layers)} and manifest.jsonl."
+    )
 
 
 def removals(scenes: Scenes, index: Tensor) -> dict[str, Tensor]:

@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
+from ...adapters.writing import replacing, write_text
 from ..images.files import read_image
 from ..images.sheets import contact_sheet
 from .sample import MANIFEST, Sample, write_manifest
@@ -72,20 +73,13 @@ def keep_settings(output: Path, settings: dict[str, object]) -> None:
         raise ValueError(f"{output} holds a set made with other settings ({SETTINGS}): give another folder.")
     if not note.exists() and ((output / MANIFEST).exists() or (output / "source").exists()):
         raise ValueError(f"{output} holds a set made elsewhere (there is no {SETTINGS}): give another folder.")
-    temporary = note.with_name(f".{SETTINGS}.part")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, note)
+    write_text(note, text)
 
 
 def shown(kind: str, path: Path) -> tuple[str, Tensor]:
     """A picture on the sheet; the numbers of instances as greys that can be told apart."""
     picture = read_image(path)
     return kind, picture / picture.max().clamp(min=1 / 255) if kind == "instance_masks" else picture
-
-
-def generator_of(seed: int, index: int) -> torch.Generator:
-    """Everything random about triplet `index` comes from here, so that it does not matter who draws it, and when."""
-    return torch.Generator().manual_seed((seed * 1_000_003 + index) % 2**63)
 
 
 class _Work:
@@ -120,8 +114,7 @@ def _make(index: int) -> None:
         path = _Work.output / kind / f"{index:06}.png"
         path.parent.mkdir(exist_ok=True)
         pixels = rearrange((layer.clamp(0, 1) * 255).round().byte(), "c h w -> h w c").numpy()
-        temporary = path.with_name(f".{path.stem}.part.png")
-        # Pillow's own choice takes four times as long, for files a tenth smaller.
         picture = Image.fromarray(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels)
-        picture.save(temporary, compress_level=1)
-        os.replace(temporary, path)
+        with replacing(path) as temporary:
+            # Pillow's own choice takes four times as long, for files a tenth smaller.
+            picture.save(temporary, compress_level=1)

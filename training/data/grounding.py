@@ -1,4 +1,4 @@
-"""What an instruction names, and the object in a box: by networks of transformers, or from files."""
+"""The things that an instruction names, and the object in a box: by networks of transformers, or from files."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .edits import input_at_fault
 
 class Detector(Protocol):
     def boxes(self, name: str, picture: Tensor, phrase: str) -> list[tuple[Corners, float]]:
-        """Where pair `name`'s picture [1, 3, H, W] in 0..1 shows what the phrase names: boxes with scores in 0..1."""
+        """The places where pair `name`'s picture [1, 3, H, W] in 0..1 shows what the phrase names: boxes with scores in 0..1."""
         ...
 
 

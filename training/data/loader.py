@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
+from ...kernels import seeds
 from ...kernels.regions import grow
 from ..images.files import picture_size, read_image, read_labels, read_mask
 from .manifest import read_manifest
@@ -90,7 +91,7 @@ class RemovalDataset(Dataset):
         """
         index, epoch = key
         sample = self.samples[index]
-        generator = seeded((self.seed * 1_000_003 + epoch) * 1_000_003 + index)
+        generator = seeds.generator(self.seed, epoch, index)
         source, target = read_image(sample.source), read_image(sample.target)
         mask = (read_mask(sample.mask) > 0.5).float()
         effect = mask if sample.effect_mask is None else (read_mask(sample.effect_mask) > 0.5).float()
@@ -158,7 +159,7 @@ class BucketBatches(Sampler[list[tuple[int, int]]]):
             epoch, skip = epoch + 1, 0
 
     def epoch(self, epoch: int) -> list[list[tuple[int, int]]]:
-        generator = seeded(self.seed * 1_000_003 + epoch)
+        generator = seeds.generator(self.seed, epoch)
         found = []
         for group in self.groups.values():
             order = torch.randperm(len(group), generator=generator).tolist()
@@ -169,7 +170,7 @@ class BucketBatches(Sampler[list[tuple[int, int]]]):
 
 
 def batches(
-    root: Path,
+    pairs: Path | list[Sample],
     *,
     batch: int,
     size: int,
@@ -183,15 +184,20 @@ def batches(
     people: bool = False,
     short_side: bool = False,
 ) -> Iterator[dict[str, Any]]:
-    """Endless batches of the pairs in a folder, from batch number `start` on: [B, 3, H, W], [B, H, W], lists of text.
+    """Endless batches of pairs, from batch number `start` on: [B, 3, H, W], [B, H, W], lists of text.
 
-    `rows` of each batch are loaded. `number` [B] is the batch's number, the same in each row.
+    Args:
+        pairs: a folder of them, or what `read_manifest` made of it.
+        rows: the part of each batch that is loaded.
+
+    Returns:
+        Batches, in which `number` [B] is the batch's number, the same in each row.
 
     Raises:
         ValueError, OSError: the first fault of a picture, in the process that asks for the batch; it names the file.
     """
     dataset = RemovalDataset(
-        read_manifest(root, targets=not synthesis),
+        read_manifest(pairs, targets=not synthesis) if isinstance(pairs, Path) else pairs,
         size,
         dilation=dilation,
         flip=flip,
@@ -244,10 +250,6 @@ def window(mask: Tensor, height: int, width: int) -> tuple[slice, slice]:
         start = int(starts[(starts - (len(marked) - length) / 2).abs().argmin()])
         found.append(slice(start, start + length))
     return found[0], found[1]
-
-
-def seeded(number: int) -> torch.Generator:
-    return torch.Generator().manual_seed(number % 2**63)
 
 
 def fit(picture: Tensor, height: int, width: int) -> Tensor:

@@ -8,6 +8,7 @@ its suffix); or it holds webdataset shards (`shards.py`); or folders of these na
 from __future__ import annotations
 
 import codecs
+import functools
 import json
 import os
 from collections import Counter
@@ -54,19 +55,19 @@ def scan_manifest(root: Path, targets: bool = True) -> tuple[list[Sample], list[
 
 
 def _from_lines(root: Path, required: tuple[str, ...]) -> tuple[list[dict[str, Any]], list[str]]:
-    entries, faults = [], []
+    entries, faults, inside = [], [], _Root(root)
     content = (root / MANIFEST).read_bytes().removeprefix(codecs.BOM_UTF8)
     for number, line in enumerate(content.split(b"\n"), start=1):
         if not line.strip():
             continue
         try:
-            entries.append(_from_line(root, line, required))
+            entries.append(_from_line(inside, line, required))
         except ValueError as error:
             faults.append(f"{root / MANIFEST}, line {number} {error}")
     return entries, faults
 
 
-def _from_line(root: Path, line: bytes, required: tuple[str, ...]) -> dict[str, Any]:
+def _from_line(inside: _Root, line: bytes, required: tuple[str, ...]) -> dict[str, Any]:
     try:
         entry = json.loads(line.decode())
     except ValueError as error:
@@ -78,19 +79,34 @@ def _from_line(root: Path, line: bytes, required: tuple[str, ...]) -> dict[str, 
         raise ValueError(f"has {', '.join(sorted(unknown))}, expected {', '.join((*REQUIRED, *OPTIONAL))}.")
     if not isinstance(prompt := entry.get("prompt"), str | None):
         raise ValueError(f"has {prompt!r} for a prompt, expected text.")
-    paths = {key: _inside(root, entry[key]) for key in (*REQUIRED, *OPTIONAL) if entry.get(key) is not None}
+    paths = {key: inside(entry[key]) for key in (*REQUIRED, *OPTIONAL) if entry.get(key) is not None}
     name = os.path.splitext(entry["source"])[0] if entry.get("name") is None else str(entry["name"])
     return {"name": name, "prompt": prompt, **paths}
 
 
-def _inside(root: Path, value: object) -> Path:
-    if not isinstance(value, str) or not value:
-        raise ValueError(f"has {value!r} for a path, expected text.")
-    path = root / value
-    # realpath, as resolve raises on links in a circle.
-    if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root)):
-        raise ValueError(f"names {value}, which is outside of the folder: keep all files inside of it.")
-    return path
+class _Root:
+    """A folder of pairs, whose files have to lie inside of it. Each of its folders is resolved once."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.real = path, os.path.realpath(str(path))
+        # realpath, as resolve raises on links in a circle.
+        self.real_folder = functools.cache(lambda folder: os.path.realpath(str(folder)))
+
+    def __call__(self, value: object) -> Path:
+        """The path of a file that is named relative to the folder.
+
+        Raises:
+            ValueError: no text, or a file outside of the folder, also by a link.
+        """
+        if not isinstance(value, str) or not value:
+            raise ValueError(f"has {value!r} for a path, expected text.")
+        path = self.path / value
+        real = (
+            os.path.realpath(str(path)) if path.name == ".." or os.path.islink(path) else self.real_folder(path.parent)
+        )
+        if real != self.real and not real.startswith(self.real + os.sep):
+            raise ValueError(f"names {value}, which is outside of the folder: keep all files inside of it.")
+        return path
 
 
 def _from_folders(root: Path, required: tuple[str, ...]) -> tuple[list[dict[str, Any]], list[str]]:
@@ -100,7 +116,8 @@ def _from_folders(root: Path, required: tuple[str, ...]) -> tuple[list[dict[str,
             f"{', '.join(required)} whose files have the same names."
         )
     faults: list[str] = []
-    files = {kind: _by_stem(root, root / kind, faults) for kind in (*REQUIRED, *OPTIONAL) if (root / kind).is_dir()}
+    inside = _Root(root)
+    files = {kind: _by_stem(inside, kind, faults) for kind in (*REQUIRED, *OPTIONAL) if (root / kind).is_dir()}
     names = set().union(*(files[kind] for kind in required))
     for kind in required:
         alone = sorted(names - files[kind].keys())
@@ -112,7 +129,8 @@ def _from_folders(root: Path, required: tuple[str, ...]) -> tuple[list[dict[str,
     return entries, faults
 
 
-def _by_stem(root: Path, folder: Path, faults: list[str]) -> dict[str, Path]:
+def _by_stem(inside: _Root, kind: str, faults: list[str]) -> dict[str, Path]:
+    folder = inside.path / kind
     found: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
         # Hidden files are what a stopped run or macOS left.
@@ -122,7 +140,7 @@ def _by_stem(root: Path, folder: Path, faults: list[str]) -> dict[str, Path]:
             faults.append(f"{folder} holds {found[path.stem].name} and {path.name}, expected one of them: remove one.")
             continue
         try:
-            found[path.stem] = _inside(root, path.relative_to(root).as_posix())
+            found[path.stem] = inside(f"{kind}/{path.name}")
         except ValueError as error:
             faults.append(f"{folder} {error}")
     return found

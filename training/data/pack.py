@@ -2,54 +2,61 @@
 
 from __future__ import annotations
 
+import io
+import json
 import os
 import shutil
+import tarfile
+from collections import deque
 from pathlib import Path
 
-import tyro
 from tqdm import tqdm
 
 from .manifest import read_manifest
-from .sample import OPTIONAL, REQUIRED
+from .sample import OPTIONAL, REQUIRED, Sample
+from .settings import ShardConfig
 
 
-def write_shards(
-    folder: tyro.conf.Positional[Path],
-    output: tyro.conf.Positional[Path],
-    megabytes: int = 512,
-) -> None:
+def write_shards(config: ShardConfig) -> None:
     """Pack a folder of pairs into webdataset shards, which every training reads as it reads a folder.
 
-    Args:
-        folder: a manifest.jsonl, or folders source, target and mask.
-        output: folder that receives shard-000000.tar and so on; it must not exist.
-        megabytes: size at which a shard is closed.
+    Raises:
+        ValueError: the output exists.
     """
-    from webdataset.writer import ShardWriter
-
-    samples = read_manifest(folder)
-    if output.exists():
-        raise ValueError(f"{output} exists: give a folder that does not.")
-    temporary = output.with_name(f".{output.name}.part")
+    samples = read_manifest(config.folder)
+    if config.output.exists():
+        raise ValueError(f"{config.output} exists: give a folder that does not.")
+    temporary = config.output.with_name(f".{config.output.name}.part")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    # Left to itself, webdataset takes a path for a URL and all of it for a format; a stream of ours it does not close.
-    with ShardWriter(
-        "shard-%06d.tar",
-        maxsize=megabytes * 2**20,
-        verbose=0,
-        opener=lambda name: (temporary / name).open("wb"),
-        post=lambda _: writer.tarstream.stream.close(),  # pyright: ignore[reportOptionalMemberAccess]
-    ) as writer:
-        for number, sample in enumerate(tqdm(samples, desc="packing")):
-            # A key ends at its first dot, and a name may have some.
-            entry: dict[str, object] = {
-                "__key__": f"{number:06}",
-                "json": {"name": sample.name, "prompt": sample.prompt},
-            }
-            for kind in (*REQUIRED, *OPTIONAL):
-                if (path := getattr(sample, kind)) is not None:
-                    entry[f"{kind}{path.suffix.lower()}"] = path.read_bytes()
-            writer.write(entry)
-    os.replace(temporary, output)
-    print(f"{len(samples)} pairs in {len(list(output.glob('*.tar')))} shards: {output}")
+    left = deque(enumerate(samples))
+    with tqdm(total=len(samples), desc="packing") as progress:
+        while left:
+            number = len(list(temporary.iterdir()))
+            write_shard(temporary / f"shard-{number:06}.tar", left, config.megabytes * 2**20, progress)
+    os.replace(temporary, config.output)
+    print(f"{len(samples)} pairs in {len(list(config.output.glob('*.tar')))} shards: {config.output}")
+
+
+def write_shard(path: Path, left: deque[tuple[int, Sample]], limit: int, progress: tqdm) -> None:
+    """Take numbered samples from the left into one tar until it holds `limit` bytes."""
+    with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
+        while left:
+            # A key ends at its first dot, and a name may have some: the pair's number is the key.
+            number, sample = left.popleft()
+            for kind, content in contents(sample).items():
+                member = tarfile.TarInfo(f"{number:06}.{kind}")
+                member.size = len(content)
+                tar.addfile(member, io.BytesIO(content))
+            progress.update()
+            if tar.offset >= limit:
+                return
+
+
+def contents(sample: Sample) -> dict[str, bytes]:
+    """The files of a pair by the end of their names, and its name and prompt as JSON."""
+    found = {"json": json.dumps({"name": sample.name, "prompt": sample.prompt}).encode()}
+    for kind in (*REQUIRED, *OPTIONAL):
+        if (path := getattr(sample, kind)) is not None:
+            found[f"{kind}{path.suffix.lower()}"] = path.read_bytes()
+    return found

@@ -15,12 +15,14 @@ from einops import rearrange
 from torch import Tensor
 from torch.nn import functional as F
 
+from ...kernels import seeds
 from ...kernels.regions import grow
 from ..images.files import read_image, read_labels, read_mask
 from .blend import Patch, contact_shadow, paint, visible_parts, warp
-from .generate import generate, generator_of
+from .generate import generate
 from .loader import fit
 from .sample import SUFFIXES
+from .settings import PeopleConfig
 from .sources import Pictures, find_pictures, read_cutout
 from .store import CHANGE, EDGE, integer, uniform
 
@@ -36,40 +38,6 @@ ZOOM = (1.0, 1.6)
 GROWTH = (0.0, 15.0)
 """The mask grows by this many percent of a person's size: users' masks are no tighter."""
 KINDS = ("source", "mask", "target", "effect_mask", "instance_masks")
-
-
-@dataclass(frozen=True)
-class PeopleConfig:
-    """From cut-outs and backgrounds to pictures of groups, for `unclutter train mild`."""
-
-    output: Path
-    """Folder that receives source/, target/, mask/, effect_mask/, instance_masks/, manifest.jsonl and sheet.png, and
-    pose/ and parsing/ where the people have them."""
-    backgrounds: Path
-    """Folder of pictures without people."""
-    people: Path
-    """Folder of PNG or WebP files with transparency around one person each. Or folders in it: image/ with these files,
-    or with whole pictures that folder mask/ cuts out; pose/ with rendered poses and parsing/ with label maps (LIP), of the
-    same names and sizes."""
-    count: int = 10_000
-    """Pictures in all. MILD: 10,000."""
-    size: int = 512
-    """Side of the pictures in pixels."""
-    persons: tuple[int, int] = (1, 5)
-    """Fewest and most people in a picture."""
-    shadows: bool = True
-    """People darken the ground beside them."""
-    seed: int = 0
-    """The same seed and pictures make the same bytes, whatever the number of workers."""
-    workers: int | None = None
-    """Processes. None: one a core."""
-
-    def __post_init__(self) -> None:
-        if self.count < 1 or self.size < 64 or not 1 <= self.persons[0] <= self.persons[1] <= 250:
-            raise ValueError(
-                f"count is {self.count}, size {self.size}, persons {self.persons}: expected at least 1, at least 64, and "
-                "1 to 250, the fewer first."
-            )
 
 
 @dataclass(frozen=True)
@@ -97,7 +65,7 @@ def make_people(config: PeopleConfig) -> None:
 
 def draw_group(config: PeopleConfig, pictures: Pictures, extras: Extras, index: int) -> dict[str, Tensor]:
     """Picture `index`, by kind: [3, H, W] or [1, H, W] in 0..1."""
-    size, generator = config.size, generator_of(config.seed, index)
+    size, generator = config.size, seeds.generator(config.seed, index)
     target = background(pictures.backgrounds, size, generator)
     light = torch.tensor([uniform(-1, 1, generator), uniform(0.2, 1, generator)])
     group, before = [], None
@@ -169,7 +137,7 @@ def stand(
 
 
 def seen_well(group: list[Patch], size: int) -> list[Patch]:
-    """Those of whom enough is seen, the others gone one after the other, as each lets more of those behind be seen."""
+    """Drop people of whom too little is seen, one after the other, as each lets more of those behind be seen."""
     while True:
         layers = [Patch(person.values[:4], person.top, person.left) for person in group]
         shares = [

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+
+from ...adapters.writing import write_text
 
 MANIFEST = "manifest.jsonl"
 
@@ -49,6 +50,4 @@ def write_manifest(root: Path, samples: Iterable[Sample]) -> None:
         entry = {key: path.relative_to(root).as_posix() for key, path in paths.items() if path is not None}
         prompt = {} if sample.prompt is None else {"prompt": sample.prompt}
         lines.append(json.dumps({"name": sample.name, **entry, **prompt}))
-    temporary = root / f".{MANIFEST}.part"
-    temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-    os.replace(temporary, root / MANIFEST)
+    write_text(root / MANIFEST, "".join(f"{line}\n" for line in lines))

@@ -1,7 +1,7 @@
 """Large sets as webdataset shards: tar files whose members `NAME.source.png`, `NAME.target.png`, ... are one pair.
 
-Written by webdataset, so that its tools and other trainings read them; read here by place, so that order, augmentation
-and resuming are those of a folder.
+webdataset and other trainings read them; here they are read by their place in the tar, so that order, augmentation and
+resuming are those of a folder.
 """
 
 from __future__ import annotations

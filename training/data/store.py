@@ -17,10 +17,12 @@ from kornia.filters import gaussian_blur2d
 from torch import Tensor
 from torch.nn import functional as F
 
+from ...kernels import seeds
 from ..images.files import read_image
 from .blend import Patch, contact_shadow, join_tiles, paint, tile_step, visible_parts, warp
-from .generate import generate, generator_of
+from .generate import generate
 from .loader import fit, fit_mask
+from .settings import StoreConfig
 from .sources import Pictures, find_pictures, large_frame, read_cutout
 
 GRID = (2, 5)
@@ -31,45 +33,10 @@ ROTATION = 30.0
 VISIBLE = 0.5
 """Least share of the removed object that other objects leave to be seen."""
 EDGE = 0.05
-"""Where the removed object covers at least this share of a pixel, its mask does too: no rim of it stays outside."""
+"""Least share of a pixel that the removed object covers for its mask to cover it too: no rim of it stays outside."""
 CHANGE, NOISE = 2, 4
 """Two pictures differ where they do by more than this (of 255), and by more than this many times the camera's noise."""
 KINDS = ("source", "mask", "target", "effect_mask", "instance_masks")
-
-
-@dataclass(frozen=True)
-class StoreConfig:
-    """From your own pictures to triplets of source, target and mask."""
-
-    output: Path
-    """Folder that receives source/, target/, mask/, effect_mask/, instance_masks/, manifest.jsonl and sheet.png."""
-    backgrounds: Path | None = None
-    """Scatter: folder of pictures without a main object."""
-    cutouts: Path | None = None
-    """Scatter: folder of objects, PNG or WebP with transparency around them, or folders image/ and mask/ in it."""
-    frames: Path | None = None
-    """Tile: folder with occupied/ and clean/, the same view with and without an object, and mask/ (else the difference)."""
-    count: int = 1000
-    """Triplets in all."""
-    size: int = 1024
-    """Side of the pictures in pixels."""
-    tile_share: float = 0.5
-    """Share of Tile scenes, where the folder has what both need."""
-    shadows: bool = True
-    """Objects of Scatter darken the ground beside them."""
-    seed: int = 0
-    """The same seed and pictures make the same bytes, whatever the number of workers."""
-    workers: int | None = None
-    """Processes. None: one a core."""
-
-    def __post_init__(self) -> None:
-        if self.count < 1 or self.size < 64 or not 0 <= self.tile_share <= 1:
-            raise ValueError(
-                f"count is {self.count}, size {self.size}, tile_share {self.tile_share}: expected at least 1, at least 64, "
-                "and 0 to 1."
-            )
-        if (self.backgrounds is None) != (self.cutouts is None) or not (self.frames or self.cutouts):
-            raise ValueError("Give backgrounds and cutouts for Scatter, frames for Tile, or all three.")
 
 
 @dataclass(frozen=True)
@@ -98,7 +65,7 @@ def store(config: StoreConfig) -> None:
 
 def draw_scene(config: StoreConfig, pictures: Pictures, index: int) -> dict[str, Tensor]:
     """Triplet `index`, by kind: [3, H, W] or [1, H, W] in 0..1."""
-    generator = generator_of(config.seed, index)
+    generator = seeds.generator(config.seed, index)
     tile_share = 1.0 if not pictures.cutouts else config.tile_share if pictures.frames else 0.0
     tiled = torch.rand(1, generator=generator).item() < tile_share
     scene = tile(config, pictures, generator) if tiled else scatter(config, pictures, generator)
@@ -112,7 +79,7 @@ def draw_scene(config: StoreConfig, pictures: Pictures, index: int) -> dict[str,
 
 
 def changed(scene: Scene) -> Tensor:
-    """Where source and target differ, as they are written in 8 bits: [H, W] of 0 and 1."""
+    """The pixels in which source and target differ, as they are written in 8 bits: [H, W] of 0 and 1."""
     difference = (scene.source * 255).round() - (scene.target * 255).round()
     found = difference.abs().amax(dim=0) > max(CHANGE, NOISE * 255 * scene.noise)
     if scene.noise:

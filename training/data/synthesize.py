@@ -7,19 +7,20 @@ from __future__ import annotations
 
 import functools
 import math
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import asdict
 
 import torch
 from kornia.filters import gaussian_blur2d
 from torch import Tensor
 from torch.nn import functional as F
 
+from ...kernels import seeds
 from ..images.files import read_image, read_mask
 from .blend import warp
-from .generate import generate, generator_of
+from .generate import generate
 from .manifest import read_manifest
 from .sample import Sample
+from .settings import SynthesizeConfig
 
 SCALE, ROTATION = (0.5, 1.5), 30.0
 OVERLAP = 0.5
@@ -29,28 +30,6 @@ VISIBLE = 0.6
 TRIES, TRIED_AT = 20, 128
 """Places that are tried, and the longest side in pixels at which they are."""
 KINDS = ("source", "mask", "target")
-
-
-@dataclass(frozen=True)
-class SynthesizeConfig:
-    """From pictures with masks of their objects to triplets: the object is moved, the untouched picture is the target."""
-
-    data: Path
-    """Folders source/ (pictures) and mask/ (white where the object is), files paired by name; or any folder of pairs."""
-    output: Path
-    """Folder that receives source/, target/, mask/, manifest.jsonl and sheet.png."""
-    count: int | None = None
-    """Triplets in all, taking the pictures in turn. None: one a picture."""
-    size: int = 1024
-    """Longest side in pixels; larger pictures are made smaller."""
-    seed: int = 0
-    """The same seed and pictures make the same bytes, whatever the number of workers."""
-    workers: int | None = None
-    """Processes. None: one a core."""
-
-    def __post_init__(self) -> None:
-        if (self.count is not None and self.count < 1) or self.size < 8:
-            raise ValueError(f"count is {self.count} and size {self.size}, expected at least 1 and 8.")
 
 
 def synthesize_pairs(config: SynthesizeConfig) -> None:
@@ -81,7 +60,7 @@ def draw_pair(config: SynthesizeConfig, samples: list[Sample], index: int) -> di
         sides = [max(1, round(side * scale)) for side in (height, width)]
         picture = F.interpolate(picture, sides, mode="bicubic", antialias=True).clamp(0, 1)
         mask = F.adaptive_max_pool2d(mask, sides)
-    source, target, changed = synthesize(picture[0], mask[0], generator_of(config.seed, index))
+    source, target, changed = synthesize(picture[0], mask[0], seeds.generator(config.seed, index))
     return {"source": source, "mask": changed[None], "target": target}
 
 

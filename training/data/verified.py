@@ -1,4 +1,4 @@
-"""What `data verify` leaves: pictures of the pairs that passed, their manifests, the report, and a sheet to look at."""
+"""The files that `data verify` leaves: pictures of the pairs that passed, their manifests, the report, and a sheet to look at."""
 
 from __future__ import annotations
 
@@ -13,11 +13,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ...adapters.writing import replacing, write_text
 from ..images.files import picture_size, read_mask, write_image
 from ..images.sheets import contact_sheet
-from .differences import Constants, changed_mask, heat_map
+from .differences import changed_mask, heat_map
 from .edits import Edit, read_edit
 from .sample import Sample, write_manifest
+from .settings import Constants
 
 KINDS = ("source", "target", "mask", "effect_mask")
 SHOWN, SIDE = 6, 256
@@ -32,12 +34,6 @@ def read_report(path: Path) -> list[dict]:
 
 def write_report(output: Path, entries: Iterable[dict]) -> None:
     write_text(output / "report.jsonl", "".join(json.dumps(entry) + "\n" for entry in entries))
-
-
-def write_text(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.part")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
 
 
 def is_done(output: Path, entry: dict | None) -> bool:
@@ -87,15 +83,14 @@ def write_pair(
 def link_or_copy(path: Path, target: Path) -> None:
     """A hard link where the file system has them: the pictures of a large corpus need not lie there twice."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.stem}.part{target.suffix}")
-    # Renaming a link onto a link to the same file leaves both.
-    for old in (temporary, target):
-        old.unlink(missing_ok=True)
-    try:
-        os.link(os.path.realpath(path), temporary)
-    except OSError:
-        shutil.copyfile(path, temporary)
-    os.replace(temporary, target)
+    with replacing(target) as temporary:
+        # Renaming a link onto a link to the same file leaves both.
+        for old in (temporary, target):
+            old.unlink(missing_ok=True)
+        try:
+            os.link(os.path.realpath(path), temporary)
+        except OSError:
+            shutil.copyfile(path, temporary)
 
 
 def write_sheet(

@@ -16,19 +16,16 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
-from typing import Annotated, Literal
+from dataclasses import asdict, replace
 
 import numpy as np
 import torch
-import tyro
 from torch import Tensor
 from tqdm import tqdm
 
+from ...adapters.writing import write_text
 from .differences import (
     REASONS,
-    Constants,
     Corners,
     Rejection,
     bounding_box,
@@ -42,48 +39,11 @@ from .differences import (
 )
 from .edits import Edit, list_edits, read_edit
 from .grounding import BoxesFromFile, Detector, GroundingDINO, MasksFromFolder, SegmentAnything, Segmenter
-from .verified import is_done, read_report, write_pair, write_report, write_sets, write_sheet, write_text
+from .settings import VerifyConfig
+from .verified import is_done, read_report, write_pair, write_report, write_sets, write_sheet
 
 CORPUS = 680_088
 """Edits in the corpus that the paper went through (Table 7)."""
-
-
-@dataclass(frozen=True)
-class VerifyConfig:
-    """From edited pictures to pairs with effect-aware masks."""
-
-    edits: tyro.conf.Positional[Path]
-    """Folder with shot/ (with the object), bg/ (without) and prompts.json (file stem to instruction); or a JSONL file, an
-    object a line: name, before, after, instruction, and direction, "add" or "remove"."""
-    output: Path
-    """Folder that receives the pairs that pass (manifest.jsonl), phase2/ (those with large effects, a set of its own),
-    report.jsonl and sheet.jpg."""
-    detector: str | None = None
-    """Grounding DINO: id on the hub, such as openmmlab-community/mm_grounding_dino_large_all, or a folder. Downloads."""
-    segmenter: str | None = None
-    """SAM 2 or SAM: id on the hub, such as facebook/sam2.1-hiera-large, or a folder. Downloads."""
-    boxes: Path | None = None
-    """Instead of a detector: JSONL file of boxes, a line a pair."""
-    masks: Path | None = None
-    """Instead of a segmenter: folder of objects' masks, NAME.png."""
-    constants: Annotated[Constants, tyro.conf.arg(name="")] = field(default_factory=Constants)
-    size_tolerance: int = 8
-    """The two pictures of a pair may differ by so many pixels in width and height: the one without the object is resized."""
-    device: str = "cuda" if torch.cuda.is_available() else "cpu"
-    """Where detector and segmenter run."""
-    engine: Literal["local", "ray"] = "local"
-    """local: processes on this machine. ray: Ray Data, over a cluster or several GPUs that see the same files (extra
-    `scale`)."""
-    workers: int | None = None
-    """Processes. None: one with a detector or segmenter, else one a core. The output is the same, however many."""
-
-    def __post_init__(self) -> None:
-        if (self.detector and self.boxes) or (self.segmenter and self.masks):
-            raise ValueError("Give a detector or boxes, and a segmenter or masks, not both of a kind.")
-        if self.size_tolerance < 0 or (self.workers is not None and self.workers < 1):
-            raise ValueError(
-                f"size_tolerance is {self.size_tolerance} and workers {self.workers}: expected at least 0, and 1."
-            )
 
 
 def verify_pairs(config: VerifyConfig) -> None:
@@ -171,14 +131,18 @@ def find_masks(
 
 @functools.lru_cache(maxsize=1)
 def grounding(config: VerifyConfig) -> tuple[Detector | None, Segmenter | None]:
-    """What the options ask for; networks are loaded once a process."""
+    """The detector and the segmenter that the options ask for; networks are loaded once a process."""
     detector = BoxesFromFile(config.boxes) if config.boxes else None
     if config.detector:
-        detector = GroundingDINO(config.detector, config.device)
+        detector = GroundingDINO(config.detector, device_of(config))
     segmenter = MasksFromFolder(config.masks) if config.masks else None
     if config.segmenter:
-        segmenter = SegmentAnything(config.segmenter, config.device)
+        segmenter = SegmentAnything(config.segmenter, device_of(config))
     return detector, segmenter
+
+
+def device_of(config: VerifyConfig) -> str:
+    return config.device or ("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def try_grounding(config: VerifyConfig) -> None:
@@ -219,7 +183,7 @@ def run_ray(config: VerifyConfig, edits: list[Edit]) -> Iterator[dict]:
     # Ray's actors may run in other folders.
     paths = {name: getattr(config, name) for name in ("output", "boxes", "masks")}
     config = replace(config, **{name: path.absolute() for name, path in paths.items() if path})
-    gpus = int(config.device.startswith("cuda") and bool(config.detector or config.segmenter))
+    gpus = int(device_of(config).startswith("cuda") and bool(config.detector or config.segmenter))
     workers = config.workers or max(1, int(ray.cluster_resources().get("GPU" if gpus else "CPU", 1)))
     # Small blocks: what a block holds is done again after a stop.
     rows = ray.data.from_items(

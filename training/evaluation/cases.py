@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -11,14 +10,14 @@ from torch import Tensor
 from ...adapters import mini
 from ...kernels.regions import grow
 from ...kernels.scene_layers import Scenes
-from ...kernels.scenes import Difficulty, draw_scenes
+from ...kernels.scenes import draw_scenes
+from ...kernels.vocabulary import Difficulty
 from ..images.masks import move, shrink
 from .judge import own_ground
+from .settings import MaskKind
 
 SEED = 20_000
 """Scenes of trainings and of the demo come from other seeds."""
-
-MaskKind = Literal["object", "effect", "eroded", "dilated", "shifted", "holed"]
 
 
 @dataclass(frozen=True)

@@ -18,16 +18,18 @@ from ...kernels.scene_layers import Scenes
 from ...kernels.scenes import CROWD, draw_scenes
 from ..base_models.mini import load_mini
 from ..images.sheets import contact_sheet
-from ..sampling.adapters import recipe_of, with_adapters
+from ..paths import recipe_of
+from ..sampling.adapters import with_adapters
 from ..sampling.layered import erase_layers
 from ..sampling.methods import MASG, Plain
 from .cases import SEED
 from .measures import decibels, error
 from .report import report
+from .settings import CrowdsConfig
 from .ways import Remove, once, sampled
 
 SUBSETS = [frozenset(chosen) for count in range(1, CROWD + 1) for chosen in itertools.combinations(range(CROWD), count)]
-"""Who may be removed: seven ways."""
+"""The seven subsets of three objects that may be removed."""
 FEATHER = 4
 """That of Compose Layers by default."""
 EraseAll = Callable[[Tensor, Tensor], dict[frozenset[int], Tensor]]
@@ -55,36 +57,19 @@ class CrowdResult:
     time: float
 
 
-def evaluate_crowds(
-    adapters: tuple[Path, ...] = (),
-    scenes: int = 40,
-    steps: int = 20,
-    guidance: float = 1.0,
-    seed: int = 0,
-    sheet: Path | None = None,
-    markdown: bool = False,
-) -> list[CrowdResult]:
-    """Remove every subset of three overlapping objects with the mini model: by layers, and one object after the other.
-
-    A layered eraser with Human Morphology Guidance has two rows, with the scenes' pose and parsing and with neither.
-
-    Args:
-        adapters: output folders of `unclutter train lrnr`, `osor` and `mild` on the mini model.
-        scenes: how many scenes.
-        steps: sampling steps, where a method takes any.
-        guidance: classifier-free guidance of the layers.
-        seed: of the scenes and the noise.
-        sheet: write all subsets of the first scenes by the last way.
-        markdown: print a Markdown table.
-    """
-    if scenes < 1 or steps < 1:
-        raise ValueError(f"scenes is {scenes} and steps is {steps}: both must be at least 1.")
-    drawn = draw_scenes(scenes, load_mini().native_size, torch.Generator().manual_seed(SEED + seed), crowd=True)
+def evaluate_crowds(config: CrowdsConfig) -> list[CrowdResult]:
+    """Remove every subset of three overlapping objects with the mini model: by layers, and one object after the other."""
+    config.check()
+    drawn = draw_scenes(
+        config.scenes, load_mini().native_size, torch.Generator().manual_seed(SEED + config.seed), crowd=True
+    )
     picture, masks = drawn.picture(), (drawn.alphas[:, :CROWD] > 0.5).float()
     truth = {gone: drawn.picture(kept_of(drawn, gone)) for gone in SUBSETS}
     results, fills = [], {}
     first = 0.0
-    for name, erase_all in tqdm(list(ways(adapters, drawn, guidance, steps, seed)), desc="methods"):
+    for name, erase_all in tqdm(
+        list(ways(config.adapters, drawn, config.guidance, config.steps, config.seed)), desc="methods"
+    ):
         start = time.perf_counter()
         fills = erase_all(picture, masks)
         spent = time.perf_counter() - start
@@ -101,13 +86,17 @@ def evaluate_crowds(
         }
         for result in results
     ]
-    report(f"{scenes} crowds, {len(SUBSETS)} subsets, {steps} steps, seed {seed}, mini model", table, markdown)
-    if sheet:
+    report(
+        f"{config.scenes} crowds, {len(SUBSETS)} subsets, {config.steps} steps, seed {config.seed}, mini model",
+        table,
+        config.markdown,
+    )
+    if config.sheet:
         rows = []
-        for row in range(min(6, scenes)):
+        for row in range(min(6, config.scenes)):
             shown = {"input": picture} | {"without " + numbers(gone): fill for gone, fill in fills.items()}
             rows.append([(name, x[row : row + 1]) for name, x in shown.items()])
-        contact_sheet(sheet, rows, side=128)
+        contact_sheet(config.sheet, rows, side=128)
     return results
 
 

@@ -14,33 +14,26 @@ from rich.table import Table
 from torch import Tensor
 from tqdm import tqdm
 
-from ...adapters import layered, mini, one_step
+from ...adapters import layered, mini, one_step, photos
 from ...kernels.exemplar import exemplar_fill
 from ...kernels.layers import recompose
 from ...kernels.regions import feather, grow
 from ...kernels.scenes import CROWD, draw_scenes
 from ..base_models.mini import load_mini
 from ..comfyui_server import PACK, ComfyServer
-from ..images.files import check_writable, read_image, read_mask, write_image
+from ..images.files import write_image
 from ..images.sheets import write_page
 from ..sampling.adapters import with_mini_lrnr
 from ..sampling.layered import erase_layers
-from ..sampling.methods import MASG, AttentiveEraser, Method, Plain, SelfRectifying
+from ..sampling.methods import mini_methods
 from ..sampling.one_step import erase_once, taken_by
 from .judge import load_judge, own_ground, stands
 from .measures import decibels, error
+from .settings import DemoConfig
 from .ways import FEATHER, erase, paste_whole
 
-METHODS: dict[str, Method] = {
-    "plain": Plain(),
-    "masg": MASG(guidance=6.0),
-    "attentive-eraser": AttentiveEraser(removal_scale=3.0),
-    "sra": SelfRectifying(),
-    "lrnr": MASG(guidance=3.0),
-}
-"""Guidance as strong as the mini model bears; on SDXL the papers' 12.5 and 9 are the defaults."""
-BACKGROUND = "background"
-"""What MASG asks for where no removal prompt is learned."""
+METHODS = mini_methods()
+"""Methods of the demo, as strong as the mini model bears them."""
 GRAPHS = {
     "plain": "sra_mini",
     "masg": "masg_mini",
@@ -51,7 +44,6 @@ GRAPHS = {
 """The shipped workflow of each method; plain inpainting is one without its method."""
 WIDTH = 1232
 """Of the page, in pixels."""
-FOLDER = PACK / "photographs"
 PHOTOGRAPHS = {
     "rocket": "for an empty sky",
     "camera": "for a skyline without the tower",
@@ -62,7 +54,7 @@ ADAPTERS = mini.FOLDER / "loras"
 
 @dataclass(frozen=True)
 class Score:
-    """What a method did to a batch of holes, against the truth.
+    """Scores of a method on a batch of holes, against the truth.
 
     Attributes:
         hole_psnr: dB inside the hole against the scene in which the object never was.
@@ -75,47 +67,27 @@ class Score:
     outside: float
 
 
-def demo(
-    out: Path = Path("unclutter_demo.png"),
-    scenes: int = 8,
-    steps: int = 8,
-    seed: int = 0,
-    comfyui: Path | None = None,
-) -> dict[str, Score]:
-    """Fill photographs with drafts, then remove one of many look-alikes from drawn scenes with every method, and compare.
-
-    The photographs need no model. The drawn scenes are for the mini model, which knows no others: they show how the methods
-    behave, not what they do with a real checkpoint.
-
-    Args:
-        out: the page of pictures to write.
-        scenes: how many drawn scenes are measured; the page shows the first three.
-        steps: sampling steps.
-        seed: of the scenes and of the noise.
-        comfyui: a ComfyUI folder: run its server, and the shipped workflows in it, instead of diffusers; without one step
-            and layers.
-    """
-    check_writable(out)
-    if scenes < 1 or steps < 1:
-        raise ValueError(f"scenes is {scenes} and steps is {steps}: both must be at least 1.")
+def demo(config: DemoConfig) -> dict[str, Score]:
+    """Fill photographs with drafts, then remove one of many look-alikes from drawn scenes with every method, and compare."""
+    config.check()
     console = Console()
     console.print(
-        f"{out} will show photographs with a draft each, made without a model, and {scenes} drawn scenes from which the mini "
+        f"{config.out} will show photographs with a draft each, made without a model, and {config.scenes} drawn scenes from which the mini "
         "model, which knows no photographs, erases an object with every method.",
         soft_wrap=True,
     )
     pictures = photographs()
-    generator = torch.Generator().manual_seed(10_000 + seed)  # training drew with other seeds
+    generator = torch.Generator().manual_seed(10_000 + config.seed)  # training drew with other seeds
     size = load_mini().native_size
-    drawn = draw_scenes(scenes, size, generator, difficulty=mini.DIFFICULTY)
+    drawn = draw_scenes(config.scenes, size, generator, difficulty=mini.DIFFICULTY)
     index = drawn.pick_object(generator)
     # To 8 bits, as ComfyUI is given the scenes in files: what is compared then is the same in both hosts.
     picture, truth = ((scene.clamp(0, 1) * 255).round() / 255 for scene in (drawn.picture(), drawn.without(index)))
-    mask = grow(drawn.instance_masks()[torch.arange(scenes), index], pixels=size / 64)
-    if comfyui is None:
-        results, reached = run_methods(picture, mask, steps, seed, console)
+    mask = grow(drawn.instance_masks()[torch.arange(config.scenes), index], pixels=size / 64)
+    if config.comfyui is None:
+        results, reached = run_methods(picture, mask, config.steps, config.seed, console)
     else:
-        results, reached = run_graphs(comfyui, list(METHODS), picture, mask, steps, seed), {}
+        results, reached = run_graphs(config.comfyui, list(METHODS), picture, mask, config.steps, config.seed), {}
 
     table = Table("method", "hole PSNR, dB", "removed", "largest change outside, of 1")
     ground = own_ground(drawn, index)
@@ -123,16 +95,18 @@ def demo(
     for name, row in scores.items():
         table.add_row(name, f"{row.hole_psnr:.2f}", f"{row.removed:.0%}", f"{row.outside:.4f}")
     shown = {"input": picture, "mask": mask[:, None].expand(-1, 3, -1, -1), **results, "truth": truth}
-    rows = [[(name, x[row : row + 1]) for name, x in shown.items()] for row in range(min(scenes, 3))]
+    rows = [[(name, x[row : row + 1]) for name, x in shown.items()] for row in range(min(config.scenes, 3))]
     blocks = [
         ("Photographs, without a model: the hole is filled with copies of its surroundings, in seconds", pictures),
         ("Drawn scenes, by the mini model: a wind tunnel for the methods, no claim about photographs", rows),
     ]
-    if comfyui is None and (row := layers(size, steps, seed, console)):
+    if config.comfyui is None and (row := layers(size, config.steps, config.seed, console)):
         blocks.append(("Drawn scenes, in layers: every subset from one sampling (MILD)", [row]))
-    write_page(out, blocks, WIDTH)
+    write_page(config.out, blocks, WIDTH)
     console.print(table)
-    console.print(f"{scenes} scenes, {steps} steps, seed {seed}. Pictures: {out}", soft_wrap=True)
+    console.print(
+        f"{config.scenes} scenes, {config.steps} steps, seed {config.seed}. Pictures: {config.out}", soft_wrap=True
+    )
     return scores
 
 
@@ -140,9 +114,10 @@ def photographs() -> list[list[tuple[str, Tensor]]]:
     """Rows of the shipped photographs, their masks, drafts, and what such a draft is for."""
     rows = []
     for name, use in tqdm(PHOTOGRAPHS.items(), desc="photographs"):
-        picture, mask = read_image(FOLDER / f"{name}.jpg"), read_mask(FOLDER / f"{name}_mask.png")
-        draft = exemplar_fill(picture, mask)
-        rows.append([("photograph", picture), ("mask", mask[:, None].expand(-1, 3, -1, -1)), (f"draft: {use}", draft)])
+        photo = photos.load(name)
+        draft = exemplar_fill(photo.image, photo.mask)
+        mask = photo.mask[:, None].expand(-1, 3, -1, -1)
+        rows.append([("photograph", photo.image), ("mask", mask), (f"draft: {use}", draft)])
     return rows
 
 
@@ -151,7 +126,7 @@ def run_methods(
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Every method in diffusers, and where one that takes shadows too has reached, [B, H, W] of 0 and 1."""
     base = load_mini()
-    ways = {name: (base, BACKGROUND if name == "masg" else "") for name in METHODS}
+    ways = {name: (base, method.words) for name, method in METHODS.items()}
     try:
         ways["lrnr"] = with_mini_lrnr()
     except ValueError as error:

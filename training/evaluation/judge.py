@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -20,9 +19,11 @@ from tqdm import tqdm
 from ...adapters import mini as mini_files
 from ...kernels.regions import grow
 from ...kernels.scene_layers import Scenes
-from ...kernels.scenes import Difficulty, draw_scenes
+from ...kernels.scenes import draw_scenes
+from ...kernels.vocabulary import Difficulty
 from ..images.flat_fills import ring_fill
 from ..images.holes import random_masks
+from .settings import JudgeConfig
 
 PART = "judge"
 STRIDE = 4
@@ -78,7 +79,7 @@ def stands(judge: Judge, picture: Tensor, ground: Tensor) -> Tensor:
 
 
 def own_ground(drawn: Scenes, index: Tensor) -> Tensor:
-    """Where object `index[b]` ([B]) is and no other is or would come to light: [B, H, W] of 0 and 1.
+    """The place of object `index[b]` ([B]), but for where another object is or would come to light: [B, H, W] of 0 and 1.
 
     Of an object before which or behind which others stand nearly everywhere, all of its visible part.
     """
@@ -100,23 +101,6 @@ def load_judge(path: Path = mini_files.FOLDER) -> Judge:
     judge = Judge(structure["width"])
     judge.load_state_dict(weights)
     return judge.eval().requires_grad_(False)
-
-
-@dataclass(frozen=True)
-class JudgeConfig:
-    """How the judge is trained."""
-
-    output: Path = Path("runs/judge")
-    """Folder that receives judge.safetensors."""
-    steps: int = 3000
-    batch: int = 16
-    width: int = 32
-    """Channels of its finest level, a multiple of 16."""
-    learning_rate: float = 2e-3
-    """Peak of a cosine schedule."""
-    minutes: float = math.inf
-    """Stop after so long, with the learning rate at its end."""
-    seed: int = 0
 
 
 KINDS: tuple[tuple[Difficulty, int], ...] = (("smooth", 128), ("texture", 128), ("clutter", 128), ("objects", 64))

@@ -12,15 +12,15 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ...adapters import mini
 from ...kernels.regions import grow
-from ...kernels.scenes import Difficulty
+from ...kernels.vocabulary import Difficulty
 from ..base_models.mini import load_mini
 from ..images.sheets import contact_sheet
-from .cases import SEED, Case, MaskKind, draw, marked
+from .cases import SEED, Case, draw, marked
 from .judge import Judge, load_judge, stands
 from .measures import NOISE, bootstrap_interval, decibels, error, mcnemar, rate_interval
 from .report import report
+from .settings import EvaluateConfig, MaskKind
 from .ways import PAINT, RING, adapted_ways, plain_ways
 
 BATCH = 20
@@ -47,54 +47,22 @@ class Result:
     time: float
 
 
-def evaluate(
-    adapters: tuple[Path, ...] = (),
-    scenes: int = 200,
-    steps: int = 20,
-    guidance: float = 3.0,
-    masks: tuple[MaskKind, ...] = ("object",),
-    baselines: bool = True,
-    seed: int = 0,
-    sheet: Path | None = None,
-    markdown: bool = False,
-    difficulty: Difficulty = mini.DIFFICULTY,
-    model: Path = mini.FOLDER,
-    json: Path | None = None,
-) -> list[Result]:
-    """Remove one object from each of many cluttered scenes with the mini model, without and with adapters.
-
-    Paint in the median colour around the hole, grey, and the exemplar fill stand in every table. The score of a method is
-    how many decibels it gains over the first of them, on the same scenes.
-
-    Args:
-        adapters: output folders of `unclutter train` on the mini model, or files of one-step erasers.
-        scenes: how many scenes.
-        steps: sampling steps, where a method takes any.
-        guidance: scale of classifier-free guidance, and of MASG in the hole at the start.
-        masks: what is marked: the object's outline and a 64th of the picture around it; the object with its shadow; or that
-            outline eroded to 60 % of its area, dilated by four 64ths, shifted by three, or with a hole in its middle.
-        baselines: also the mini model without adapters.
-        seed: of the scenes and the noise.
-        sheet: write a contact sheet of the first scenes, with the first kind of mask.
-        markdown: print a Markdown table.
-        difficulty: of the scenes.
-        model: folder of a mini model, such as the output of `unclutter train mini`; the pack's by default.
-        json: write the numbers as one JSON object a line.
-    """
-    if scenes < 2 or steps < 1:
-        raise ValueError(f"scenes is {scenes} and steps is {steps}: expected at least 2 scenes and 1 step.")
-    if not masks:
-        raise ValueError("masks is empty, expected at least one kind of mask: object is the usual one.")
+def evaluate(config: EvaluateConfig) -> list[Result]:
+    """Remove one object from each of many cluttered scenes with the mini model, without and with adapters."""
+    config.check()
     removers = {
         **PAINT,
-        **(plain_ways(guidance, steps, seed, model) if baselines else {}),
-        **dict(adapted_ways(adapters, guidance, steps, seed, model)),
+        **(plain_ways(config.guidance, config.steps, config.seed, config.model) if config.baselines else {}),
+        **dict(adapted_ways(config.adapters, config.guidance, config.steps, config.seed, config.model)),
     }
-    judge, size = load_judge(), load_mini(model).native_size
-    generator = torch.Generator().manual_seed(SEED + seed)
-    cases = [draw(min(BATCH, scenes - first), generator, size, difficulty) for first in range(0, scenes, BATCH)]
+    judge, size = load_judge(), load_mini(config.model).native_size
+    generator = torch.Generator().manual_seed(SEED + config.seed)
+    cases = [
+        draw(min(BATCH, config.scenes - first), generator, size, config.difficulty)
+        for first in range(0, config.scenes, BATCH)
+    ]
     results, shown = [], {}
-    for mask in masks:
+    for mask in config.masks:
         given = [marked(mask, case) for case in cases]
         fills: dict[str, list[Tensor]] = {name: [] for name in removers}
         times: dict[str, list[float]] = {name: [] for name in removers}
@@ -108,19 +76,21 @@ def evaluate(
             ratio = statistics.median(own / base for own, base in zip(times[name], first, strict=True))
             results.append(measure(name, mask, fills[name], cases, given, ratio, judge))
         shown = shown or {name: fill[0] for name, fill in fills.items()}
-    title = f"{scenes} scenes ({difficulty}, {size} pixels), {steps} steps, seed {seed}, mini model"
-    report(title, table(results, several=len(masks) > 1), markdown)
+    title = f"{config.scenes} scenes ({config.difficulty}, {size} pixels), {config.steps} steps, seed {config.seed}, mini model"
+    report(title, table(results, several=len(config.masks) > 1), config.markdown)
     missed, alarms = judge_errors(judge, cases)
     print(
-        f"The judge misses {missed:.1%} of these {scenes} objects where they stand, and sees one in {alarms:.1%} of their "
+        f"The judge misses {missed:.1%} of these {config.scenes} objects where they stand, and sees one in {alarms:.1%} of their "
         f"places where they are gone. {legend(results)}"
     )
-    if json is not None:
-        write_rows(json, results, difficulty, (missed + alarms) / 2)
-    if sheet:
+    if config.json is not None:
+        write_rows(config.json, results, config.difficulty, (missed + alarms) / 2)
+    if config.sheet:
         pictures = {"input": cases[0].picture, **shown, "truth": cases[0].truth}
         count = min(6, len(cases[0].truth))
-        contact_sheet(sheet, [[(name, x[at : at + 1]) for name, x in pictures.items()] for at in range(count)], 160)
+        contact_sheet(
+            config.sheet, [[(name, x[at : at + 1]) for name, x in pictures.items()] for at in range(count)], 160
+        )
     return results
 
 

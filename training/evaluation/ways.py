@@ -14,7 +14,8 @@ from ...kernels.exemplar import exemplar_fill
 from ..base_models.base import Base
 from ..base_models.mini import load_mini
 from ..images.flat_fills import grey_fill, ring_fill
-from ..sampling.adapters import load_eraser, recipe_of, with_adapters
+from ..paths import recipe_of
+from ..sampling.adapters import load_eraser, with_adapters
 from ..sampling.methods import MASG, Method, Plain, SelfRectifying
 from ..sampling.one_step import erase_once
 from ..sampling.sampler import Start, remove
@@ -23,7 +24,7 @@ Remove = Callable[[Tensor, Tensor], Tensor]
 """(pictures [B, 3, H, W], masks [B, H, W]) -> pictures."""
 RING = "ring median"
 PAINT: dict[str, Remove] = {RING: ring_fill, "grey": grey_fill, "exemplar fill": exemplar_fill}
-"""What needs no model: the median colour around the hole, mid-grey, and copies of the rest of the picture."""
+"""Fills that need no model: the median colour around the hole, mid-grey, and copies of the rest of the picture."""
 
 
 def plain_ways(guidance: float, steps: int, seed: int, model: Path = mini.FOLDER) -> dict[str, Remove]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import struct
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
@@ -12,6 +11,8 @@ import torch
 from einops import rearrange
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
+
+from ...adapters.writing import replacing
 
 
 class Packed(Protocol):
@@ -68,20 +69,6 @@ def read_metadata(path: Path) -> dict[str, bytes]:
     return kept
 
 
-def check_writable(path: Path, *inputs: Path) -> None:
-    """Raises ValueError where no picture can be written to `path`, or where one of the inputs lies there: before hours of
-    work, and not after."""
-    known = sorted(ending for ending, kind in Image.registered_extensions().items() if kind in ("PNG", "JPEG", "WEBP"))
-    if path.is_dir() or path.suffix.lower() not in known:
-        raise ValueError(
-            f"{path} is no name of a picture: write one that ends in {', '.join(known)}, such as {path.stem}.png."
-        )
-    if not path.parent.is_dir():
-        raise ValueError(f"There is no folder {path.parent} to write {path.name} into: make it, or give another.")
-    if path.resolve() in [each.resolve() for each in inputs]:
-        raise ValueError(f"{path} is what is read here, and would be lost: give another name for the result.")
-
-
 def write_image(path: Path, image: Tensor, metadata: dict[str, bytes] | None = None) -> None:
     """Write [1, 3, H, W] in 0..1, all of it or nothing."""
     pixels = (rearrange(image.clamp(0, 1), "1 c h w -> h w c") * 255).round().byte().cpu().numpy()
@@ -126,8 +113,7 @@ def _eight_bits(picture: Image.Image, path: Path | Packed) -> Image.Image:
 
 def save_picture(path: Path, picture: Image.Image, **kept: Any) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.part{path.suffix}")
     if path.suffix.lower() in (".jpg", ".jpeg"):
         kept |= {"quality": 95, "subsampling": 0}
-    picture.save(temporary, **kept)
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        picture.save(temporary, **kept)

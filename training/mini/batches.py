@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ...kernels import seeds
 from ...kernels.regions import latent_mask
 from ...kernels.scene_layers import Scenes
 from ...kernels.scenes import draw_scenes
@@ -29,8 +30,8 @@ class Batch:
 
 def training_batch(config: MiniConfig, encode: Encode, draw: int, device: torch.device) -> Batch:
     """The scenes of draw number `draw`, always the same ones: a resumed training sees what an uninterrupted one does."""
-    generator = torch.Generator(device).manual_seed(config.seed * 1_000_003 + draw + 1)
-    words = random.Random(config.seed * 1_000_003 + draw)
+    generator = seeds.generator(config.seed, draw + 1, device=device)
+    words = random.Random(seeds.derived(config.seed, draw))
     difficulty = config.difficulties[draw % len(config.difficulties)]
     scenes = draw_scenes(config.batch, config.size, generator, difficulty=difficulty)
     picture, index = 2 * scenes.picture() - 1, scenes.pick_object(generator)

@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-
-from ...kernels.scenes import Difficulty
+from ...kernels.vocabulary import Difficulty
+from ..paths import check_folder
+from ..recipes.recipe import choose_preset
 
 
 @dataclass(frozen=True)
@@ -97,22 +97,17 @@ class MiniConfig:
         """Channels of the latents."""
         return 4 if self.vae_channels else self.latent_channels
 
-    def half_precision(self, device: torch.device) -> bool:
-        """Whether this training computes in bf16 on that device."""
-        if self.mixed_precision == "auto":
-            if device.type == "cuda":
-                return torch.cuda.is_bf16_supported(including_emulation=False)
-            can = torch.cpu.get_capabilities()
-            return bool(can.get("avx512_bf16") or can.get("amx_bf16"))
-        return self.mixed_precision == "bf16"
-
     def learning_rate_at(self, step: int) -> float:
         """Learning rate of a step, counted from 0."""
         falling = max(1, round(self.decay * self.steps))
         return self.learning_rate * min(1.0, (step + 1) / 300, (self.steps - step) / falling)
 
+    def check(self) -> None:
+        if self.initial is not None:
+            check_folder(self.initial, "a mini model")
+
     def values(self) -> dict[str, Any]:
-        """What decides the weights, as plain JSON values."""
+        """The settings that decide the weights, as plain JSON values."""
         others = ("output", "save_every", "sample_every", "resume", "initial")
         return json.loads(json.dumps({key: value for key, value in asdict(self).items() if key not in others}))
 
@@ -127,3 +122,18 @@ GPU = MiniConfig(
     batch=128,
     draws_per_scene=1,
 )
+PRESETS = {
+    "cpu": ("128×128 scenes, hours on two cores; it can be stopped and resumed", CPU),
+    "gpu": ("256×256 scenes with a trained VAE, ten to twenty minutes on one GPU", GPU),
+}
+
+
+def choose(arguments: list[str], prog: str) -> MiniConfig:
+    """`unclutter train mini [cpu|gpu] [--field value ...]`; without a preset, the one that fits the machine."""
+    config = choose_preset(PRESETS, "cpu", arguments, prog)
+    if arguments and arguments[0] in PRESETS:
+        return config
+    # Only now, when the arguments are known to be right: PyTorch takes seconds to import.
+    import torch
+
+    return choose_preset(PRESETS, "gpu", arguments, prog) if torch.cuda.is_available() else config

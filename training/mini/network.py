@@ -29,6 +29,16 @@ def build_unet(config: MiniConfig) -> UNet2DConditionModel:
     )
 
 
+def half_precision(config: MiniConfig, device: torch.device) -> bool:
+    """Whether this training computes in bf16 on that device."""
+    if config.mixed_precision == "auto":
+        if device.type == "cuda":
+            return torch.cuda.is_bf16_supported(including_emulation=False)
+        can = torch.cpu.get_capabilities()
+        return bool(can.get("avx512_bf16") or can.get("amx_bf16"))
+    return config.mixed_precision == "bf16"
+
+
 class PlainAttention:
     """Attention as two matrix products, an attention processor of diffusers.
 

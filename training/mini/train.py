@@ -18,11 +18,13 @@ from tqdm import tqdm
 from transformers import CLIPTokenizer
 
 from ...adapters import mini as mini_files
+from ...kernels import seeds
 from ..base_models.mini import load_mini, mini_autoencoder
-from ..recipes.run_folder import STATE, only_training_in, stop_on_signal, write_state
+from ..paths import STATE
+from ..recipes.run_folder import check_same, only_training_in, read_state, stop_on_signal, write_state
 from .batches import Batch, training_batch
 from .config import CPU, MiniConfig
-from .network import PlainAttention, build_unet
+from .network import PlainAttention, build_unet, half_precision
 from .progress import Log, fill_unseen
 from .text import build_text_encoder, build_tokenizer, tokenize
 from .vae import Encode, fit_patches, train_vae
@@ -45,7 +47,7 @@ def train_mini(config: MiniConfig = CPU) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     with only_training_in(folder):
-        state = read_state(config, device) if config.resume and state_file.exists() else None
+        state = state_of(config, device) if config.resume and state_file.exists() else None
         step = state["step"] if state else 0
         torch.manual_seed(config.seed)
         log = Log(folder / "training_log.jsonl", step)
@@ -86,7 +88,7 @@ def train_network(
     start = 0
     if config.initial and not state:
         base = load_mini(config.initial, str(device))
-        unet.load_state_dict(base.unet.state_dict())
+        unet.load_state_dict(base.network.state_dict())
         text_encoder.load_state_dict(base.texts.encoders[0].module.state_dict())
         averages = [parameter.detach().clone() for parameter in parameters]
     if state:
@@ -101,11 +103,11 @@ def train_network(
     # end, where an error in the noise is 15 times as large in the picture, and a small network never catches up.
     weights = compute_snr(schedule, torch.arange(schedule.config["num_train_timesteps"])).rsqrt().to(device)
     alphas = schedule.alphas_cumprod.to(device)
-    half = config.half_precision(device)
+    half = half_precision(config, device)
 
     def loss_of(step: int, batch: Batch) -> tuple[Tensor, Tensor]:
         """The loss of a step, and the mean squared error of the noise in the holes."""
-        generator = torch.Generator(device).manual_seed(config.seed * 1_000_003 + step)
+        generator = seeds.generator(config.seed, step, device=device)
         noise = torch.randn(batch.latents.shape, generator=generator, device=device)
         timesteps = torch.randint(len(alphas), (config.batch,), generator=generator, device=device)
         alpha = alphas[timesteps, None, None, None]
@@ -172,21 +174,12 @@ def train_network(
                 raise InterruptedError(f"Stopped at step {done}, and saved: the same command with --resume continues.")
 
 
-def read_state(config: MiniConfig, device: torch.device) -> dict[str, Any]:
+def state_of(config: MiniConfig, device: torch.device) -> dict[str, Any]:
     """The state of the training in the output folder.
 
     Raises:
         ValueError: it was made with other settings.
     """
-    state = torch.load(config.output / STATE, map_location=device, weights_only=True)
-    may_change = {"steps", "decay", "learning_rate"}
-    changed = [
-        f"{key} {state['config'].get(key)} -> {value}"
-        for key, value in config.values().items()
-        if key not in may_change and state["config"].get(key) != value
-    ]
-    if changed:
-        raise ValueError(
-            f"The training in {config.output} had other settings ({', '.join(changed)}): resume with those."
-        )
+    state = read_state(config.output, device)
+    check_same(config.output, state["config"], config.values(), {"steps", "decay", "learning_rate"})
     return state

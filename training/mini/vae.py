@@ -16,6 +16,7 @@ from ...kernels.patches import fit_patch_autoencoder
 from ...kernels.scenes import draw_scenes
 from ..images.holes import random_masks
 from .config import MiniConfig
+from .network import half_precision
 from .progress import Log
 
 Encode = Callable[[Tensor], Tensor]
@@ -55,7 +56,7 @@ def train_vae(config: MiniConfig, device: torch.device, log: Log) -> Encode:
         holes = random_masks(config.vae_batch, config.size, generator)
         holes[config.vae_batch // 4 :] = 0  # a quarter is shown with the grey hole that the network will be shown
         picture = next(pictures) * (1 - holes[:, None])
-        with torch.autocast(device.type, torch.bfloat16, enabled=config.half_precision(device)):
+        with torch.autocast(device.type, torch.bfloat16, enabled=half_precision(config, device)):
             posterior = vae.encode(picture).latent_dist
             decoded = vae.decode(posterior.sample()).sample
         error = decoded.float() - picture

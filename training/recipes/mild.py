@@ -8,112 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import tyro
 from torch import Tensor
 
 from ...adapters import layered
 from ...kernels.layers import context_masks, foreground_weight, region_loss
 from ...kernels.lowrank import BACKGROUND, PERSON
-from ...kernels.morphology import LIP, parsing_one_hot
+from ...kernels.morphology import parsing_one_hot
 from ...kernels.regions import latent_mask
 from ..base_models.base import Base, masked_grey
-from ..sampling.layered import BACKGROUND_PROMPT, PERSON_PROMPT, erase_layers, fresh_adapter
+from ..data.sample import Sample
+from ..sampling.layered import erase_layers, fresh_adapter
 from ..sampling.layered_network import LayeredNetwork
+from .mild_settings import MILDRecipe
 from .objective import Objective, integers, noise_like
-from .recipe import Recipe, choose_preset
-
-
-@dataclass(frozen=True)
-class MILDRecipe(Recipe):
-    """MILD: the background learns the clean picture, each instance learns itself, in its own row of the batch."""
-
-    size: int | None = 512
-    """Side of the training pictures in pixels. MILD: 512; 64 for the mini model."""
-    steps: int = 20_000
-    """Optimizer steps. MILD: 20,000."""
-    batch: int = 4
-    """Pictures an optimizer step sees. MILD: 4. Each is as many rows of the network as it has instances, and one more."""
-    lora_rank: int = 16
-    """Rank of both LoRAs. MILD: 16."""
-    learning_rate: float = 1e-4
-    """Of the LoRAs and the encoders. MILD's 1e-6 hardly moves a LoRA that starts at zero."""
-    sma_learning_rate: float = 1e-3
-    """Of the biases of spatially modulated attention, which are logits."""
-    ramp: tuple[int, int] = (8_000, 12_000)
-    """The step at which the instances' loss comes in, and the one at which it has its full weight: t0 and t1 of Eq. 4.
-    MILD: t0 = 8,000."""
-    foreground_weight: float = 1.0
-    """λ, the weight of the instances' loss after the ramp."""
-    freeze_background: bool = False
-    """Give the background no more loss once the ramp is over (MILD, Appendix C)."""
-    boundary: float = 0.0
-    """β: the cells at an instance's border weigh 1 + β (Appendix C)."""
-    gradient: float = 0.0
-    """Weight of the error of differences between neighbouring cells of an instance (Appendix C)."""
-    sma: bool = True
-    """Spatially modulated attention. Off: ablation (Table 2)."""
-    morphology: bool = True
-    """Human Morphology Guidance. Off: ablation (Table 2)."""
-    parsing_labels: int = LIP
-    """Labels of the parsing maps, the background's included."""
-    morphology_dropout: float = 0.1
-    """Chance of a pose, and of a parsing map, to be withheld, so that the eraser works without them."""
-    instances: int = 4
-    """Most instances of a picture that a step trains, drawn at random: each costs memory."""
-    occlusion: float = 1.0
-    """Chance of an instance to be covered in part, in what it is shown, by the shape of another: so it learns to complete
-    people, and nothing else is ever shown of its layer. 0: they only learn what is seen of them, as the paper."""
-    empty_prompt: float = 0.1
-    """Share of rows trained on the empty prompt and without morphology, for classifier-free guidance."""
-    person_prompt: str = PERSON_PROMPT
-    background_prompt: str = BACKGROUND_PROMPT
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 0 <= self.ramp[0] <= self.ramp[1] or self.ramp[0] >= self.steps:
-            raise ValueError(
-                f"ramp is {self.ramp} in {self.steps} steps: give the step at which the people's loss comes in, below "
-                f"{self.steps}, and the one at which it has its full weight, no earlier."
-            )
-        if self.lora_alpha is not None:
-            raise ValueError(f"lora_alpha is {self.lora_alpha}, and MILD learns the scale of its LoRAs: leave it out.")
-        self.check("instances", "parsing_labels", least=1)
-        self.check("occlusion", "empty_prompt", "morphology_dropout", least=0, most=1)
-        self.check("foreground_weight", "boundary", "gradient", least=0)
-        self.check_positive("sma_learning_rate")
-
-
-PRESETS = {
-    "recommended": (
-        "learning rate 1e-4, instances that learn to be occluded",
-        MILDRecipe(tyro.MISSING, tyro.MISSING),
-    ),
-    "paper": (
-        "as the paper says, where it does: learning rate 1e-6, no occlusion",
-        MILDRecipe(tyro.MISSING, tyro.MISSING, learning_rate=1e-6, sma_learning_rate=1e-6, occlusion=0.0),
-    ),
-    "mini": (
-        "for the mini model: 1,400 steps at 64 pixels, LoRAs at 1e-3, max pooling",
-        MILDRecipe(
-            tyro.MISSING,
-            tyro.MISSING,
-            size=64,
-            steps=1_400,
-            micro_batch=4,
-            learning_rate=1e-3,
-            sma_learning_rate=1e-2,
-            ramp=(200, 400),
-            mask_pooling="max",
-        ),
-    ),
-}
-
-
-def choose(arguments: list[str], prog: str) -> MILDRecipe:
-    """`unclutter train mild [recommended|paper|mini] --data FOLDER --output FOLDER [--field value ...]`; without a preset, as
-    recommended where there is a `--base`, and for the mini model where there is none."""
-    based = any(argument.split("=", 1)[0] == "--base" for argument in arguments)
-    return choose_preset(PRESETS, "recommended" if based else "mini", arguments, prog)
 
 
 class MILD(Objective):
@@ -123,11 +30,25 @@ class MILD(Objective):
     recipe: MILDRecipe
     people = True
     """Batches carry instances, pose and parsing."""
+    leaves_parameters_unused = True
 
     def __init__(self, base: Base, recipe: MILDRecipe) -> None:
         super().__init__(base, recipe)
-        start = fresh_adapter(base.unet, recipe.lora_rank, recipe.sma, recipe.morphology, recipe.parsing_labels)
-        self.network = LayeredNetwork(base.unet, start).to(base.unet.device)
+        start = fresh_adapter(base.network, recipe.lora_rank, recipe.sma, recipe.morphology, recipe.parsing_labels)
+        self.network = LayeredNetwork(base.network, start).to(base.network.device)
+
+    def notes(self, samples: list[Sample]) -> list[str]:
+        data, notes = self.recipe.data, []
+        if whole := sum(sample.instance_masks is None for sample in samples):
+            notes.append(
+                f"{whole} of {len(samples)} pairs in {data} have no instance_masks: the mask of each is taken as one person."
+            )
+        if self.recipe.morphology and not any(sample.pose or sample.parsing for sample in samples):
+            notes.append(
+                f"No pair in {data} has a pose or a parsing, and of the body encoders only that of the other people's masks "
+                "learns: --no-morphology leaves all of them out."
+            )
+        return notes
 
     def forward(self, batch: dict[str, Any], generators: list[torch.Generator]) -> Tensor:
         step, (start, end) = int(batch["number"][0]), self.recipe.ramp
@@ -230,20 +151,17 @@ class MILD(Objective):
         return [group for group in groups if group["params"]]
 
     def save(self, folder: Path, step: int) -> None:
-        metadata = self.metadata(step) | {
-            "unclutter.guidance": "cfg 5",
-            "unclutter.prompts": json.dumps([self.recipe.person_prompt, self.recipe.background_prompt]),
-        }
-        layered.save(folder / "layered.safetensors", self.network.adapter(metadata))
+        layered.save(folder / "layered.safetensors", self.network.adapter(self.file_metadata(step)))
+
+    def file_metadata(self, step: int) -> dict[str, str]:
+        prompts = json.dumps([self.recipe.person_prompt, self.recipe.background_prompt])
+        return self.metadata(step) | {"unclutter.guidance": "cfg 5", "unclutter.prompts": prompts}
 
     def erase(self, source: Tensor, mask: Tensor) -> Tensor:
         """The backgrounds, which are what is there when everyone is removed."""
-        prompts = (self.recipe.person_prompt, self.recipe.background_prompt)
-        adapter = self.network.adapter(self.metadata(0))
+        adapter = self.network.adapter(self.file_metadata(0))
         pictures = zip(source, mask, strict=True)
-        erased = (
-            erase_layers(self.base, adapter, one, hole[None], wanted=[], prompts=prompts) for one, hole in pictures
-        )
+        erased = (erase_layers(self.base, adapter, one, hole[None], wanted=[]) for one, hole in pictures)
         return torch.stack([background for _, background in erased])
 
 

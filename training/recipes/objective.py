@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from ...adapters import lora
 from ...kernels.regions import latent_mask
 from ..base_models.base import Base, masked_grey
+from ..data.sample import Sample
 from ..sampling.methods import Method, Plain
 from ..sampling.sampler import remove
 from .latent_cache import LatentCache
@@ -47,11 +48,13 @@ class Objective(nn.Module, ABC):
     turns: tuple[Turn, ...] = (Turn(),)
     """The losses of a step, in their order. Parameters that a loss does not reach stay as they are in its turn."""
     predictions: tuple[str, ...] = ("epsilon",)
-    """What the base may predict."""
+    """Predictions of a base that the objective can train: "epsilon" is the noise, "flow" the velocity."""
     mask_key = "mask"
-    """Which of a batch's masks the sample sheets erase with."""
+    """The mask of a batch that the sample sheets erase with."""
     people = False
     """Whether batches hold instance masks, poses and parsings too."""
+    leaves_parameters_unused = False
+    """Whether a pass may leave some of the trained parameters without a gradient, which distributed training has to know."""
     short_side = False
     """Whether the recipe's size is the pictures' shorter side, or the square root of their area."""
     alphas_cumprod: Tensor
@@ -60,8 +63,8 @@ class Objective(nn.Module, ABC):
         super().__init__()
         if not base.inpaints:
             raise ValueError(
-                f"The base takes {base.unet.config['in_channels']} channels, expected an inpainting model with "
-                f"{2 * base.unet.config['out_channels'] + 1}: give the inpainting version of the checkpoint."
+                f"The base takes {base.network.config['in_channels']} channels, expected an inpainting model with "
+                f"{2 * base.network.config['out_channels'] + 1}: give the inpainting version of the checkpoint."
             )
         prediction = base.schedule["prediction_type"]
         if prediction not in self.predictions:
@@ -71,9 +74,9 @@ class Objective(nn.Module, ABC):
         kept = recipe.latent_cache
         self.latents = LatentCache(self.encode_once, kept) if kept else self.encode_once
         self.terms: dict[str, Tensor] = {}  # of the last pass's loss, for the log
-        self.unet = base.unet
+        self.unet = base.network
         if prediction == "epsilon":
-            noising = DDPMScheduler(**base.schedule).alphas_cumprod.to(base.unet.device, torch.float32)
+            noising = DDPMScheduler(**base.schedule).alphas_cumprod.to(base.network.device, torch.float32)
             self.register_buffer("alphas_cumprod", noising, persistent=False)
 
     @abstractmethod
@@ -85,11 +88,15 @@ class Objective(nn.Module, ABC):
 
     @abstractmethod
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """What is trained, as groups for AdamW."""
+        """The trained parameters, as groups for AdamW."""
 
     @abstractmethod
     def save(self, folder: Path, step: int) -> None:
         """Write the adapters as files that ComfyUI's stock nodes load."""
+
+    def notes(self, samples: list[Sample]) -> list[str]:
+        """Notes for the user about what these pairs lack, a sentence each: it may be meant so."""
+        return []
 
     def sample_method(self) -> tuple[Method, str]:
         """How to remove with what was learned: a method and a prompt."""
@@ -119,7 +126,7 @@ class Objective(nn.Module, ABC):
         return [parameter for parameter in self.unet.parameters() if parameter.requires_grad]
 
     def lora_pairs(self) -> dict[str, lora.LoraPair]:
-        """What the LoRA has learned, by the path of the module in the network."""
+        """The trained LoRA, by the path of the module in the network."""
         state = get_peft_model_state_dict(self.unet)
         alpha = float(self.recipe.lora_alpha or self.recipe.lora_rank)
         return {
@@ -135,7 +142,7 @@ class Objective(nn.Module, ABC):
         lora.save(folder / "lora.safetensors", lora.Lora(pairs, metadata))
 
     def metadata(self, step: int) -> dict[str, str]:
-        """What a file says of how it was made and how it wants to be used (architecture.md)."""
+        """The header of a file: how it was made, and how it wants to be used (`adapters/header.py`)."""
         return {
             "unclutter.method": self.name,
             "unclutter.base": self.recipe.values()["base"],

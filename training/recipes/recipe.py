@@ -10,6 +10,8 @@ from typing import Any, Literal, TypeVar
 
 import tyro
 
+from ..paths import check_checkpoint, check_pairs
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -37,7 +39,7 @@ class Recipe:
     learning_rate: float = 5e-4
     """Of the LoRA (AdamW, constant). LRNR: 5e-4."""
     mixed_precision: Literal["no", "fp16", "bf16"] = "no"
-    """What the frozen network computes in; adapters stay in fp32. bf16 on any GPU that has it."""
+    """Precision that the frozen network computes in; adapters stay in fp32. bf16 on any GPU that has it."""
     gradient_checkpointing: bool = False
     """Compute activations twice and keep them once: SDXL at 1024 pixels on a 24 GB GPU needs it."""
     mask_pooling: Literal["nearest", "max"] = "nearest"
@@ -55,20 +57,22 @@ class Recipe:
     """Optimizer steps between sample sheets; 0 for none."""
     resume: bool = False
     """Continue the training that lies in `output`."""
+    may_change = frozenset({"steps", "workers", "save_every", "sample_every", "micro_batch", "latent_cache"})
+    """Settings that may change when a training is resumed."""
     synthesis = False
     """Whether pairs are made on the fly of pictures and masks alone; no setting but where a recipe makes it one."""
 
     def __post_init__(self) -> None:
-        self.check("steps", "batch", "micro_batch", "lora_rank", "save_every", least=1)
-        self.check("size", least=8)
-        self.check("workers", "latent_cache", "sample_every", least=0)
+        self.check_range("steps", "batch", "micro_batch", "lora_rank", "save_every", least=1)
+        self.check_range("size", least=8)
+        self.check_range("workers", "latent_cache", "sample_every", least=0)
         self.check_positive("learning_rate", "lora_alpha")
         if self.batch % self.micro_batch:
             raise ValueError(f"batch is {self.batch}, expected a multiple of micro_batch, which is {self.micro_batch}.")
         if not 0 <= self.dilation[0] <= self.dilation[1] < math.inf:
             raise ValueError(f"dilation is {self.dilation}, expected two shares of at least 0, the smaller first.")
 
-    def check(self, *names: str, least: float, most: float = math.inf) -> None:
+    def check_range(self, *names: str, least: float, most: float = math.inf) -> None:
         """Raises ValueError where a setting is not in least..most, or not finite; None, which stands for a default, may be."""
         for name in names:
             value = getattr(self, name)
@@ -81,6 +85,12 @@ class Recipe:
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 raise ValueError(f"{name} is {value}, expected a positive number.")
+
+    def check(self) -> None:
+        """Raises FileNotFoundError where the data or the base model is not there."""
+        check_pairs(self.data)
+        if self.base is not None:
+            check_checkpoint(self.base)
 
     def values(self) -> dict[str, Any]:
         """All settings as plain JSON values, those of this machine's folders left out."""

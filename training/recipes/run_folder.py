@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
+import hashlib
+import json
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,10 @@ from typing import Any
 import torch
 from filelock import FileLock, Timeout
 
-STATE = "state.pt"
+from ...adapters.writing import replacing
+from ..data.sample import Sample
+from ..paths import RECIPE, STATE
+from .recipe import Recipe
 
 
 @contextmanager
@@ -51,19 +55,47 @@ def write_state(folder: Path, state: dict[str, Any]) -> None:
         OSError: it cannot be written; the state before it is whole.
     """
     path = folder / STATE
-    temporary = path.with_suffix(".part")
     try:
-        torch.save(state, temporary)
-        os.replace(temporary, path)
+        with replacing(path) as temporary:
+            torch.save(state, temporary)
     except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
-        temporary.unlink(missing_ok=True)
         raise OSError(
             f"Step {state['step']} could not be saved to {path} ({error}): make room, and --resume continues from the last "
             "checkpoint, which is whole."
         ) from error
 
 
-def write_text(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.part")
-    temporary.write_text(text + "\n")
-    os.replace(temporary, path)
+def read_state(folder: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
+    """The state that `write_state` wrote."""
+    return torch.load(folder / STATE, map_location=device, weights_only=True)
+
+
+def fingerprint(samples: list[Sample]) -> str:
+    """Names the pairs that a training learns from, wherever their folder lies."""
+    names = [sample.name for sample in samples]
+    return f"{len(names)} pairs, {hashlib.sha256(json.dumps(names).encode()).hexdigest()[:12]}"
+
+
+def check_output(recipe: Recipe, settings: dict[str, Any]) -> None:
+    """Raises ValueError where the output folder holds a training that is not to be resumed, none to resume, or one of other
+    settings than `settings`."""
+    state = recipe.output / STATE
+    if not recipe.resume:
+        if state.exists():
+            raise ValueError(f"{recipe.output} holds a training: add --resume to continue it, or give another folder.")
+        return
+    if not state.exists():
+        raise ValueError(f"{recipe.output} holds no {STATE} to resume from: leave --resume out, or give its folder.")
+    before = json.loads((recipe.output / RECIPE).read_text())
+    check_same(recipe.output, before, settings, recipe.may_change)
+
+
+def check_same(folder: Path, before: dict[str, Any], now: dict[str, Any], may_change: Set[str]) -> None:
+    """Raises ValueError where a training that is resumed had other settings, but for those that may change."""
+    changed = [
+        f"{key} {before.get(key)} -> {value}"
+        for key, value in now.items()
+        if key not in may_change and before.get(key) != value
+    ]
+    if changed:
+        raise ValueError(f"The training in {folder} had other settings ({', '.join(changed)}): resume with those.")

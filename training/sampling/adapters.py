@@ -1,8 +1,7 @@
-"""What a training wrote, put into a base model for sampling in diffusers."""
+"""Put what a training wrote into a base model, for sampling in diffusers."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,24 +10,11 @@ import torch
 from torch import nn
 
 from ...adapters import files, lora, mini, one_step, prompt
+from ...adapters.header import Header
 from ...adapters.names import ldm_keys
 from ..base_models.base import Base
 from ..base_models.mini import load_mini
 from ..base_models.text import removal_prompt
-
-
-def recipe_of(adapters: Path) -> str:
-    """Which recipe trained what lies in an output folder of `unclutter train`; a file is taken for a one-step eraser.
-
-    Raises:
-        FileNotFoundError: there is no training in it.
-    """
-    if adapters.is_file():
-        return "osor"
-    settings = adapters / "recipe.json"
-    if not settings.is_file():
-        raise FileNotFoundError(f"There is no training in {adapters}: give the output folder of `unclutter train`.")
-    return json.loads(settings.read_text())["recipe"]
 
 
 def load_eraser(adapters: Path) -> one_step.OneStep:
@@ -56,7 +42,7 @@ def with_network(base: Base, file: Path, strength: float = 1.0) -> Base:
         ValueError: the file holds another network.
     """
     tensors, metadata = files.read_safetensors(file)
-    state = base.unet.state_dict()
+    state = base.network.state_dict()
     weights = {key: state[name] for name, key in ldm_keys(state).items()}
     fitting = sum(key in weights and weights[key].shape == value.shape for key, value in tensors.items())
     if not fitting == len(tensors) == len(weights):
@@ -89,7 +75,7 @@ def with_files(base: Base, lora_file: Path, prompt_file: Path | None = None, str
         ValueError: the LoRA or the prompt was made for another model.
     """
     adapter = lora.load(lora_file)
-    merge(base.unet, adapter, strength)
+    merge(base.network, adapter, strength)
     text = ""
     if prompt_file is not None:
         learned = prompt.load(prompt_file)
@@ -102,15 +88,16 @@ def with_files(base: Base, lora_file: Path, prompt_file: Path | None = None, str
                     f"The prompt {prompt_file.name} has vectors of width {held}, expected {width} for {encoder.name}: it was made "
                     "for another model."
                 )
-        base.texts.removal = {name: value.to(base.unet.device) for name, value in learned.vectors.items()}
+        base.texts.removal = {name: value.to(base.network.device) for name, value in learned.vectors.items()}
         text = removal_prompt(learned.enhancers, learned.prompt_first)
     return replace(base, **seen(adapter.metadata)), text
 
 
 def seen(metadata: dict[str, str]) -> dict[str, Any]:
-    """What a file's network was shown in training, as values of a Base."""
-    keys = ("condition_image", "mask_pooling")
-    return {key: metadata[f"unclutter.{key}"] for key in keys if f"unclutter.{key}" in metadata}
+    """The kind of picture and mask that a file's network was shown in training, as values of a Base."""
+    header = Header(metadata)
+    stated = {"condition_image": header.condition_image, "mask_pooling": header.mask_pooling}
+    return {name: value for name, value in stated.items() if value is not None}
 
 
 @torch.no_grad()

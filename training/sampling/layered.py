@@ -13,14 +13,13 @@ from ...adapters.layered import Layered
 from ...adapters.lora import LoraPair
 from ...kernels.layers import check_indices, context_masks
 from ...kernels.lowrank import BACKGROUND, PERSON
-from ...kernels.morphology import LIP, HumanMorphology, parsing_one_hot
+from ...kernels.morphology import HumanMorphology, parsing_one_hot
 from ...kernels.regions import latent_mask
+from ...kernels.vocabulary import LIP
 from ..base_models.base import Base, masked_grey
 from .layered_network import LayeredNetwork, projection_shapes
 from .methods import guided
 from .sampler import euler, starting_scale
-
-PERSON_PROMPT, BACKGROUND_PROMPT = "a person", "clean background, empty scene"
 
 
 @torch.inference_mode()
@@ -33,7 +32,7 @@ def erase_layers(
     wanted: Iterable[int] | None = None,
     pose: Tensor | None = None,
     parsing: Tensor | None = None,
-    prompts: tuple[str, str] = (PERSON_PROMPT, BACKGROUND_PROMPT),
+    prompts: tuple[str, str] | None = None,
     negative: str = "",
     guidance: tuple[float, float] = (5.0, 5.0),
     steps: int = 25,
@@ -52,7 +51,7 @@ def erase_layers(
         wanted: the instances to generate, all by default; none of them costs a background alone.
         pose: [3, H, W] in 0..1, a rendered pose.
         parsing: [H, W], a map of labels.
-        prompts: of the instances and of the background.
+        prompts: of the instances and of the background; by default those that the eraser was trained with.
         guidance: classifier-free, of the instances and of the background.
 
     Returns:
@@ -62,12 +61,12 @@ def erase_layers(
     Raises:
         ValueError: the adapter was made for another network, or an input does not fit.
     """
-    device, dtype = base.unet.device, base.unet.dtype
+    device, dtype = base.network.device, base.network.dtype
     chosen = sorted(check_indices(range(len(masks)) if wanted is None else wanted, len(masks), "wanted"))
     image, masks = image.to(device), masks.to(device)
     if len(masks) == 0 or masks.shape[-2:] != image.shape[-2:]:
         raise ValueError(f"The masks are {list(masks.shape)} for a picture {list(image.shape)}: expected [N, H, W].")
-    pooling: Any = layered.metadata.get("unclutter.mask_pooling", base.mask_pooling)
+    pooling: Any = layered.header.mask_pooling or base.mask_pooling
     union, others = masks.amax(dim=0, keepdim=True), context_masks(masks)[chosen]
     holes = torch.cat([masks[chosen], union])
     shown = masked_grey(image.expand(len(holes), -1, -1, -1), torch.cat([others, union]))
@@ -82,13 +81,14 @@ def erase_layers(
     scheduler = euler(base, steps)
     noise = torch.randn(latent[:1].shape, generator=torch.Generator().manual_seed(seed)).to(latent)
     x = latent + noise * starting_scale(scheduler)
-    texts = [prompts[0]] * len(chosen) + [prompts[1]]
+    person, background = prompts or layered.header.prompts
+    texts = [person] * len(chosen) + [background]
     side = (image.shape[-2], image.shape[-1])
     encoded = {"positive": base.texts.encode(texts, side), "negative": base.texts.encode([negative] * len(rows), side)}
     scale = torch.tensor([guidance[row] for row in rows.tolist()], device=device)[:, None, None, None]
 
-    before = base.unet.attn_processors
-    network = LayeredNetwork(base.unet, layered).to(device)
+    before = base.network.attn_processors
+    network = LayeredNetwork(base.network, layered).to(device)
     try:
         tokens: dict[str, Tensor | None] = {"positive": None, "negative": None}
         if network.morphology is not None:
@@ -107,7 +107,7 @@ def erase_layers(
             x0: Tensor = guided(call, "positive", "negative", scale)
             x = scheduler.step(torch.where(free > 0, x0, latent), t, x).prev_sample
     finally:
-        base.unet.set_attn_processor(before)
+        base.network.set_attn_processor(before)
     pictures = ((base.decode(x) + 1) / 2).clamp(0, 1)
     layers = image.expand(len(masks), -1, -1, -1).clone()
     layers[chosen] = pictures[:-1]

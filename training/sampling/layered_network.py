@@ -53,7 +53,7 @@ class LayeredNetwork(nn.Module):
         tokens: Tensor | None = None,
         extra: dict[str, Tensor] | None = None,
     ) -> Tensor:
-        """What the network predicts.
+        """Predict the noise of every row.
 
         Args:
             x: [B, C, h, w].
@@ -68,7 +68,7 @@ class LayeredNetwork(nn.Module):
         return self.unet(x, timesteps, context, added_cond_kwargs=extra or None).sample
 
     def adapter(self, metadata: dict[str, str] | None = None) -> Layered:
-        """What there is to save."""
+        """The branches, biases and encoders, as they are saved."""
         pairs: list[dict[str, LoraPair]] = [{}, {}]
         for path, processor in self.layers.items():
             for name, projection in processor.projections.items():
@@ -83,7 +83,7 @@ class LayeredNetwork(nn.Module):
 
 
 class Call:
-    """What the layers know of the call in hand. It stays after the call: gradient checkpointing runs the layers again."""
+    """The facts of the call in hand that the layers need. It stays after the call: gradient checkpointing runs the layers again."""
 
     def begin(self, rows: Tensor, masks: Tensor, tokens: int) -> None:
         self.branches, selection = row_selection(rows)
@@ -167,7 +167,7 @@ class Projection(nn.Module):
         self.background = None if background is None else Branch(background)
 
     def forward(self, used: tuple[int, ...]) -> LowRank:
-        """What is not used gets no gradient at all, so that AdamW passes over it: one of zero would let it go on."""
+        """Stack both branches; one that is not used gets no gradient at all, so that AdamW passes over it: one of zero would let it go on."""
         branches = (self.foreground, self.background)
         return stack_branches([None if b is None else b.factors(index in used) for index, b in enumerate(branches)])
 

@@ -12,16 +12,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...adapters.lora import LoraPair
-from ...adapters.one_step import PROMPT, TERMINAL, TIMESTEP, OneStep
+from ...adapters.methods import ONE_STEP_PROMPT as PROMPT
+from ...adapters.methods import ONE_STEP_TIMESTEP as TIMESTEP
+from ...adapters.one_step import OneStep
 from ...kernels.onestep import add_noise, alpha_from_logits, blend, noise_level, predict_clean
 from ...kernels.regions import latent_mask
-from ..base_models.backbones import backbone_of
 from ..base_models.base import Base
 from ..base_models.text import Prompt
 
 
 class Erased(NamedTuple):
-    """What one call made.
+    """The result of one call.
 
     Attributes:
         picture: [B, 3, H, W] in 0..1, all of it through the VAE.
@@ -58,15 +59,21 @@ def erase_once(
     Raises:
         ValueError: the adapter was made for another network.
     """
-    pooling: Any = adapter.metadata.get("unclutter.mask_pooling")
-    if pooling in ("max", "nearest"):
-        base = replace(base, mask_pooling=pooling)
-    with applied(base.unet, adapter):
-        chosen = timestep or int(adapter.metadata.get("unclutter.timestep", TIMESTEP))
-        prompt = adapter.metadata.get("unclutter.prompt", PROMPT)
-        settings: Any = {"timestep": chosen, "prompt": prompt, "strength": strength, "seed": seed}
-        settings["corrects"] = adapter.corrects
-        return run_once(base, image, mask, draft=draft, **settings)
+    header = adapter.header
+    if header.mask_pooling in ("max", "nearest"):
+        base = replace(base, mask_pooling=header.mask_pooling)
+    with applied(base.network, adapter):
+        return run_once(
+            base,
+            image,
+            mask,
+            draft=draft,
+            timestep=timestep or header.timestep,
+            prompt=header.prompt,
+            strength=strength,
+            seed=seed,
+            corrects=header.corrects,
+        )
 
 
 @torch.inference_mode()
@@ -83,7 +90,7 @@ def run_once(
     corrects: bool = False,
 ) -> Erased:
     """The same by a base whose network has an eraser in it already; whether it predicts an alpha, its output tells."""
-    image, mask = image.to(base.unet.device), mask.to(base.unet.device)
+    image, mask = image.to(base.network.device), mask.to(base.network.device)
     shot = base.encode(2 * image - 1)
     hole = latent_mask(mask, *shot.shape[-2:], pooling=base.mask_pooling).to(shot)
     noise = torch.randn(shot.shape, generator=torch.Generator().manual_seed(seed)).to(shot)
@@ -125,10 +132,9 @@ def denoise_once(
     Returns:
         ẑ [B, C, h, w], and the alpha's logits [B, 1, h, w] where the network has a row for them.
     """
-    backbone = backbone_of(base)
-    level = noise_level(timestep, backbone.prediction)
+    level = noise_level(timestep, base.family.prediction)
     noisy = add_noise(shot, noise, level)
-    output = backbone.call(base.unet, noisy, backbone.shown(mask, hole).to(noisy), shot, timestep, text).float()
+    output = base.inpaint(noisy, base.shown_mask(mask, hole).to(noisy), shot, timestep, text).float()
     channels = shot.shape[1]
     predicted = output[:, :channels]
     clean = shot + predicted if corrects else predict_clean(noisy, predicted, level)
@@ -136,7 +142,7 @@ def denoise_once(
 
 
 def taken_by(alpha: Tensor, height: int, width: int) -> Tensor:
-    """Where an eraser's alpha [B, h, w] is over a half, at the size of the picture: [B, height, width] bool."""
+    """The pixels where an eraser's alpha [B, h, w] is over a half, at the size of the picture: [B, height, width] bool."""
     return F.interpolate(alpha[:, None].float(), (height, width), mode="bilinear")[:, 0] > 0.5
 
 
@@ -144,14 +150,14 @@ def taken_by(alpha: Tensor, height: int, width: int) -> Tensor:
 def applied(network: nn.Module, adapter: OneStep) -> Iterator[None]:
     """The network with an eraser's LoRA beside its weights and its last layer in place, for the calls inside."""
     layers: dict[str, Any] = dict(network.named_modules())
-    name = TERMINAL[adapter.backbone]
+    name = adapter.family.last_layer
     fitting = [path for path, pair in adapter.lora.items() if path in layers and fits(pair, layers[path])]
     weight, bias = adapter.terminal["weight"], adapter.terminal["bias"]
     last_fits = name in layers and weight.shape[1:] == layers[name].weight.shape[1:]
     if len(fitting) < len(adapter.lora) or not last_fits:
         raise ValueError(
             f"{len(fitting)} of the one-step eraser's {len(adapter.lora)} modules fit this network, and its last layer "
-            f"{'does' if last_fits else 'does not'}: it was made for another model ({adapter.backbone})."
+            f"{'does' if last_fits else 'does not'}: it was made for another model ({adapter.family.title})."
         )
     own = layers[name]
     last = with_rows(own, len(weight))

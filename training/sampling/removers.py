@@ -5,26 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
-from ...adapters.one_step import Backbone, OneStep
+from ...adapters import methods as facts
+from ...adapters.one_step import OneStep
 from ...kernels import seams
 from ...kernels.exemplar import exemplar_fill
 from ..base_models.base import Base
-from ..base_models.load import MINI, load_base
+from ..base_models.load import load_base
+from ..paths import MINI
 from .adapters import load_eraser, with_adapters
-from .methods import MASG, AttentiveEraser, Method, Plain, SelfRectifying
+from .methods import Method
 from .one_step import erase_once, taken_by
 from .sampler import Start, remove
-
-Name = Literal["draft", "masg", "attentive-eraser", "sra", "plain", "one-step"]
-StartName = Literal["noise", "picture", "draft"]
-SIDES: dict[Backbone, int] = {"unet": 512, "flux": 1024}
-"""Of the pictures that OSOR's own erasers know, in pixels."""
 
 Remover = Callable[[Tensor, Tensor, Tensor | None, bool], Tensor]
 """(picture [1, 3, H, W] in 0..1, hole [1, H, W] of 0 and 1, what may not be copied [1, H, W] or None, whether its progress
@@ -47,7 +43,7 @@ def sampling(
     device: str,
     method: Method,
     *,
-    start: StartName,
+    start: facts.Start,
     denoise: float,
     show_draft: bool,
     context: float,
@@ -72,8 +68,7 @@ def sampling(
     if adapters is not None:
         network, learned = with_adapters(network, adapters)
         positive = f"{learned} {positive}".strip()
-    if isinstance(method, MASG):
-        positive = positive or "background"
+    positive = positive or method.words
     if positive == negative and method.guidance != 1:
         raise ValueError(
             f'prompt and negative are both "{positive}", which leaves guidance nothing to go by: say in prompt what is to be '
@@ -111,7 +106,7 @@ def erasing(
     network = load_base(base, device)
     if not network.inpaints:
         raise ValueError(
-            f"The base takes {network.unet.config['in_channels']} channels, and one-step needs an inpainting model: give "
+            f"The base takes {network.network.config['in_channels']} channels, and one-step needs an inpainting model: give "
             "that version of the checkpoint."
         )
 
@@ -198,7 +193,7 @@ def erase_region(
     Raises:
         ValueError: the eraser was made for another network.
     """
-    side = int(eraser.metadata.get("unclutter.resolution", SIDES[eraser.backbone]))
+    side = eraser.header.resolution or eraser.family.eraser_side
     crop = seams.plan_crop(hole, context=context, multiple=base.multiple, minimum=side, maximum=side)
     image, mask = seams.extract(picture, crop, "image"), seams.extract(hole[:, None], crop, "mask")[:, 0]
     erased = erase_once(base, eraser, image, mask, strength=strength, seed=seed)
@@ -206,14 +201,3 @@ def erase_region(
     taken = taken_by(erased.alpha, height, width).to(hole)
     taken = F.pad(taken, (left, hole.shape[2] - left - width, top, hole.shape[1] - top - height))
     return seams.paste_back(picture, erased.picture.cpu(), crop, hole.maximum(taken), feather_pixels=feather)
-
-
-def with_strength(method: Name, strength: float | None) -> Method:
-    """A method that samples, by its name on the command line, with the papers' values unless `strength` says otherwise."""
-    chosen, field = {
-        "masg": (MASG(), "guidance"),
-        "attentive-eraser": (AttentiveEraser(), "removal_scale"),
-        "sra": (SelfRectifying(), "guidance"),
-        "plain": (Plain(), "guidance"),
-    }[method]
-    return chosen if strength is None else replace(chosen, **{field: strength})

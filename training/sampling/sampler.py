@@ -17,7 +17,7 @@ from torch import Tensor
 from ...kernels.guidance import schedule_position
 from ...kernels.regions import latent_mask
 from ..base_models.base import Base, masked_grey
-from .methods import Method, predict
+from .methods import Method
 
 Start = Tensor | Literal["picture", "noise"]
 """The content of the hole that is noised when sampling begins: the picture with the object, nothing at all, or a picture
@@ -52,7 +52,7 @@ def remove(
     Returns:
         [B, 3, H, W] in 0..1. The part outside the mask has been through the VAE: paste back with `kernels.seams`.
     """
-    image, mask = image.to(base.unet.device), mask.to(base.unet.device)
+    image, mask = image.to(base.network.device), mask.to(base.network.device)
     latent = base.encode(2 * image - 1)
     hole = latent_mask(mask, *latent.shape[-2:], pooling="max").to(latent)
     scheduler = euler(base, steps, denoise)
@@ -64,7 +64,7 @@ def remove(
         x = torch.where(hole > 0, x, latent + sigmas[index] * noise)
         position = schedule_position(sigmas[index], sigmas, steps)
         call = partial(denoised, x, t, sigmas[index])
-        x0 = predict(base, method, call, hole, positive, negative, position, steps)
+        x0 = method.predict(base.network, call, hole, positive, negative, position, steps)
         x0 = torch.where(hole > 0, x0, latent)
         x = scheduler.step(x0, t, x).prev_sample
     return ((base.decode(x) + 1) / 2).clamp(0, 1)
@@ -78,7 +78,7 @@ def euler(base: Base, steps: int, denoise: float = 1.0) -> EulerDiscreteSchedule
     scheduler = EulerDiscreteScheduler.from_config(base.schedule, prediction_type="sample")
     whole, trained = int(steps / denoise), scheduler.config["num_train_timesteps"]
     timesteps = [trained - 1 - int(index * (trained / whole)) for index in range(whole)]
-    scheduler.set_timesteps(timesteps=timesteps[-steps:], device=base.unet.device)
+    scheduler.set_timesteps(timesteps=timesteps[-steps:], device=base.network.device)
     return scheduler
 
 
@@ -111,9 +111,9 @@ def denoiser(
         condition = [latent_mask(mask, *latent.shape[-2:], pooling=base.mask_pooling).to(latent), latent]
 
     def denoised(x: Tensor, t: Tensor, sigma: float, text: str) -> Tensor:
-        scaled = torch.cat([scheduler.scale_model_input(x, t), *condition], dim=1).to(base.unet.dtype)
+        scaled = torch.cat([scheduler.scale_model_input(x, t), *condition], dim=1).to(base.network.dtype)
         rows = prompts[text].context.expand(len(x), -1, -1).to(scaled)
-        out = base.unet(scaled, t, rows, added_cond_kwargs=prompts[text].extra or None).sample.float()
+        out = base.network(scaled, t, rows, added_cond_kwargs=prompts[text].extra or None).sample.float()
         if base.schedule["prediction_type"] == "v_prediction":
             return x / (sigma**2 + 1) - out * sigma / (sigma**2 + 1) ** 0.5
         return x - sigma * out

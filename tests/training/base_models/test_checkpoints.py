@@ -18,10 +18,13 @@ from unclutter.adapters import lora, mini, prompt
 from unclutter.training.base_models.checkpoints import load_checkpoint
 from unclutter.training.cli import main
 from unclutter.training.data.drawn import draw_pairs
+from unclutter.training.data.settings import DrawnConfig
 from unclutter.training.images.files import read_image, write_image
-from unclutter.training.recipes.eradiff import EraDiff, EraDiffRecipe
+from unclutter.training.recipes.eradiff import EraDiff
+from unclutter.training.recipes.eradiff_settings import EraDiffRecipe
 from unclutter.training.recipes.loop import train
-from unclutter.training.recipes.lrnr import LRNR, LRNRRecipe
+from unclutter.training.recipes.lrnr import LRNR
+from unclutter.training.recipes.lrnr_settings import LRNRRecipe
 from unclutter.training.sampling.adapters import with_adapters
 from unclutter.training.sampling.methods import MASG, AttentiveEraser, SelfRectifying
 from unclutter.training.sampling.removers import remove_region
@@ -121,7 +124,7 @@ def test_a_folder_of_photos_goes_through_a_checkpoint_from_every_start(tmp_path,
 )
 def test_every_family_is_trained_and_removes_with_what_it_learned(tmp_path, family, text_width, encoders):
     save(tmp_path / "base", family, text_width)
-    draw_pairs(tmp_path / "pairs", count=2)
+    draw_pairs(DrawnConfig(tmp_path / "pairs", count=2))
     shared = {"base": tmp_path / "base", "steps": 2, "batch": 2, "lora_rank": 2, "workers": 0, "sample_every": 0}
     train(LRNRRecipe(tmp_path / "pairs", tmp_path / "lrnr", **shared, learning_rate=0.1, enhancers=("8K",)), LRNR)
     train(EraDiffRecipe(tmp_path / "pairs", tmp_path / "eradiff", **shared), EraDiff)
@@ -171,8 +174,8 @@ def test_a_part_that_is_a_pickle_alone_is_not_opened(tmp_path):
 
 def test_a_folder_of_half_precision_files_alone_is_read(tmp_path):
     save(tmp_path / "base", StableDiffusionInpaintPipeline)
-    whole = load_checkpoint(tmp_path / "base", "cpu").unet.state_dict()
+    whole = load_checkpoint(tmp_path / "base", "cpu").network.state_dict()
     for file in (tmp_path / "base").glob("*/*.safetensors"):
         file.rename(file.with_suffix(".fp16.safetensors"))
-    half = load_checkpoint(tmp_path / "base", "cpu").unet.state_dict()
+    half = load_checkpoint(tmp_path / "base", "cpu").network.state_dict()
     assert all(torch.equal(value, half[key]) for key, value in whole.items())

@@ -106,7 +106,7 @@ def test_a_checkpoint_in_one_file_needs_no_network(
     base = load_checkpoint(tmp_path / "base.safetensors", "cpu", torch.float16)
     assert base.inpaints == (channels == 9) and (base.native_size, base.multiple) == (side, multiple)
     assert base.schedule["prediction_type"] == ("v_prediction" if family == "sd2" else "epsilon")
-    assert base.unet.conv_out.bias.tolist() == [0, 1, 2, 3] and base.unet.dtype == torch.float16
+    assert base.network.conv_out.bias.tolist() == [0, 1, 2, 3] and base.network.dtype == torch.float16
     decoded = base.decode(torch.zeros(1, 4, 1, 1))
     torch.testing.assert_close(decoded, torch.arange(3.0)[None, :, None, None].expand(1, 3, 8, 8))
     widths = {each.name: each.module.get_input_embeddings().weight.shape for each in base.texts.encoders}

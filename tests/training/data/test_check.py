@@ -13,6 +13,7 @@ from unclutter.training.cli import main
 from unclutter.training.data.drawn import draw_pairs
 from unclutter.training.data.loader import RemovalDataset
 from unclutter.training.data.manifest import read_manifest
+from unclutter.training.data.settings import DrawnConfig
 from unclutter.training.images.files import read_image
 
 
@@ -64,7 +65,7 @@ def test_in_noise_a_mask_that_misses_the_object_is_found(tmp_path, photographs, 
 
 
 def test_a_mask_of_another_object_is_found_though_the_effect_mask_is_right(tmp_path, check):
-    draw_pairs(tmp_path, count=1, size=64)
+    draw_pairs(DrawnConfig(tmp_path, count=1, size=64))
     entry = json.loads((tmp_path / "manifest.jsonl").read_text())
     effect = np.asarray(Image.open(tmp_path / entry["effect_mask"]).convert("L"))
     rows, columns = (effect == 0).nonzero()
@@ -76,7 +77,7 @@ def test_a_mask_of_another_object_is_found_though_the_effect_mask_is_right(tmp_p
 
 
 def test_instance_masks_with_nobody_are_found(tmp_path, check):
-    draw_pairs(tmp_path, count=2, size=64, crowd=True)
+    draw_pairs(DrawnConfig(tmp_path, count=2, size=64, crowd=True))
     code, output = check(tmp_path, "--sheet", str(tmp_path / "sheet.png"))
     assert code == 0, output
     Image.new("L", (64, 64)).save(tmp_path / "instance_masks" / "000001.png")
@@ -86,7 +87,7 @@ def test_instance_masks_with_nobody_are_found(tmp_path, check):
 
 def test_numbers_are_taken_as_a_training_takes_them(tmp_path, check):
     """In a palette the number counts, whatever its colour."""
-    draw_pairs(tmp_path, count=1, size=64, crowd=True)
+    draw_pairs(DrawnConfig(tmp_path, count=1, size=64, crowd=True))
     file = tmp_path / "instance_masks" / "000000.png"
     numbers = Image.open(file).convert("L")
     painted = Image.frombytes("P", numbers.size, numbers.tobytes())
@@ -108,7 +109,7 @@ def test_a_target_that_still_has_the_object_is_found(tmp_path, photographs, chec
 
 
 def test_every_broken_file_of_a_sample_is_named(tmp_path, check):
-    draw_pairs(tmp_path, count=2, size=32)
+    draw_pairs(DrawnConfig(tmp_path, count=2, size=32))
     (tmp_path / "source" / "000000.png").write_bytes(b"")
     (tmp_path / "target" / "000000.png").write_text("<html>404</html>")
     (tmp_path / "mask" / "000000.png").unlink()
@@ -122,7 +123,7 @@ def test_every_broken_file_of_a_sample_is_named(tmp_path, check):
 
 
 def test_a_picture_that_claims_to_be_endless_is_a_fault_like_others(tmp_path, check):
-    draw_pairs(tmp_path, count=1, size=32)
+    draw_pairs(DrawnConfig(tmp_path, count=1, size=32))
 
     def chunk(name, data):
         return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
@@ -168,7 +169,7 @@ def test_cameras_files_of_every_kind_pass_and_train(tmp_path, check):
 
 
 def test_a_bad_line_does_not_hide_what_comes_after_it(tmp_path, check):
-    draw_pairs(tmp_path, count=2, size=32)
+    draw_pairs(DrawnConfig(tmp_path, count=2, size=32))
     (tmp_path / "mask" / "000001.png").write_bytes(b"")
     manifest = tmp_path / "manifest.jsonl"
     manifest.write_text("{\n" + manifest.read_text() + '{"source": "source/000000.png"}\n')
@@ -186,7 +187,7 @@ def test_only_bad_lines_are_told_too(tmp_path, check):
 
 
 def test_one_fault_is_one(tmp_path, check):
-    draw_pairs(tmp_path, count=2, size=32)
+    draw_pairs(DrawnConfig(tmp_path, count=2, size=32))
     with (tmp_path / "manifest.jsonl").open("a") as manifest:
         manifest.write("{\n")
     code, output = check(tmp_path)
@@ -199,10 +200,10 @@ def test_one_fault_is_one(tmp_path, check):
 
 
 def test_pictures_that_the_manifest_leaves_out_are_told(tmp_path, check):
-    draw_pairs(tmp_path, count=6, size=32)
+    draw_pairs(DrawnConfig(tmp_path, count=6, size=32))
     code, output = check(tmp_path)
     assert code == 0 and "leaves out" not in output
-    draw_pairs(tmp_path, count=2, size=32)
+    draw_pairs(DrawnConfig(tmp_path, count=2, size=32))
     code, output = check(tmp_path)
     assert code == 0 and "all in order" in output
     assert "leaves out 4 of the pictures in source/ (000002.png, 000003.png, 000004.png, ...)" in output

@@ -10,7 +10,6 @@ import torch
 from PIL import Image
 
 from unclutter.training.data.differences import (
-    Constants,
     Rejection,
     bounding_box,
     changed_mask,
@@ -23,6 +22,7 @@ from unclutter.training.data.differences import (
     regions_in,
     split_effect,
 )
+from unclutter.training.data.settings import Constants
 
 SMALL = Constants(min_area=40, max_hole_area=20, disk_radius=1)
 

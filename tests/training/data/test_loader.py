@@ -8,6 +8,7 @@ from unclutter.training.data.drawn import draw_pairs
 from unclutter.training.data.loader import BucketBatches, RemovalDataset, batches, bucket_of, buckets, window
 from unclutter.training.data.manifest import read_manifest
 from unclutter.training.data.sample import Sample
+from unclutter.training.data.settings import DrawnConfig
 
 
 def sample(folder, size, box):
@@ -59,13 +60,13 @@ def test_pictures_one_pixel_wide_become_batches(tmp_path, size):
 
 @pytest.mark.parametrize("seed", [-1, 2**32 - 1, 2**63 - 1])
 def test_any_seed_works(tmp_path, seed):
-    draw_pairs(tmp_path, count=2, size=32)
+    draw_pairs(DrawnConfig(tmp_path, count=2, size=32))
     one, other = (next(batches(tmp_path, batch=2, size=32, seed=seed)) for _ in range(2))
     assert torch.equal(one["source"], other["source"]) and one["name"] == other["name"]
 
 
 def test_seeds_and_epochs_differ(tmp_path):
-    draw_pairs(tmp_path, count=1, size=32)
+    draw_pairs(DrawnConfig(tmp_path, count=1, size=32))
     samples = read_manifest(tmp_path)
     masks = {
         RemovalDataset(samples, 32, dilation=(0, 0.5), seed=seed)[(0, epoch)]["mask"].numpy().tobytes()
@@ -76,7 +77,7 @@ def test_seeds_and_epochs_differ(tmp_path):
 
 
 def test_a_batch_larger_than_the_set_shows_all_of_it(tmp_path):
-    draw_pairs(tmp_path, count=3, size=32)
+    draw_pairs(DrawnConfig(tmp_path, count=3, size=32))
     sampler = BucketBatches(RemovalDataset(read_manifest(tmp_path), 32), batch=8, seed=0)
     (batch,) = sampler.epoch(0)
     assert len(batch) == 8 and {index for index, _ in batch} == {0, 1, 2}

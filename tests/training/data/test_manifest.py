@@ -9,11 +9,12 @@ from PIL import Image
 from unclutter.training.data.drawn import draw_pairs
 from unclutter.training.data.manifest import read_manifest, scan_manifest
 from unclutter.training.data.sample import write_manifest
+from unclutter.training.data.settings import DrawnConfig
 
 
 @pytest.fixture
 def pairs(tmp_path):
-    draw_pairs(tmp_path, count=3, size=32)
+    draw_pairs(DrawnConfig(tmp_path, count=3, size=32))
     return tmp_path
 
 

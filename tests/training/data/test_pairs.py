@@ -12,13 +12,14 @@ from unclutter.training.cli import main
 from unclutter.training.data.drawn import draw_pairs
 from unclutter.training.data.loader import BucketBatches, RemovalDataset, batches, bucket_of, buckets, fit_mask
 from unclutter.training.data.manifest import read_manifest
+from unclutter.training.data.settings import DrawnConfig
 from unclutter.training.data.synthesize import synthesize
 from unclutter.training.images.files import picture_size, read_image, read_mask
 
 
 @pytest.fixture
 def pairs(tmp_path):
-    draw_pairs(tmp_path, count=5, size=32)
+    draw_pairs(DrawnConfig(tmp_path, count=5, size=32))
     return tmp_path
 
 

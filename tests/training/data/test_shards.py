@@ -13,13 +13,14 @@ from unclutter.training.data.drawn import draw_pairs
 from unclutter.training.data.manifest import read_manifest, scan_manifest
 from unclutter.training.data.pack import write_shards
 from unclutter.training.data.sample import write_manifest
+from unclutter.training.data.settings import DrawnConfig, ShardConfig
 from unclutter.training.data.shards import Part
 from unclutter.training.images.files import picture_size, read_image
 
 
 @pytest.fixture
 def pairs(tmp_path):
-    draw_pairs(tmp_path / "pairs", count=3, size=32)
+    draw_pairs(DrawnConfig(tmp_path / "pairs", count=3, size=32))
     return tmp_path / "pairs"
 
 
@@ -27,7 +28,7 @@ def test_names_with_dots_and_folders_survive(pairs, tmp_path):
     (pairs / "manifest.jsonl").unlink()
     for path in pairs.glob("*/000001.png"):
         path.rename(path.with_name("photo.v2 final.png"))
-    write_shards(pairs, tmp_path / "packed")
+    write_shards(ShardConfig(pairs, tmp_path / "packed"))
     before, after = read_manifest(pairs), read_manifest(tmp_path / "packed")
     assert (
         [sample.name for sample in after]
@@ -40,8 +41,8 @@ def test_names_with_dots_and_folders_survive(pairs, tmp_path):
 
 
 def test_shards_can_be_packed_anew_and_split(pairs, tmp_path, monkeypatch):
-    write_shards(pairs, tmp_path / "packed")
-    write_shards(tmp_path / "packed", tmp_path / "again", megabytes=0)
+    write_shards(ShardConfig(pairs, tmp_path / "packed"))
+    write_shards(ShardConfig(tmp_path / "packed", tmp_path / "again", megabytes=0))
     assert len(list((tmp_path / "again").glob("*.tar"))) >= 3
     assert [sample.name for sample in read_manifest(tmp_path / "again")] == ["000000", "000001", "000002"]
 
@@ -49,7 +50,7 @@ def test_shards_can_be_packed_anew_and_split(pairs, tmp_path, monkeypatch):
 def test_a_folder_is_no_url_and_no_format(pairs, tmp_path, monkeypatch):
     """c:/ as on Windows, and a per cent sign."""
     monkeypatch.chdir(tmp_path)
-    write_shards(pairs, Path("c:") / "100%d packed", megabytes=0)
+    write_shards(ShardConfig(pairs, Path("c:") / "100%d packed", megabytes=0))
     assert len(read_manifest(tmp_path / "c:" / "100%d packed")) == 3
 
 
@@ -67,7 +68,7 @@ def test_shards_made_by_plain_tar_are_read(pairs, tmp_path):
 
 
 def test_a_shard_that_is_there_twice_is_refused(pairs, tmp_path):
-    write_shards(pairs, tmp_path / "packed")
+    write_shards(ShardConfig(pairs, tmp_path / "packed"))
     shutil.copy(tmp_path / "packed" / "shard-000000.tar", tmp_path / "packed" / "copy.tar")
     with pytest.raises(ValueError, match="names 000000 more than once"):
         read_manifest(tmp_path / "packed")
@@ -97,12 +98,12 @@ def test_a_missing_picture_leaves_no_shards_behind(pairs, tmp_path):
     write_manifest(pairs, read_manifest(pairs))
     (pairs / "target" / "000002.png").unlink()
     with pytest.raises(FileNotFoundError, match=r"000002\.png"):
-        write_shards(pairs, tmp_path / "packed")
+        write_shards(ShardConfig(pairs, tmp_path / "packed"))
     assert not (tmp_path / "packed").exists()
 
 
 def test_a_damaged_shard_does_not_hide_the_others(pairs, tmp_path):
-    write_shards(pairs, tmp_path / "packed")
+    write_shards(ShardConfig(pairs, tmp_path / "packed"))
     (tmp_path / "packed" / "a.tar").write_bytes(b"")
     (tmp_path / "packed" / "b.tar").write_bytes(b"not a tar at all" * 100)
     samples, faults = scan_manifest(tmp_path / "packed")
@@ -118,7 +119,7 @@ def test_a_size_costs_a_header_and_not_the_picture(tmp_path, monkeypatch, ending
         Image.fromarray(noise.numpy()).save(tmp_path / "pairs" / f"{kind}.{ending}", **packing)
     entry = {kind: f"{kind}.{ending}" for kind in ("source", "target", "mask")}
     (tmp_path / "pairs" / "manifest.jsonl").write_text(json.dumps(entry))
-    write_shards(tmp_path / "pairs", tmp_path / "packed")
+    write_shards(ShardConfig(tmp_path / "pairs", tmp_path / "packed"))
     source = read_manifest(tmp_path / "packed")[0].source
     whole = (tmp_path / "pairs" / f"source.{ending}").read_bytes()
     with source.open() as file:

@@ -14,7 +14,8 @@ from unclutter.training.cli import main
 from unclutter.training.data import store as store_module
 from unclutter.training.data.blend import Patch, contact_shadow, join_tiles, paint, visible_parts, warp
 from unclutter.training.data.manifest import read_manifest
-from unclutter.training.data.store import StoreConfig, store
+from unclutter.training.data.settings import StoreConfig
+from unclutter.training.data.store import store
 from unclutter.training.images.files import read_image, read_mask
 
 SIDE = 96

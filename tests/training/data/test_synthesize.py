@@ -8,7 +8,8 @@ from PIL import Image
 
 from unclutter.training.cli import main
 from unclutter.training.data.manifest import read_manifest
-from unclutter.training.data.synthesize import SynthesizeConfig, synthesize, synthesize_pairs
+from unclutter.training.data.settings import SynthesizeConfig
+from unclutter.training.data.synthesize import synthesize, synthesize_pairs
 from unclutter.training.images.files import read_image, read_mask
 
 

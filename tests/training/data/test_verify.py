@@ -12,9 +12,9 @@ import tyro
 from PIL import Image, ImageDraw
 
 from unclutter.training.data.check import check_data
-from unclutter.training.data.differences import Constants
 from unclutter.training.data.manifest import read_manifest
-from unclutter.training.data.verify import VerifyConfig, verify_pairs
+from unclutter.training.data.settings import CheckConfig, Constants, VerifyConfig
+from unclutter.training.data.verify import verify_pairs
 from unclutter.training.images.files import read_image, read_mask
 
 PHOTOS = Path(__file__).parents[4] / "shared" / "photos"
@@ -99,7 +99,7 @@ def test_a_pair_that_passes_has_a_mask_of_object_and_shadow(config, capsys):
     assert inside(mask, BALL).mean() > 0.95 and inside(mask, SHADOW).mean() > 0.9 and mask.mean() < 0.25
     assert torch.equal(read_image(ball.source), read_image(config.edits / "shot/ball.png"))
     assert torch.equal(read_image(ball.target), read_image(config.edits / "bg/ball.png"))
-    check_data(config.output)
+    check_data(CheckConfig(config.output))
     assert read_image(config.output / "sheet.jpg").std() > 0.05
 
 
@@ -225,7 +225,7 @@ def test_pictures_of_almost_one_size_pass_and_become_one_size(config):
     verify_pairs(config)
     near = {sample.name: sample for sample in read_manifest(config.output)}["near"]
     assert read_image(near.target).shape == read_image(near.source).shape
-    check_data(config.output)
+    check_data(CheckConfig(config.output))
 
 
 @pytest.mark.parametrize(("name", "shadow"), [("teapot", (300, 650, 420, 680)), ("book", (380, 352, 440, 362))])

@@ -7,6 +7,7 @@ from unclutter.adapters import layered
 from unclutter.kernels.scenes import draw_scenes
 from unclutter.training.base_models.mini import load_mini
 from unclutter.training.evaluation.crowds import CROWD, SUBSETS, evaluate_crowds, in_layers, in_turn, kept_of, measure
+from unclutter.training.evaluation.settings import CrowdsConfig
 from unclutter.training.sampling.layered import fresh_adapter
 
 
@@ -55,7 +56,7 @@ def test_one_after_the_other_starts_in_front_and_keeps_those_who_stay():
 
 def test_layers_change_nothing_of_those_who_are_kept(tmp_path):
     drawn, picture, masks = crowd(1)
-    adapter = fresh_adapter(load_mini().unet, 4, True, True, 20)
+    adapter = fresh_adapter(load_mini().network, 4, True, True, 20)
     fills = in_layers(adapter, 1.0, 2, 0)(picture, masks)
     seen = drawn.instance_masks()[:, :CROWD]
     for gone in SUBSETS:
@@ -64,7 +65,7 @@ def test_layers_change_nothing_of_those_who_are_kept(tmp_path):
     assert not torch.equal(fills[frozenset({0})], picture)
     layered.save(tmp_path / "layered.safetensors", adapter)
     (tmp_path / "recipe.json").write_text('{"recipe": "mild"}')
-    plain, ours, given = evaluate_crowds((tmp_path,), scenes=1, steps=2, sheet=tmp_path / "sheet.png")
+    plain, ours, given = evaluate_crowds(CrowdsConfig((tmp_path,), scenes=1, steps=2, sheet=tmp_path / "sheet.png"))
     assert ours.leakage == 0 and "one sampling" in ours.name and plain.time == 1
     assert "with pose and parsing" in given.name and given.psnr == pytest.approx(ours.psnr)
     assert (tmp_path / "sheet.png").stat().st_size > 10_000
@@ -72,7 +73,7 @@ def test_layers_change_nothing_of_those_who_are_kept(tmp_path):
 
 def test_each_scene_gets_its_own_pose_and_parsing():
     drawn, picture, masks = crowd()
-    fresh = fresh_adapter(load_mini().unet, 2)
+    fresh = fresh_adapter(load_mini().network, 2)
     state = {key: torch.randn_like(value) for key, value in fresh.morphology.items()}
     adapter = layered.Layered(fresh.foreground, fresh.background, {}, state)
     pose, parsing = drawn.pose(), drawn.parsing()

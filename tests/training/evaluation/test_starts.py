@@ -5,12 +5,15 @@ import json
 import pytest
 
 from unclutter.training.cli import main
+from unclutter.training.evaluation.settings import StartsConfig
 from unclutter.training.evaluation.starts import Row, evaluate_starts, show
 
 
 def test_every_start_is_compared_with_the_authors_on_the_same_scenes(tmp_path, capsys):
     sheet, rows = tmp_path / "sheet.png", tmp_path / "rows.jsonl"
-    table = evaluate_starts(("sra", "attentive-eraser"), 3, (0.5,), steps=2, sheet=sheet, rows=rows, markdown=True)
+    table = evaluate_starts(
+        StartsConfig(("sra", "attentive-eraser"), 3, (0.5,), steps=2, sheet=sheet, rows=rows, markdown=True)
+    )
     starts = ["picture", "noise", "draft", "draft, shown too", "draft alone"]
     assert [(row.method, row.start) for row in table] == [
         (method, start) for method in ("sra", "attentive-eraser") for start in starts

@@ -11,6 +11,7 @@ from unclutter.adapters import mini as files
 from unclutter.training.base_models.mini import load_mini
 from unclutter.training.evaluation import demo as demo_module
 from unclutter.training.evaluation.demo import METHODS, demo
+from unclutter.training.evaluation.settings import DemoConfig
 from unclutter.training.mini.config import CPU, GPU
 from unclutter.training.mini.network import PlainAttention, build_unet
 from unclutter.training.mini.train import train_mini
@@ -65,7 +66,7 @@ def test_the_demo_takes_a_new_models_size_and_leaves_the_old_ones_adapters_out(t
     train_mini(replace(TINY, output=tmp_path))
     for module in (demo_module, adapters_module):  # as though it had been copied into the pack
         monkeypatch.setattr(module, "load_mini", lambda: load_mini(tmp_path))
-    scores = demo(tmp_path / "sheet.png", scenes=1, steps=1)
+    scores = demo(DemoConfig(tmp_path / "sheet.png", scenes=1, steps=1))
     assert scores.keys() == METHODS.keys() - {"lrnr"}
     out = " ".join(capsys.readouterr().out.split())
     assert "lrnr is left out: 0 of the LoRA's" in out and "made for another model." in out

@@ -7,7 +7,8 @@ import torch
 from skimage.morphology import convex_hull_object
 
 from unclutter.training.images.masks import convex_hulls, dilate, move, shrink
-from unclutter.training.recipes.osor.incomplete_masks import IncompleteMasks, incomplete_mask, incomplete_masks
+from unclutter.training.recipes.osor.incomplete_masks import incomplete_mask, incomplete_masks
+from unclutter.training.recipes.osor.settings import IncompleteMasks
 
 MODES = ("shrink", "core", "expand", "holes", "shift")
 SMALL = IncompleteMasks(growth=(3,), growth_times=1, hole_density=0.01, hole_sides=(3,), distance=3)

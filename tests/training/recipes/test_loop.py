@@ -22,10 +22,13 @@ from unclutter.training.base_models.mini import load_mini
 from unclutter.training.base_models.random_sdxl import random_sdxl
 from unclutter.training.cli import main
 from unclutter.training.data.drawn import draw_pairs
-from unclutter.training.recipes.eradiff import EraDiff, EraDiffRecipe
+from unclutter.training.data.settings import DrawnConfig
+from unclutter.training.recipes.eradiff import EraDiff
+from unclutter.training.recipes.eradiff_settings import EraDiffRecipe
 from unclutter.training.recipes.latent_cache import LatentCache
 from unclutter.training.recipes.loop import train
-from unclutter.training.recipes.lrnr import LRNR, LRNRRecipe
+from unclutter.training.recipes.lrnr import LRNR
+from unclutter.training.recipes.lrnr_settings import LRNRRecipe
 from unclutter.training.recipes.objective import Objective
 from unclutter.training.recipes.run_folder import only_training_in
 
@@ -35,7 +38,7 @@ RECIPES = {"lrnr": (LRNRRecipe, LRNR), "eradiff": (EraDiffRecipe, EraDiff)}
 @pytest.fixture(scope="module")
 def pairs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pairs")
-    draw_pairs(folder, count=6)
+    draw_pairs(DrawnConfig(folder, count=6))
     return folder
 
 
@@ -69,7 +72,7 @@ def test_only_the_adapters_change(quick, name, extra):
     kept = {}
 
     def build(base: Base, settings) -> Objective:
-        kept["before"] = {key: value.clone() for key, value in base.unet.state_dict().items()}
+        kept["before"] = {key: value.clone() for key, value in base.network.state_dict().items()}
         kept["text"] = {key: value.clone() for key, value in base.texts.encoders[0].module.state_dict().items()}
         kept["objective"] = objective(base, settings)
         return kept["objective"]
@@ -134,7 +137,7 @@ def test_a_killed_training_resumes_to_the_same_weights(quick, tmp_path, number, 
 
 def test_other_pairs_are_not_mixed_into_a_training(quick, tmp_path):
     train(quick, LRNR)
-    draw_pairs(tmp_path / "others", count=3)
+    draw_pairs(DrawnConfig(tmp_path / "others", count=3))
     with pytest.raises(ValueError, match="had other settings .data 6 pairs, .* -> 3 pairs"):
         train(replace(quick, data=tmp_path / "others", resume=True, steps=5), LRNR)
 
@@ -289,15 +292,15 @@ def test_two_trainings_at_once_do_not_share_a_folder(quick):
 
 def test_a_base_without_inpainting_channels_is_refused(quick):
     base = load_mini()
-    plain = UNet2DConditionModel.from_config({**base.unet.config, "in_channels": 12})
+    plain = UNet2DConditionModel.from_config({**base.network.config, "in_channels": 12})
     with pytest.raises(ValueError, match="takes 12 channels, expected an inpainting model with 25"):
-        LRNR(replace(base, unet=plain), quick)
+        LRNR(replace(base, network=plain), quick)
 
 
 def test_sizes_on_sdxl_are_those_of_the_paper(quick):
     """35.80 M trained parameters at rank 32, 71.7 times fewer than the network (LRNR, Appendix G)."""
     base = random_sdxl("meta", torch.float32)
-    whole = sum(parameter.numel() for parameter in base.unet.parameters())
+    whole = sum(parameter.numel() for parameter in base.network.parameters())
     with torch.device("meta"):
         objective = LRNR(base, replace(quick, lora_rank=32))
     trained = sum(parameter.numel() for parameter in objective.lora_parameters())

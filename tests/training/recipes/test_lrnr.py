@@ -9,10 +9,12 @@ import pytest
 
 from unclutter.training.base_models.mini import load_mini
 from unclutter.training.base_models.text import ENHANCERS
-from unclutter.training.recipes.eradiff import EraDiff, EraDiffRecipe
-from unclutter.training.recipes.eradiff import choose as choose_eradiff
-from unclutter.training.recipes.lrnr import LRNR, LRNRRecipe
-from unclutter.training.recipes.lrnr import choose as choose_lrnr
+from unclutter.training.recipes.eradiff import EraDiff
+from unclutter.training.recipes.eradiff_settings import EraDiffRecipe
+from unclutter.training.recipes.eradiff_settings import choose as choose_eradiff
+from unclutter.training.recipes.lrnr import LRNR
+from unclutter.training.recipes.lrnr_settings import LRNRRecipe
+from unclutter.training.recipes.lrnr_settings import choose as choose_lrnr
 from unclutter.training.sampling.methods import MASG
 
 FOLDER = Path("unused")

@@ -16,8 +16,10 @@ from unclutter.training.base_models.mini import load_mini
 from unclutter.training.cli import main
 from unclutter.training.data.drawn import draw_pairs
 from unclutter.training.data.loader import batches
+from unclutter.training.data.settings import DrawnConfig
 from unclutter.training.recipes import loop, mild
-from unclutter.training.recipes.mild import MILD, MILDRecipe, choose, occluder
+from unclutter.training.recipes.mild import MILD, occluder
+from unclutter.training.recipes.mild_settings import MILDRecipe, choose
 from unclutter.training.sampling.adapters import merge
 from unclutter.training.sampling.layered import erase_layers, fresh_adapter
 from unclutter.training.sampling.layered_network import LayeredNetwork
@@ -34,7 +36,7 @@ def base():
 def learned(base):
     """An adapter in which everything has learned something."""
     torch.manual_seed(0)
-    fresh = fresh_adapter(base.unet, rank=4)
+    fresh = fresh_adapter(base.network, rank=4)
     branches = [
         {module: lora.LoraPair(pair.down, 0.05 * torch.randn_like(pair.up), alpha) for module, pair in pairs.items()}
         for pairs, alpha in ((fresh.foreground, 4.0), (fresh.background, 3.0))
@@ -66,9 +68,9 @@ def test_every_row_is_what_its_lora_gives_when_merged(base, learned):
     rows = [PERSON, PERSON, BACKGROUND]
     plain = replace(learned, sma={}, morphology={})
     x, t, context, branch, masks = inputs(rows)
-    out = LayeredNetwork(base.unet, plain)(x, t, context, branch, masks)
+    out = LayeredNetwork(base.network, plain)(x, t, context, branch, masks)
     for row, kind in enumerate(rows):
-        alone = load_mini().unet
+        alone = load_mini().network
         pairs = plain.foreground if kind == PERSON else plain.background
         merge(alone, lora.Lora({f"unet.{module}": pair for module, pair in pairs.items()}))
         expected = alone(x[row : row + 1], t, context[:1]).sample[0]
@@ -77,12 +79,12 @@ def test_every_row_is_what_its_lora_gives_when_merged(base, learned):
 
 
 def base_output(x, t, context):
-    return load_mini().unet(x, t, context[: len(x)]).sample
+    return load_mini().network(x, t, context[: len(x)]).sample
 
 
 @torch.no_grad()
 def test_rows_do_not_depend_on_their_company(base, learned):
-    network = LayeredNetwork(base.unet, learned)
+    network = LayeredNetwork(base.network, learned)
     x, t, context, branch, masks = inputs([PERSON, PERSON, BACKGROUND])
     tokens = torch.randn(3, 144, 64)
     together = network(x, t, context, branch, masks, tokens)
@@ -94,11 +96,11 @@ def test_rows_do_not_depend_on_their_company(base, learned):
 
 @torch.no_grad()
 def test_each_layer_attends_by_its_own_biases(base, learned):
-    network = LayeredNetwork(base.unet, replace(learned, morphology={}))
+    network = LayeredNetwork(base.network, replace(learned, morphology={}))
     x, t, context, branch, masks = inputs([PERSON])
     path = "mid_block.attentions.0.transformer_blocks.0.attn1"
     seen = {}
-    attention = base.unet.get_submodule(path)
+    attention = base.network.get_submodule(path)
     attention.register_forward_hook(lambda _m, args, kwargs, out: seen.update(x=args[0], out=out), with_kwargs=True)
     network(x, t, context, branch, masks)
     q, k, v = (
@@ -115,10 +117,12 @@ def test_each_layer_attends_by_its_own_biases(base, learned):
 
 def test_a_fresh_adapter_is_the_base_and_leaves_it_as_it_was(base, scene):
     image, masks = scene
-    before = base.unet.attn_processors
+    before = base.network.attn_processors
     settings = {"prompts": ("a person", ""), "guidance": (1.0, 1.0), "steps": 2}
-    _, background = erase_layers(base, fresh_adapter(base.unet), image, masks, pose=torch.rand(3, 64, 64), **settings)
-    assert base.unet.attn_processors == before
+    _, background = erase_layers(
+        base, fresh_adapter(base.network), image, masks, pose=torch.rand(3, 64, 64), **settings
+    )
+    assert base.network.attn_processors == before
     union = masks.amax(dim=0)
     # What the hole begins with is grey, as what the network is shown.
     plain = remove(base, masked_grey(image[None], union[None]), union[None], Plain(), steps=2)[0]
@@ -199,7 +203,7 @@ def test_parameters_of_an_sdxl_adapter():
 @pytest.fixture(scope="module")
 def pairs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pairs")
-    draw_pairs(folder, count=4)
+    draw_pairs(DrawnConfig(folder, count=4))
     return folder
 
 
@@ -242,7 +246,7 @@ def test_the_background_learns_first_and_the_people_from_the_ramp_on(base, recip
 def test_all_parts_learn_and_the_network_does_not(base, recipe, batch):
     torch.manual_seed(0)
     objective = MILD(base, recipe)
-    before = {name: value.clone() for name, value in base.unet.named_parameters() if "processor" not in name}
+    before = {name: value.clone() for name, value in base.network.named_parameters() if "processor" not in name}
     start = {name: value.detach().clone() for name, value in objective.trained().items()}
     optimizer = torch.optim.AdamW(objective.parameter_groups())
     for _ in range(2):  # the encoders move once their last layers, which start at zero, have
@@ -255,7 +259,7 @@ def test_all_parts_learn_and_the_network_does_not(base, recipe, batch):
         assert any(part in name for name in moved), part
     for part in ("pose", "parsing", "others"):
         assert any(f"morphology.{part}.layers.0" in name for name in moved), part
-    after = dict(base.unet.named_parameters())
+    after = dict(base.network.named_parameters())
     assert all(torch.equal(after[name], value) for name, value in before.items())
 
 
@@ -265,8 +269,8 @@ def test_gradient_checkpointing_changes_no_gradient(base, recipe, batch):
     gradients = []
     for checkpointed in (False, True):
         if checkpointed:
-            base.unet.enable_gradient_checkpointing()
-            base.unet.train()
+            base.network.enable_gradient_checkpointing()
+            base.network.train()
         objective.zero_grad()
         losses(objective, batch, 9).mean().backward()
         gradients.append({name: value.grad.clone() for name, value in objective.trained().items()})
@@ -383,7 +387,7 @@ def test_a_training_tells_what_its_pairs_lack(recipe, tmp_path, capsys):
     assert re.search(person, told := capsys.readouterr().out) and body in told
     loop.train(replace(quick, output=tmp_path / "plain", morphology=False), MILD)
     assert re.search(person, told := capsys.readouterr().out) and body not in told
-    draw_pairs(tmp_path / "crowd", count=2, crowd=True)
+    draw_pairs(DrawnConfig(tmp_path / "crowd", count=2, crowd=True))
     capsys.readouterr()
     loop.train(replace(quick, data=tmp_path / "crowd", output=tmp_path / "bodies"), MILD)
     told = capsys.readouterr().out

@@ -12,16 +12,16 @@ import torch
 from diffusers import UNet2DConditionModel
 
 from unclutter.adapters import one_step
+from unclutter.adapters.families import UNET
 from unclutter.adapters.lora import LoraPair
 from unclutter.kernels.onestep import noise_level
 from unclutter.kernels.regions import latent_mask
-from unclutter.training.base_models.backbones import UNET
 from unclutter.training.base_models.checkpoints import load_checkpoint
 from unclutter.training.base_models.mini import load_mini
 from unclutter.training.data.drawn import draw_pairs
+from unclutter.training.data.settings import DrawnConfig
 from unclutter.training.images.files import read_image, read_mask, write_image
 from unclutter.training.recipes.loop import train
-from unclutter.training.recipes.osor.incomplete_masks import IncompleteMasks
 from unclutter.training.recipes.osor.objective import (
     DISCRIMINATOR,
     GENERATOR,
@@ -30,7 +30,7 @@ from unclutter.training.recipes.osor.objective import (
     last_layer,
     reconstruction_loss,
 )
-from unclutter.training.recipes.osor.settings import PRESETS, OSORRecipe, choose
+from unclutter.training.recipes.osor.settings import PRESETS, IncompleteMasks, OSORRecipe, choose
 from unclutter.training.sampling.adapters import merge
 from unclutter.training.sampling.one_step import erase_once, run_once
 
@@ -40,7 +40,7 @@ LN2 = math.log(2)
 @pytest.fixture(scope="module")
 def pairs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pairs")
-    draw_pairs(folder, count=6)
+    draw_pairs(DrawnConfig(folder, count=6))
     return folder
 
 
@@ -139,7 +139,7 @@ def test_sizes_on_sdxl_are_those_of_the_paper():
             addition_time_embed_dim=256,
             projection_class_embeddings_input_dim=2816,
         ).requires_grad_(False)
-        unet.add_adapter(LoraConfig(r=256, lora_alpha=256, target_modules=list(UNET.targets)))
+        unet.add_adapter(LoraConfig(r=256, lora_alpha=256, target_modules=list(UNET.lora_targets)))
     trained = [(name, p) for name, p in unet.named_parameters() if p.requires_grad]
     assert len(trained) == 2 * 771 and not any("conv_in" in name or "conv_out" in name for name, _ in trained)
     assert round(sum(p.numel() for _, p in trained) / 1e6, 1) == 777.9
@@ -285,11 +285,11 @@ def test_the_file_erases_as_the_training_did(first_phase, tmp_path, pairs):
     train(recipe, build)
     image, mask = scene(pairs)
     base = load_mini()
-    before = {name: value.clone() for name, value in base.unet.state_dict().items()}
+    before = {name: value.clone() for name, value in base.network.state_dict().items()}
     made = erase_once(base, one_step.load(recipe.output / "one_step.safetensors"), image, mask)
     torch.testing.assert_close(made.picture, kept["objective"].erase(image, mask), atol=1e-4, rtol=0)
     assert made.alpha.shape == (1, 16, 16) and made.alpha.min() > 0 and made.alpha.max() < 1
-    after = base.unet.state_dict()
+    after = base.network.state_dict()
     assert before.keys() == after.keys() and all(torch.equal(value, after[name]) for name, value in before.items())
     again = erase_once(base, one_step.load(recipe.output / "one_step.safetensors"), image, mask, seed=1)
     assert not torch.equal(made.picture, again.picture)
@@ -323,19 +323,19 @@ def test_training_and_file_pool_the_mask_alike(quick, pairs, pooling):
 
 def test_beside_the_weights_is_as_merged_into_them(pairs):
     base, generator = load_mini(), torch.Generator().manual_seed(5)
-    layers = {name: module for name, module in base.unet.named_modules() if name.endswith(UNET.targets)}
+    layers = {name: module for name, module in base.network.named_modules() if name.endswith(UNET.lora_targets)}
     lora = {}
     for name, module in layers.items():
         out, inside, *kernel = module.weight.shape
         down = torch.randn(3, inside, *kernel, generator=generator) * 0.05
         lora[name] = LoraPair(down, torch.randn(out, 3, *[1] * len(kernel), generator=generator) * 0.05, 6.0)
-    own = {name: value.clone() for name, value in base.unet.conv_out.named_parameters()}
+    own = {name: value.clone() for name, value in base.network.conv_out.named_parameters()}
     adapter = one_step.OneStep("unet", lora, own, {"unclutter.phase": "1"})
     image, mask = scene(pairs)
     beside = erase_once(base, adapter, image, mask)
     plain = run_once(base, image, mask)
     assert (beside.picture - plain.picture).abs().max() > 0.01
-    merge(base.unet, type("Merged", (), {"pairs": {f"unet.{name}": pair for name, pair in lora.items()}}))
+    merge(base.network, type("Merged", (), {"pairs": {f"unet.{name}": pair for name, pair in lora.items()}}))
     torch.testing.assert_close(beside.picture, run_once(base, image, mask).picture, atol=1e-4, rtol=0)
     # The hard blend of phase 1: what the mask does not touch is the picture, through the autoencoder.
     hole = torch.nn.functional.max_pool2d(mask[:, None], 4)
@@ -351,14 +351,14 @@ def test_a_network_that_finds_the_noise_gives_the_picture_back(pairs):
     shot, seen = base.encode(2 * image - 1), {}
 
     class Oracle(torch.nn.Module):
-        device, dtype, config = base.unet.device, base.unet.dtype, base.unet.config
+        device, dtype, config = base.network.device, base.network.dtype, base.network.config
 
         def forward(self, x, timestep, context, added_cond_kwargs=None):
             seen.update(x=x, timestep=timestep)
             alpha = torch.full_like(x[:, :1], 40.0)
             return type("Output", (), {"sample": torch.cat([noise, alpha], dim=1)})
 
-    made = run_once(replace(base, unet=Oracle()), image, mask, timestep=600, seed=7)
+    made = run_once(replace(base, network=Oracle()), image, mask, timestep=600, seed=7)
     level = noise_level(600, "epsilon")
     torch.testing.assert_close(seen["x"][:, :12], level.signal * shot + level.noise * noise)
     assert torch.equal(seen["x"][:, 12:13], torch.nn.functional.max_pool2d(mask[:, None], 4))
@@ -416,7 +416,7 @@ def test_a_loss_that_is_not_finite_stops(quick):
         ({"timestep": 0}, "timestep is 0, expected 1 to 999"),
         (
             {"backbone": "flux", "base": Path("flux"), "mask_pooling": "nearest"},
-            "FLUX is shown every pixel of the mask",
+            "FLUX.1 Fill is shown every pixel of the mask",
         ),
         ({"discriminator_scale": 0.0}, "discriminator_scale is 0.0, expected a positive number"),
     ],

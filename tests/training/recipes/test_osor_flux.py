@@ -14,14 +14,16 @@ from diffusers import (
 from transformers import CLIPTextModel, CLIPTokenizer, T5Config, T5EncoderModel, T5TokenizerFast
 
 from unclutter.adapters import mini, one_step
+from unclutter.adapters.families import FLUX, UNET
 from unclutter.kernels.onestep import add_noise, noise_level
-from unclutter.training.base_models.backbones import FLUX, UNET
 from unclutter.training.base_models.checkpoints import load_checkpoint
 from unclutter.training.base_models.mini import load_mini
 from unclutter.training.data.drawn import draw_pairs
+from unclutter.training.data.settings import DrawnConfig
 from unclutter.training.images.files import read_image, read_mask
 from unclutter.training.recipes.loop import train
-from unclutter.training.recipes.lrnr import LRNR, LRNRRecipe
+from unclutter.training.recipes.lrnr import LRNR
+from unclutter.training.recipes.lrnr_settings import LRNRRecipe
 from unclutter.training.recipes.osor.objective import OSOR, last_layer
 from unclutter.training.recipes.osor.settings import PRESETS, choose
 from unclutter.training.sampling.methods import Plain
@@ -79,7 +81,7 @@ def save_flux(path, in_channels=384):
 @pytest.fixture(scope="module")
 def pairs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pairs")
-    draw_pairs(folder, count=6)
+    draw_pairs(DrawnConfig(folder, count=6))
     return folder
 
 
@@ -128,7 +130,7 @@ def test_sizes_on_flux_are_those_of_the_paper():
 
     with torch.device("meta"):
         network = FluxTransformer2DModel(in_channels=384, out_channels=64, guidance_embeds=True).requires_grad_(False)
-        network.add_adapter(LoraConfig(r=64, lora_alpha=64, target_modules=list(FLUX.targets)))
+        network.add_adapter(LoraConfig(r=64, lora_alpha=64, target_modules=list(FLUX.lora_targets)))
     trained = [(name, p) for name, p in network.named_parameters() if p.requires_grad]
     last = sum(p.numel() for p in network.proj_out.parameters())
     assert len(trained) == 2 * 266
@@ -159,7 +161,7 @@ def test_the_prompt_is_encoded_as_diffusers_does_and_the_encoders_are_gone(flux)
     torch.testing.assert_close(base.encode(2 * image - 1), (encoded - 0.1159) * 0.3611)
     torch.testing.assert_close(base.decode(base.encode(2 * image - 1)), pipeline.vae.decode(encoded).sample)
     # As elsewhere than on a CPU: fp16 has no room for it.
-    assert load_checkpoint(flux, "meta").unet.dtype == torch.bfloat16
+    assert load_checkpoint(flux, "meta").network.dtype == torch.bfloat16
 
 
 def test_a_network_that_finds_the_velocity_gives_the_picture_back(flux, pairs):
@@ -173,14 +175,14 @@ def test_a_network_that_finds_the_velocity_gives_the_picture_back(flux, pairs):
         return FluxFillPipeline._pack_latents(x, *x.shape)
 
     class Oracle(torch.nn.Module):
-        device, dtype, config = base.unet.device, base.unet.dtype, base.unet.config
+        device, dtype, config = base.network.device, base.network.dtype, base.network.config
 
         def forward(self, hidden_states, **values):
             seen.update(values, x=hidden_states)
             alpha = torch.full_like(hidden_states[..., :4], 40.0)
             return type("Output", (), {"sample": torch.cat([pack(noise - shot), alpha], dim=-1)})
 
-    made = run_once(replace(base, unet=Oracle()), image, mask, seed=7)
+    made = run_once(replace(base, network=Oracle()), image, mask, seed=7)
     noisy, cells = add_noise(shot, noise, noise_level(400, "flow")), F.pixel_unshuffle(mask[:, None], 8)
     torch.testing.assert_close(noisy, 0.6 * shot + 0.4 * noise)
     torch.testing.assert_close(seen["x"], torch.cat([pack(noisy), pack(shot), pack(cells)], dim=-1))
@@ -210,7 +212,7 @@ def test_all_but_lora_and_last_layer_stays_bit_for_bit(pairs, flux, phases, tmp_
     recipe, kept = replace(recipe, learning_rate=1e-2), {}
 
     def build(base, recipe):
-        kept["before"] = {name: value.clone() for name, value in base.unet.state_dict().items()}
+        kept["before"] = {name: value.clone() for name, value in base.network.state_dict().items()}
         kept["objective"] = OSOR(base, recipe)
         return kept["objective"]
 
@@ -304,4 +306,4 @@ def test_the_presets(tmp_path):
     two = choose(["--backbone", "flux", "--phase", "2", "--start", "one", *folders], "osor")
     assert (two.phase, two.steps, two.incomplete.growth, two.incomplete.distance) == (2, 5000, (11, 17, 21), 50)
     assert choose(["flux-refinement", "--start", "two", *folders], "osor").steps == 1000
-    assert UNET.targets != FLUX.targets and UNET.last == "conv_out" and FLUX.last == "proj_out"
+    assert UNET.lora_targets != FLUX.lora_targets and UNET.last_layer == "conv_out" and FLUX.last_layer == "proj_out"

@@ -11,11 +11,15 @@ from unclutter.adapters.names import ldm_keys
 from unclutter.kernels.scenes import draw_scenes
 from unclutter.training.base_models.mini import load_mini
 from unclutter.training.data.drawn import draw_pairs
+from unclutter.training.data.settings import DrawnConfig
 from unclutter.training.evaluation.removal import evaluate
+from unclutter.training.evaluation.settings import EvaluateConfig
 from unclutter.training.evaluation.ways import PAINT
-from unclutter.training.recipes.eradiff import EraDiff, EraDiffRecipe
+from unclutter.training.recipes.eradiff import EraDiff
+from unclutter.training.recipes.eradiff_settings import EraDiffRecipe
 from unclutter.training.recipes.loop import train
-from unclutter.training.recipes.lrnr import LRNR, LRNRRecipe
+from unclutter.training.recipes.lrnr import LRNR
+from unclutter.training.recipes.lrnr_settings import LRNRRecipe
 from unclutter.training.sampling.adapters import with_adapters
 from unclutter.training.sampling.methods import MASG, Plain
 from unclutter.training.sampling.sampler import remove
@@ -27,7 +31,7 @@ STEPS, SEED = 6, 3
 def trained(tmp_path_factory):
     """A training long enough to change the picture; its LoRA is made stronger still."""
     folder = tmp_path_factory.mktemp("trained")
-    draw_pairs(folder / "pairs", count=4)
+    draw_pairs(DrawnConfig(folder / "pairs", count=4))
     shared = {"steps": 4, "batch": 2, "lora_rank": 4, "workers": 0, "sample_every": 0, "learning_rate": 0.02}
     train(LRNRRecipe(folder / "pairs", folder / "lrnr", **shared, enhancers=("8K", "nikon")), LRNR)
     train(EraDiffRecipe(folder / "pairs", folder / "eradiff", **shared), EraDiff)
@@ -61,7 +65,7 @@ def test_a_full_network_comes_back_as_it_was_written(trained):
     assert metadata["unclutter.method"] == "eradiff" and metadata["unclutter.steps"] == "4"
     base, _ = with_adapters(load_mini(), trained / "full")
     assert base.mask_pooling == "nearest"
-    weights = base.unet.state_dict()
+    weights = base.network.state_dict()
     assert all(torch.equal(weights[name], tensors[key]) for name, key in ldm_keys(weights).items())
 
 
@@ -80,7 +84,7 @@ def test_a_full_network_of_another_model_is_refused(trained, tmp_path, change):
     ):
         with_adapters(before, tmp_path)
     assert all(
-        torch.equal(value, before.unet.state_dict()[key]) for key, value in load_mini().unet.state_dict().items()
+        torch.equal(value, before.network.state_dict()[key]) for key, value in load_mini().network.state_dict().items()
     )
 
 
@@ -126,7 +130,7 @@ def test_both_hosts_make_the_same_picture_with_lora_prompt_and_masg(comfy, train
 def test_evaluation_holds_every_method_against_paint_on_the_same_scenes(trained, tmp_path, capsys):
     folders = (trained / "lrnr", trained / "eradiff")
     written = {"sheet": tmp_path / "sheet.png", "json": tmp_path / "rows.jsonl"}
-    results = evaluate(folders, scenes=4, steps=2, masks=("object", "holed"), markdown=True, **written)
+    results = evaluate(EvaluateConfig(folders, scenes=4, steps=2, masks=("object", "holed"), markdown=True, **written))
     ways = [*PAINT, "mini", "mini + CFG", "mini + MASG", "mini + SRA", "lrnr (lrnr)", "lrnr (lrnr) + MASG"]
     ways += ["eradiff (eradiff)", "eradiff (eradiff) + SRA"]
     assert [(result.name, result.mask) for result in results] == [
@@ -151,7 +155,9 @@ def test_evaluation_holds_every_method_against_paint_on_the_same_scenes(trained,
 
 
 def test_an_eraser_is_evaluated_from_its_file():
-    *paint, result = evaluate((mini.FOLDER / "loras" / "unclutter-mini-osor.safetensors",), scenes=4, baselines=False)
+    *paint, result = evaluate(
+        EvaluateConfig((mini.FOLDER / "loras" / "unclutter-mini-osor.safetensors",), scenes=4, baselines=False)
+    )
     assert result.name == "unclutter-mini-osor.safetensors (osor)" and result.removed.float().mean() > 0.5
     assert [each.name for each in paint] == list(PAINT)
 

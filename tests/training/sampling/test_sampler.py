@@ -7,7 +7,7 @@ from einops import rearrange
 from unclutter.kernels.attention import AAS, SRA, region_attention_reference
 from unclutter.kernels.regions import object_tokens
 from unclutter.training.base_models.mini import load_mini
-from unclutter.training.sampling.methods import MASG, AttentiveEraser, Plain, SelfRectifying, predict
+from unclutter.training.sampling.methods import MASG, AttentiveEraser, Plain, SelfRectifying
 from unclutter.training.sampling.region_attention import grid, regions
 from unclutter.training.sampling.sampler import euler, remove
 
@@ -32,11 +32,11 @@ def picture(height=64, width=64):
     [Plain(2.0), MASG(), AttentiveEraser(), AttentiveEraser(removal_scale=1), SelfRectifying(), SelfRectifying(True)],
 )
 def test_every_method_fills_the_hole_and_leaves_the_network_as_it_was(base, method):
-    before = dict(base.unet.attn_processors)
+    before = dict(base.network.attn_processors)
     prompts = {"positive": "red disc", "negative": "background", "steps": 3}
     out = remove(base, picture(64, 96), hole(64, 96), method, **prompts)
     assert out.shape == (1, 3, 64, 96) and out.isfinite().all() and out.min() >= 0 and out.max() <= 1
-    assert dict(base.unet.attn_processors) == before
+    assert dict(base.network.attn_processors) == before
     assert not torch.equal(out, remove(base, picture(64, 96), hole(64, 96), Plain(), **prompts))
 
 
@@ -86,14 +86,14 @@ def test_less_denoising_takes_the_end_of_a_longer_schedule(base, steps, denoise,
 def test_a_patched_layer_computes_region_attention(base, settings):
     mask = torch.zeros(1, 16, 16)
     mask[:, 2:9, 4:10] = 1
-    layer = base.unet.up_blocks[0].attentions[0].transformer_blocks[0].attn1
+    layer = base.network.up_blocks[0].attentions[0].transformer_blocks[0].attn1
     tokens = torch.randn(2, 64, layer.to_q.in_features)
     objects = object_tokens(mask, 8, 8).expand(2, -1)
     split = [rearrange(f(tokens), "b n (h d) -> b h n d", h=layer.heads) for f in (layer.to_q, layer.to_k, layer.to_v)]
     expected = layer.to_out[0](rearrange(region_attention_reference(*split, objects, settings), "b h n d -> b n (h d)"))
-    with regions(base.unet, mask, settings, decoder_only=True):
+    with regions(base.network, mask, settings, decoder_only=True):
         torch.testing.assert_close(layer(tokens), expected, atol=1e-5, rtol=1e-4)
-        encoder = base.unet.down_blocks[0].attentions[0].transformer_blocks[0].attn1
+        encoder = base.network.down_blocks[0].attentions[0].transformer_blocks[0].attn1
         assert "Region" not in type(encoder.processor).__name__
     assert not torch.allclose(layer(tokens), expected, atol=1e-3)
 
@@ -101,12 +101,12 @@ def test_a_patched_layer_computes_region_attention(base, settings):
 def test_redirection_is_the_official_formula_at_cfg_1(base):
     # ε̂ = ε_wo + s (ε_w − ε_wo); a stand-in network returns 1 without and 3 with AAS.
     def call(text):
-        patched = any("Region" in type(p).__name__ for p in base.unet.attn_processors.values())
+        patched = any("Region" in type(p).__name__ for p in base.network.attn_processors.values())
         return torch.tensor(3.0 if patched else 1.0)
 
     mask = torch.ones(1, 1, 16, 16)
-    assert predict(base, AttentiveEraser(removal_scale=9), call, mask, "", "", 20.0, 20) == 1 + 9 * (3 - 1)
-    assert predict(base, AttentiveEraser(removal_scale=1), call, mask, "", "", 20.0, 20) == 3
+    assert AttentiveEraser(removal_scale=9).predict(base.network, call, mask, "", "", 20.0, 20) == 1 + 9 * (3 - 1)
+    assert AttentiveEraser(removal_scale=1).predict(base.network, call, mask, "", "", 20.0, 20) == 3
 
 
 def test_masg_skips_the_second_call_where_nothing_is_guided(base):
@@ -117,12 +117,12 @@ def test_masg_skips_the_second_call_where_nothing_is_guided(base):
         return torch.zeros(1)
 
     mask = torch.ones(1, 1, 2, 2)
-    predict(base, MASG(), call, mask, "yes", "no", 1.0, 20)
+    MASG().predict(base.network, call, mask, "yes", "no", 1.0, 20)
     assert calls == ["yes"]
-    predict(base, MASG(), call, mask, "yes", "no", 20.0, 20)
+    MASG().predict(base.network, call, mask, "yes", "no", 20.0, 20)
     assert calls == ["yes", "yes", "no"]
     for method in (MASG(), Plain(5.0)):
-        predict(base, method, call, mask, "same", "same", 20.0, 20)
+        method.predict(base.network, call, mask, "same", "same", 20.0, 20)
     assert calls[3:] == ["same", "same"]
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -18,9 +18,8 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from ....kernels.regions import latent_mask, occupancy
 from ...base_models.weights import load_whole, read_weights
+from .settings import Guidance, MissingWeights
 
-Guidance = Literal["occupancy", "gaussian", "hard"]
-MissingWeights = Literal["stop", "download", "random"]
 STAGES = 4
 OPEN_CLIP = {
     "convnext_base_w": "convnext_base.clip_laion2b_augreg",
@@ -57,7 +56,7 @@ class Discriminator(nn.Module):
         return self.judge(self.features(picture))
 
     def features(self, picture: Tensor) -> list[Tensor]:
-        """What the heads are given, in fp32: [B, C, h, w] at strides 4, 8, 16 and 32."""
+        """The features that the heads are given, in fp32: [B, C, h, w] at strides 4, 8, 16 and 32."""
         if self.scale != 1:
             picture = F.interpolate(picture, scale_factor=self.scale, mode="bilinear", antialias=True)
         found = [feature.float() for feature in self.trunk(picture)]

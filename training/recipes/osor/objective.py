@@ -20,9 +20,9 @@ from peft.utils import get_peft_model_state_dict
 from torch import Tensor, nn
 
 from ....adapters import files, one_step
+from ....adapters.methods import ONE_STEP_PROMPT as PROMPT
 from ....kernels.onestep import blend
 from ....kernels.regions import latent_mask
-from ...base_models.backbones import backbone_of
 from ...base_models.base import Base
 from ...base_models.text import Prompt
 from ...sampling.one_step import denoise_once, run_once, with_rows
@@ -37,7 +37,7 @@ from .discriminator import (
 )
 from .incomplete_masks import incomplete_masks
 from .perceptual import load_lpips
-from .settings import BACKBONES, OSORRecipe
+from .settings import OSORRecipe
 
 GENERATOR = Turn("generator", largest_norm=1.0)
 DISCRIMINATOR = Turn("discriminator", largest_norm=math.inf)
@@ -49,25 +49,26 @@ class OSOR(Objective):
 
     name = "osor"
     turns = (GENERATOR, DISCRIMINATOR)
+    leaves_parameters_unused = True
     predictions = ("epsilon", "flow")
     recipe: OSORRecipe
 
     def __init__(self, base: Base, recipe: OSORRecipe) -> None:
         super().__init__(replace(base, condition_image="full"), recipe)
-        self.backbone = backbone_of(base)
-        if self.backbone.name != BACKBONES[recipe.backbone]:
+        self.family = base.family
+        if self.family is not recipe.family:
             raise ValueError(
-                f"backbone is {recipe.backbone} and the base has the shape of {self.backbone.title}: choose a preset of its kind, "
+                f"backbone is {recipe.backbone} and the base has the shape of {self.family.title}: choose a preset of its kind, "
                 "or another base."
             )
-        self.short_side = self.backbone.name == "unet"
+        self.short_side = not self.family.eraser_side_is_long
         if recipe.phase == 1:
             self.mask_key = "effect_mask"
-        device = base.unet.device
-        self.add_lora(self.backbone.targets)
-        last = last_layer(self.last, self.backbone.alpha_rows if recipe.predicts_alpha else 0, self.corrects)
-        setattr(self.unet, self.backbone.last, last.to(device))
-        trunk = load_trunk(recipe.trunk, recipe.trunk_weights, recipe.missing_weights, base.unet.dtype)
+        device = base.network.device
+        self.add_lora(self.family.lora_targets)
+        last = last_layer(self.last, self.family.alpha_rows if recipe.predicts_alpha else 0, self.corrects)
+        setattr(self.unet, self.family.last_layer, last.to(device))
+        trunk = load_trunk(recipe.trunk, recipe.trunk_weights, recipe.missing_weights, base.network.dtype)
         self.discriminator = Discriminator(trunk, recipe.discriminator_width, recipe.discriminator_scale).to(device)
         self.perceptual = None
         if recipe.lpips_weight:
@@ -85,7 +86,7 @@ class OSOR(Objective):
     @property
     def last(self) -> Any:
         """The network's last layer."""
-        return getattr(self.unet, self.backbone.last)
+        return getattr(self.unet, self.family.last_layer)
 
     def begin(self, turn: Turn) -> None:
         self.turn = turn
@@ -144,7 +145,7 @@ class OSOR(Objective):
         """The one prompt, encoded once for each size of pictures."""
         if (height, width) not in self.texts:
             with torch.no_grad():
-                self.texts[height, width] = self.base.texts.encode([one_step.PROMPT], (height, width))
+                self.texts[height, width] = self.base.texts.encode([PROMPT], (height, width))
         return self.texts[height, width]
 
     def guidance(self, mask: Tensor, logits: list[Tensor]) -> list[Tensor]:
@@ -168,16 +169,16 @@ class OSOR(Objective):
             "unclutter.timestep": str(self.recipe.timestep),
             "unclutter.prediction": self.recipe.prediction,
             "unclutter.resolution": str(self.recipe.size or self.base.native_size),
-            "unclutter.prompt": one_step.PROMPT,
+            "unclutter.prompt": PROMPT,
         }
-        if not self.backbone.pools_mask:
+        if self.family.shows_mask_pixels:
             metadata["unclutter.mask_pooling"] = "none"
         terminal = {name: value.detach().cpu() for name, value in self.last.named_parameters()}
         size = self.base.native_size
         text = self.prompt(size, size)
         encoded = {"prompt_embeds": text.context, "pooled_prompt_embeds": text.extra.get("text_embeds")}
         prompt = {name: value.float().cpu() for name, value in encoded.items() if value is not None}
-        eraser = one_step.OneStep(self.backbone.name, self.lora_pairs(), terminal, metadata, prompt)
+        eraser = one_step.OneStep(self.family.name, self.lora_pairs(), terminal, metadata, prompt)
         one_step.save(folder / ADAPTER, eraser)
         heads = self.discriminator.heads.state_dict()
         files.write_safetensors(folder / HEADS, heads, {"format": "pt", "unclutter.kind": "osor.discriminator"})

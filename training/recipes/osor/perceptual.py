@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
 from torch import nn
 
 from ...base_models.weights import load_whole, read_weights
-from .discriminator import MissingWeights
-
-Classifier = Literal["vgg", "alex", "squeeze"]
+from .settings import Classifier, MissingWeights
 
 
 def load_lpips(network: Classifier, weights: Path | None, missing: MissingWeights) -> nn.Module:

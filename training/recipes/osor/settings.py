@@ -4,18 +4,67 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import tyro
 
-from ....adapters.one_step import TIMESTEP
+from ....adapters.families import FAMILIES, FLUX, UNET, Family
+from ....adapters.methods import ONE_STEP_TIMESTEP as TIMESTEP
+from ...paths import check_file
 from ..recipe import Recipe, choose_preset
-from .discriminator import Guidance, MissingWeights
-from .incomplete_masks import IncompleteMasks
-from .perceptual import Classifier
 
-BACKBONES = {"sdxl": "unet", "flux": "flux"}
-"""`backbone`, and what it is called in an eraser's file."""
+Guidance = Literal["occupancy", "gaussian", "hard"]
+
+MissingWeights = Literal["stop", "download", "random"]
+
+Classifier = Literal["vgg", "alex", "squeeze"]
+
+Mode = Literal["shrink", "core", "expand", "holes", "shift"]
+if TYPE_CHECKING:
+    Option = str
+else:
+    Option = Literal[tuple(family.option for family in FAMILIES.values())]
+
+
+@dataclass(frozen=True)
+class IncompleteMasks:
+    """How often masks suffer what, and how much. The defaults are OSOR's for SDXL at a short side of 512 pixels."""
+
+    shrink: float = 0.35
+    """Chance that only the innermost part is kept."""
+    core: float = 0.3
+    """Chance that the object's own mask, without its shadow, takes its place; shrunk instead where there is no such."""
+    expand: float = 0.2
+    """Chance that each part grows to its convex hull and beyond."""
+    holes: float = 0.1
+    """Chance of square holes."""
+    shift: float = 0.05
+    """Chance that it is moved."""
+    kept: tuple[float, float] = (0.5, 0.7)
+    """Share of the area that shrinking keeps, drawn from this range."""
+    growth: tuple[int, ...] = (7, 11, 17)
+    """Sides of the square that the hull is dilated by, in pixels; one is drawn."""
+    growth_times: int = 3
+    """It is dilated 1 to this many times."""
+    hole_density: float = 5e-4
+    """Holes for each pixel of the picture."""
+    hole_sides: tuple[int, ...] = (17, 21, 31)
+    """Sides of the holes in pixels; one is drawn for all holes."""
+    hole_rest: float = 0.4
+    """Share of the area that must be left, else there are no holes."""
+    distance: int = 35
+    """Longest way in pixels that it is moved, down and across."""
+
+    def __post_init__(self) -> None:
+        chances = self.chances()
+        if min(chances) < 0 or abs(sum(chances) - 1) > 1e-6:
+            raise ValueError(f"The chances of the mask modes are {chances}, expected them to sum to 1.")
+        even = [side for side in (*self.growth, *self.hole_sides) if side < 1 or side % 2 == 0]
+        if even:
+            raise ValueError(f"A square's side is {even[0]} pixels, expected odd numbers.")
+
+    def chances(self) -> tuple[float, ...]:
+        return tuple(getattr(self, mode) for mode in get_args(Mode))
 
 
 @dataclass(frozen=True)
@@ -24,11 +73,11 @@ class OSORRecipe(Recipe):
 
     phase: Literal[1, 2] = 1
     """1: blend by the true mask. 2: from incomplete masks, with a predicted alpha."""
-    backbone: Literal["sdxl", "flux"] = "sdxl"
+    backbone: Option = UNET.option
     """sdxl: SDXL-inpainting, and whatever has its shape, as the mini model. flux: FLUX.1-Fill-dev as a diffusers folder.
     What goes with it is in the presets."""
     start: Path | None = None
-    """What to continue: the output folder of a training (phase 2: of phase 1; refinement: of phase 2), or a one-step
+    """Training to continue: the output folder of a training (phase 2: of phase 1; refinement: of phase 2), or a one-step
     eraser's file, OSOR's own too; the discriminator then starts anew."""
     size: int | None = 512
     """Side of the training pictures in pixels: on SDXL the short one (OSOR: 512), on FLUX the square root of the area
@@ -53,10 +102,10 @@ class OSORRecipe(Recipe):
     timestep: int = TIMESTEP
     """How much noise the picture with the object is given. OSOR: 400 (its SDXL phase 1 ran with 600)."""
     prediction: Literal["noise", "correction"] = "noise"
-    """What the network predicts: the noise, as in OSOR, or the clean latent as a correction to the one it is shown, which
+    """Prediction of the network: the noise, as in OSOR, or the clean latent as a correction to the one it is shown, which
     starts at zero. A small network learns the second much faster."""
     guidance: Guidance = "occupancy"
-    """What a patch's target is: the share of it that is masked, or OSOR's ablations: its first pixel (hard), and that
+    """Target of a patch: its masked share, or one of OSOR's ablations: its first pixel (hard), and that
     map blurred (gaussian)."""
     guidance_sigma: float = 1.0
     """Of the gaussian guidance's blur, in patches."""
@@ -89,28 +138,52 @@ class OSORRecipe(Recipe):
     lpips_weights: Path | None = None
     """File of that network's ImageNet weights, torchvision's."""
     missing_weights: MissingWeights = "stop"
-    """What to do without trunk_weights or lpips_weights: stop and say so, download them, or leave them random."""
+    """Action without trunk_weights or lpips_weights: stop and say so, download them, or leave them random."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.backbone == "flux" and self.base is None:
-            raise ValueError("backbone is flux and base is not given, expected a diffusers folder of FLUX.1-Fill-dev.")
+        family = self.family
+        if family is not UNET and self.base is None:
+            raise ValueError(
+                f"backbone is {self.backbone} and base is not given, expected {family.title} as a diffusers folder."
+            )
         if self.phase == 2 and self.start is None:
             raise ValueError("phase is 2 and start is not given, expected the output folder of a phase 1.")
-        if self.backbone == "flux" and self.mask_pooling != "max":
+        if family.shows_mask_pixels and self.mask_pooling != "max":
             raise ValueError(
-                f"mask_pooling is {self.mask_pooling} and FLUX is shown every pixel of the mask: leave it at max."
+                f"mask_pooling is {self.mask_pooling} and {family.title} is shown every pixel of the mask: leave it at max."
             )
-        if self.backbone == "flux" and self.prediction != "noise":
-            raise ValueError(f"prediction is {self.prediction} and FLUX predicts a velocity: leave it at noise.")
-        if self.backbone == "flux" and self.mixed_precision == "fp16":
-            raise ValueError("mixed_precision is fp16, in which FLUX overflows: choose bf16.")
-        self.check("timestep", least=1, most=999)
+        if not family.takes_corrections and self.prediction != "noise":
+            raise ValueError(
+                f"prediction is {self.prediction} and {family.title} predicts a velocity: leave it at noise."
+            )
+        if family.overflows_in_fp16 and self.mixed_precision == "fp16":
+            raise ValueError(f"mixed_precision is fp16, in which {family.title} overflows: choose bf16.")
+        self.check_range("timestep", least=1, most=999)
         weights = ("adversarial", "reconstruction", "lpips", "r1", "bce", "dice")
-        self.check(*(f"{name}_weight" for name in weights), least=0)
+        self.check_range(*(f"{name}_weight" for name in weights), least=0)
         self.check_positive(
             "guidance_sigma", "discriminator_width", "discriminator_scale", "discriminator_learning_rate"
         )
+
+    def check(self) -> None:
+        super().check()
+        if self.start is not None and not self.start.exists():
+            raise FileNotFoundError(
+                f"There is nothing at {self.start}: give a training's output folder, or an eraser's file."
+            )
+        for path, kind in ((self.trunk_weights, self.trunk), (self.lpips_weights, f"LPIPS' {self.lpips_network}")):
+            if path is not None:
+                check_file(path, f"the weights of {kind}")
+
+    @property
+    def may_change(self) -> frozenset[str]:
+        # In phase 2 the pictures of a micro-batch share what is missing from their masks.
+        return Recipe.may_change - ({"micro_batch"} if self.phase == 2 else set())
+
+    @property
+    def family(self) -> Family:
+        return next(family for family in FAMILIES.values() if family.option == self.backbone)
 
     @property
     def predicts_alpha(self) -> bool:
@@ -124,9 +197,9 @@ def preset(phase: Literal[1, 2], **values: Any) -> OSORRecipe:
 
 
 PAPER: dict[str, Any] = {"base": tyro.MISSING, "mixed_precision": "bf16", "gradient_checkpointing": True}
-FLUX: dict[str, Any] = {
+FLUX_PAPER: dict[str, Any] = {
     **PAPER,
-    "backbone": "flux",
+    "backbone": FLUX.option,
     "size": 1024,
     "lora_rank": 64,
     "reconstruction_weight": 0.5,
@@ -157,9 +230,9 @@ PRESETS: dict[str, tuple[str, OSORRecipe]] = {
     "sdxl-phase-1": ("OSOR's phase 1 on SDXL-inpainting", preset(1, **PAPER)),
     "sdxl-phase-2": ("OSOR's phase 2", preset(2, steps=5_000, **PAPER)),
     "sdxl-refinement": ("1,000 steps of phase 2 on captured pairs", preset(2, steps=1_000, **PAPER)),
-    "flux-phase-1": ("OSOR's phase 1 on FLUX.1 Fill", preset(1, **FLUX)),
-    "flux-phase-2": ("its phase 2", preset(2, steps=5_000, **FLUX)),
-    "flux-refinement": ("1,000 steps of its phase 2 on captured pairs", preset(2, steps=1_000, **FLUX)),
+    "flux-phase-1": ("OSOR's phase 1 on FLUX.1 Fill", preset(1, **FLUX_PAPER)),
+    "flux-phase-2": ("its phase 2", preset(2, steps=5_000, **FLUX_PAPER)),
+    "flux-refinement": ("1,000 steps of its phase 2 on captured pairs", preset(2, steps=1_000, **FLUX_PAPER)),
     "mini-phase-1": ("the mini model on drawn pairs, minutes on a CPU", preset(1, **MINI)),
     "mini-phase-2": ("its phase 2", preset(2, **MINI)),
 }
@@ -170,6 +243,7 @@ def choose(arguments: list[str], prog: str) -> OSORRecipe:
     there is only a `--base`, and the mini model where there is none."""
     words = [word for argument in arguments for word in argument.split("=", 1)]
     given = dict(zip(words, words[1:], strict=False))
-    backbone = "flux" if given.get("--backbone") == "flux" else "sdxl"
+    given_family = given.get("--backbone")
+    backbone = given_family if given_family in [family.option for family in FAMILIES.values()] else UNET.option
     base = backbone if {"--base", "--backbone"} & given.keys() else "mini"
     return choose_preset(PRESETS, f"{base}-phase-{2 if given.get('--phase') == '2' else 1}", arguments, prog)

@@ -1,0 +1,226 @@
+"""Settings of `unclutter remove` and `unclutter convert`, checked before PyTorch is imported."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+
+from ..adapters.methods import LRNR, METHODS, MethodFacts, Start
+from ..adapters.names import Style
+from .paths import MINI, check_checkpoint, check_file, check_picture, check_writable, recipe_of
+
+DRAFT, ONE_STEP = "draft", "one-step"
+"""The methods that do not sample: copies of the photo's own surroundings, and one call of the network."""
+if TYPE_CHECKING:
+    MethodName = str
+else:
+    MethodName = Literal[(DRAFT, *METHODS, ONE_STEP)]
+WITHOUT_ADAPTERS = "attentive-eraser"
+"""The method for a base model without adapters."""
+TRAINED_FOR = {"osor": ONE_STEP, **{facts.recipe: name for name, facts in METHODS.items() if facts.recipe}}
+"""The method for the adapters of each recipe."""
+MODEL_OPTIONS = ("base", "adapters", "strength", "prompt", "negative", "start", "denoise")
+"""Options that mean nothing to a draft, which uses no model."""
+
+
+@dataclass(frozen=True)
+class RemoveConfig:
+    """Remove what a mask marks from a photo, or from every photo of a folder.
+
+    Without a checkpoint (--base) the hole is filled with a draft: copies of the photo's own surroundings. With one, only
+    the part around the mask is worked on, at its own scale (one-step: at the size it was trained at). All pixels outside
+    the mask and its soft border stay as they were; one-step also takes shadow and reflection, and those pixels with them.
+
+    A folder of photos takes a folder of masks and writes into a folder: a.jpg goes with a.png, a_mask.png or mask/a.png,
+    and may lie in one folder with its mask. Photos that are finished are skipped when the command is run again; one
+    that fails is told and does not stop the others; log.jsonl has a line for each.
+
+    Attributes:
+        image: The photo, or a folder of photos.
+        mask: White (or transparent) where it is to be removed, of any size; or a folder of masks.
+        out: The picture to write, with the photo's colour profile and EXIF data; a .png holds every pixel as it is. For
+            a folder of photos a folder, in which each has the name of its photo.
+        base: A diffusers folder or a .safetensors checkpoint: SD 1.5, SD 2, SDXL, or their inpainting versions; for
+            one-step SDXL-inpainting, or a folder of FLUX.1 Fill. The word mini stands for the mini model, which knows
+            drawn scenes only.
+        adapters: Output folder of `unclutter train` on that base, or the file of a one-step eraser, OSOR's too. A
+            removal prompt in it goes before `prompt`.
+        method: The draft, masg (LRNR's guidance), attentive-eraser (AAS and SARG), sra (EraDiff's attention), plain
+            inpainting or one-step (OSOR). By default the draft without a base; with one what the adapters were trained
+            for, masg for LRNR, sra for EraDiff and one-step for OSOR; without any attentive-eraser.
+        strength: Guidance in the mask (masg, 12.5), removal scale (attentive-eraser, 9), guidance (sra, plain: 1), or
+            the factor of the alpha (one-step, 1).
+        prompt: The background in words, or empty. Guidance goes from `negative` to it, so for masg it is "background"
+            where nothing is given.
+        negative: The object in words, or empty.
+        steps: Sampling steps, where a method takes any.
+        seed: Seed of the noise and of the draft; the same for every photo of a folder.
+        grow: Grow each object of the mask by this percentage of its size. 5 to 10 costs nothing; a mask a little too
+            small brings the object back.
+        context: Surroundings the network sees, as a share of the object's size on each side. By default 0.5, and 1 for
+            one-step, so that the shadow is among them.
+        feather: Width of the soft border in pixels; a draft has none.
+        device: Device to run on, such as cpu or cuda; by default the GPU where there is one, and for a draft the CPU.
+        start: The content of the hole that is noised when sampling begins: nothing (noise), the photo with the object
+            (picture, the authors' way), or a draft of the background, which is the default: on 64 drawn scenes it beats
+            the picture by 3.4 dB [2.6, 4.1] (attentive-eraser), 2.5 dB [2.2, 2.9] (sra), 8.6 dB [7.5, 9.6] (masg) and
+            1.4 dB [0.7, 2.1] (LRNR).
+        denoise: How far up the noise schedule sampling begins, above 0 to 1, as in ComfyUI's KSampler: less keeps more
+            of the start. By default 0.4 for a draft (LRNR 0.8), 0.8 for the picture by attentive-eraser, else 1. Give
+            more where the draft is wrong.
+        avoid: White where a draft may copy nothing from, such as other objects of the same kind: a picture, or a folder
+            of them, matched to the photos as the masks are.
+        show_draft: Show an inpainting model the draft too, in place of a grey hole (SDXL inpainting) or of the photo (LRNR).
+            On drawn scenes it beats the picture by 6.0 dB [5.2, 6.9] (sra) and 3.0 dB [2.3, 3.8] (LRNR); untried on
+            photographs.
+    """
+
+    image: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="IMAGE")]
+    mask: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="MASK")]
+    out: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
+    base: Path | None = None
+    adapters: Path | None = None
+    method: MethodName | None = None
+    strength: float | None = None
+    prompt: str = ""
+    negative: str = ""
+    steps: int = 50
+    seed: int = 0
+    grow: float = 7.5
+    context: float | None = None
+    feather: int = 8
+    device: str | None = None
+    start: Start | None = None
+    denoise: float | None = None
+    avoid: Path | None = None
+    show_draft: bool = False
+
+    def check(self) -> None:
+        """Look at everything that can be known without a model.
+
+        Raises:
+            ValueError, FileNotFoundError: values that do not go together, or a file that is not there.
+        """
+        for name, least in (("steps", 1), ("grow", -50), ("context", 0), ("feather", 0), ("strength", 0)):
+            value = getattr(self, name)
+            if value is not None and not least <= value < math.inf:
+                raise ValueError(f"{name} is {value}, expected at least {least}, and finite.")
+        if self.denoise is not None and not 0 < self.denoise <= 1:
+            raise ValueError(f"denoise is {self.denoise}, expected a number above 0, up to 1.")
+        self.check_method()
+        if self.base is not None and self.base != MINI:
+            check_checkpoint(self.base)
+        if self.image.is_dir():
+            return
+        check_picture(self.image)
+        for path, name in ((self.mask, "mask"), (self.avoid, "avoid")):
+            if path is not None and path.is_dir():
+                raise ValueError(f"{name} is the folder {path} for the one photo {self.image}: give a picture.")
+            if path is not None:
+                check_picture(path)
+        check_writable(self.out, self.image, self.mask)
+
+    def check_method(self) -> None:
+        """Raises ValueError where options do not suit the method."""
+        name, samples = self.chosen_method(), self.facts() is not None
+        given = [option for option in MODEL_OPTIONS if getattr(self, option) not in (None, "")]
+        if name == DRAFT and given:
+            raise ValueError(
+                f"A draft uses no model, so --{given[0]} means nothing to it: leave it out, or --method draft."
+            )
+        if name == ONE_STEP and (self.prompt or self.negative):
+            raise ValueError("one-step knows only the prompt it was trained with: leave --prompt and --negative out.")
+        if name == ONE_STEP and (self.start or self.denoise):
+            raise ValueError("one-step begins from the picture, as it was trained: leave --start and --denoise out.")
+        start, denoise = self.start_and_denoise() if samples else ("draft", 1.0)
+        if start == "noise" and denoise < 1:
+            raise ValueError(
+                f"denoise is {denoise}, and noise holds nothing to keep: leave it out, or give another --start."
+            )
+        if self.show_draft and (not samples or start != "draft"):
+            raise ValueError("show-draft is for methods that sample from a draft: leave it out, or give --start draft.")
+        if self.avoid and (name == ONE_STEP or start != "draft"):
+            raise ValueError("avoid is for drafts: leave it out, or give --method draft or --start draft.")
+
+    def chosen_method(self) -> str:
+        """The method that was asked for, else the one that the base and the adapters call for.
+
+        Raises:
+            ValueError: they do not go together; the message says what does.
+        """
+        if self.method == DRAFT or not (self.method or self.base or self.adapters):
+            return DRAFT
+        recipe = self.recipe()
+        if recipe is not None and recipe not in TRAINED_FOR:
+            raise ValueError(
+                f"{self.adapters} holds a training of {recipe}, which takes a mask for each person: use it in ComfyUI, by "
+                "Load Layered Eraser and Layered Sampler."
+            )
+        name = self.method or (WITHOUT_ADAPTERS if recipe is None else TRAINED_FOR[recipe])
+        if name == ONE_STEP and recipe != "osor":
+            raise ValueError(
+                "one-step needs an eraser: give the output folder of `unclutter train osor` or a file of OSOR's as --adapters."
+            )
+        if recipe == "osor" and name != ONE_STEP:
+            raise ValueError(
+                f"{self.adapters} holds a one-step eraser, and {name} samples: leave --method out, or --adapters."
+            )
+        if self.base is None:
+            raise ValueError(
+                f"{name} needs a model: give a checkpoint as --base, `--base mini` to try it on a drawn scene, or --method "
+                "draft, which needs none."
+            )
+        return name
+
+    def recipe(self) -> str | None:
+        """The recipe that trained the adapters; None without any."""
+        return None if self.adapters is None else recipe_of(self.adapters)
+
+    def facts(self) -> MethodFacts | None:
+        """The facts of the method where it samples, with its adapters where they are LRNR's."""
+        name = self.chosen_method()
+        return LRNR if name == "masg" and self.recipe() == LRNR.recipe else METHODS.get(name)
+
+    def start_and_denoise(self) -> tuple[Start, float]:
+        """The start of a method that samples, by default a draft, and how far up the noise schedule it begins."""
+        facts, start = self.facts(), self.start or "draft"
+        assert facts is not None
+        return start, facts.denoise[start] if self.denoise is None else self.denoise
+
+    def deciding(self) -> dict[str, object]:
+        """All settings that decide a result, beside the photo and its mask."""
+        paths = {"base": self.base, "adapters": self.adapters}
+        kept: dict[str, object] = {
+            key: str(path if path == MINI else path.resolve()) for key, path in paths.items() if path
+        }
+        name, names = self.chosen_method(), ["seed", "grow"]
+        if name != DRAFT:
+            names += ["strength", "context", "feather"]
+        if self.facts() is not None:
+            kept |= dict(zip(("start", "denoise"), self.start_and_denoise(), strict=True))
+            names += ["prompt", "negative", "steps", "show_draft"]
+        return {"method": name, **kept, **{key: getattr(self, key) for key in names}}
+
+
+@dataclass(frozen=True)
+class ConvertConfig:
+    """Rewrite a LoRA: to kohya's keys, which ComfyUI applies in full, or to diffusers'.
+
+    ComfyUI loads a LoRA in diffusers' or peft's keys without an error, and leaves its attention layers out.
+    """
+
+    source: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="LORA")]
+    """A .safetensors file in kohya's, diffusers', peft's or ComfyUI's keys."""
+    out: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="OUT")]
+    """The file to write."""
+    to: Style = "kohya"
+    """Style of the keys to write."""
+    base: Path | None = None
+    """A diffusers folder to check against: that the network has each module, at the right size."""
+
+    def check(self) -> None:
+        check_file(self.source, "a LoRA, a .safetensors file")
