@@ -243,7 +243,7 @@ class LayeredSampler(io.ComfyNode):
         rows_of = [("person", person)] * len(chosen) + [("background", background)]
         positive, negative = host.stack_conditionings(rows_of, ("negative", negative))
         original = layered_model.patcher.model.process_latent_in(scene.latent)[0]
-        cells = regions.latent_mask(cut(masks, scene.crop, "mask"), *scene.latent.shape[-2:], "max")[:, 0]
+        cells = regions.latent_mask(cut(masks, scene.crop, "mask"), *scene.latent.shape[-2:], pooling="max")[:, 0]
 
         def preview(x0: torch.Tensor) -> torch.Tensor:
             layers = original.to(x0).repeat(len(masks), 1, 1, 1)
