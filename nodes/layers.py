@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -42,7 +41,7 @@ class LoadLayered(io.ComfyNode):
             inputs=[
                 io.Model.Input("model", tooltip="The inpainting model that the eraser was trained on."),
                 io.Combo.Input(
-                    "file", options=host.lora_files(), tooltip="A file of `unclutter train mild` in models/loras."
+                    "file", options=host.layered_files(), tooltip="A file of `unclutter train mild` in models/loras."
                 ),
             ],
             outputs=[
@@ -53,11 +52,11 @@ class LoadLayered(io.ComfyNode):
     @classmethod
     def fingerprint_inputs(cls, file: str, **_: Any) -> int:
         """A file that a new training wrote over is read again."""
-        return Path(host.adapter_path(file)).stat().st_mtime_ns
+        return host.file_path("loras", file).stat().st_mtime_ns
 
     @classmethod
     def execute(cls, model: io.Model.Type, file: str) -> io.NodeOutput:
-        return io.NodeOutput(host.load_layered(model, layered.load(Path(host.adapter_path(file))), file))
+        return io.NodeOutput(host.load_layered(model, layered.load(host.file_path("loras", file)), file))
 
 
 class LayeredSampler(io.ComfyNode):

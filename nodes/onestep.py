@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -58,7 +57,7 @@ class LoadOneStep(io.ComfyNode):
                 io.Model.Input("model", tooltip="SDXL Inpainting 0.1 or FLUX.1 Fill, whichever the file is for."),
                 io.Combo.Input(
                     "file",
-                    options=host.adapter_files(),
+                    options=host.one_step_files(),
                     tooltip="A file in models/loras: OSOR's .pth, or a .safetensors of ours.",
                 ),
                 io.Clip.Input(
@@ -74,11 +73,11 @@ class LoadOneStep(io.ComfyNode):
     @classmethod
     def fingerprint_inputs(cls, file: str, **_: Any) -> int:
         """A file that a new training wrote over is read again."""
-        return Path(host.adapter_path(file)).stat().st_mtime_ns
+        return host.file_path("loras", file).stat().st_mtime_ns
 
     @classmethod
     def execute(cls, model: io.Model.Type, file: str, clip: io.Clip.Type = None) -> io.NodeOutput:
-        return io.NodeOutput(host.with_one_step(model, one_step.load(Path(host.adapter_path(file))), clip, file))
+        return io.NodeOutput(host.with_one_step(model, one_step.load(host.file_path("loras", file)), clip, file))
 
 
 class OneStepErase(io.ComfyNode):

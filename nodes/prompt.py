@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from comfy_api.latest import io
@@ -79,7 +78,7 @@ class LoadRemovalPrompt(io.ComfyNode):
     @classmethod
     def fingerprint_inputs(cls, file: str, **_: Any) -> int:
         """A file that a new training wrote over is read again."""
-        return Path(host.embedding_path(file)).stat().st_mtime_ns
+        return host.file_path("embeddings", file).stat().st_mtime_ns
 
     @classmethod
     def execute(
@@ -87,7 +86,7 @@ class LoadRemovalPrompt(io.ComfyNode):
     ) -> io.NodeOutput:
         if clip is None:
             raise ValueError("clip is empty: the checkpoint holds no text encoder, load one with Load CLIP.")
-        learned = prompt.load(Path(host.embedding_path(file)))
+        learned = prompt.load(host.file_path("embeddings", file))
         first = learned.prompt_first if order == "as trained" else order == "prompt first"
         words = f"{', '.join(learned.enhancers) if enhancers else ''} {background}".strip()
         before, after = ("", words) if first else (words, "")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 from comfy_api.latest import io
@@ -99,7 +98,7 @@ def sampled(
     else:
         loaded = LoadRemovalPrompt.execute(clip, learned, True, "as trained", wish.background, wish.negative_text)
         positive, negative, _ = loaded.args
-        header = prompt.load(Path(host.embedding_path(learned))).header
+        header = prompt.load(host.file_path("embeddings", learned)).header
         shown, pooling = header.condition_image or "full", header.mask_pooling or pooling
         unguided = False
     denoise = wish.denoise or method.denoise[wish.start]

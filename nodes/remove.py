@@ -21,7 +21,7 @@ class RemoveObject(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         eraser = io.Combo.Input(
             "eraser",
-            options=[ON_MODEL, *host.adapter_files()],
+            options=[ON_MODEL, *host.one_step_files()],
             optional=True,
             tooltip="The one-step eraser, a file in models/loras, or the one that Load One-Step Eraser put on the model.",
         )

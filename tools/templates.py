@@ -8,13 +8,16 @@ they say what a person wants, and their alphabet is the order in which a newcome
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
 
 INPAINTING = "sd_xl_base_1.0_inpainting_0.1.safetensors"
 SAM3 = "sam3.1_multiplex_fp16.safetensors"
 BASE = "sd_xl_base_1.0.safetensors"
+SD3 = "sd3.5_large_fp8_scaled.safetensors"
 HUGGING_FACE = "https://huggingface.co"
+COMFY, SPLIT = f"{HUGGING_FACE}/Comfy-Org", "resolve/main/split_files"
 FLUX_FILES = f"{HUGGING_FACE}/comfyanonymous/flux_text_encoders/resolve/main"
 OSOR = f"{HUGGING_FACE}/QinmingZhou/OSOR/resolve/main"
 MODELS = {
@@ -29,6 +32,26 @@ MODELS = {
     ),
     "clip_l.safetensors": ("text_encoders", f"{FLUX_FILES}/clip_l.safetensors"),
     "t5xxl_fp16.safetensors": ("text_encoders", f"{FLUX_FILES}/t5xxl_fp16.safetensors"),
+    "flux-2-klein-4b-fp8.safetensors": (
+        "diffusion_models",
+        f"{HUGGING_FACE}/black-forest-labs/FLUX.2-klein-4b-fp8/resolve/main/flux-2-klein-4b-fp8.safetensors",
+    ),
+    "qwen_3_4b.safetensors": ("text_encoders", f"{COMFY}/z_image_turbo/{SPLIT}/text_encoders/qwen_3_4b.safetensors"),
+    "flux2-vae.safetensors": ("vae", f"{COMFY}/flux2-dev/{SPLIT}/vae/flux2-vae.safetensors"),
+    "qwen_image_edit_2511_fp8mixed.safetensors": (
+        "diffusion_models",
+        f"{COMFY}/Qwen-Image-Edit_ComfyUI/{SPLIT}/diffusion_models/qwen_image_edit_2511_fp8mixed.safetensors",
+    ),
+    "qwen_2.5_vl_7b_fp8_scaled.safetensors": (
+        "text_encoders",
+        f"{COMFY}/Qwen-Image_ComfyUI/{SPLIT}/text_encoders/qwen_2.5_vl_7b_fp8_scaled.safetensors",
+    ),
+    "qwen_image_vae.safetensors": ("vae", f"{COMFY}/Qwen-Image_ComfyUI/{SPLIT}/vae/qwen_image_vae.safetensors"),
+    "z_image_turbo_bf16.safetensors": (
+        "diffusion_models",
+        f"{COMFY}/z_image_turbo/{SPLIT}/diffusion_models/z_image_turbo_bf16.safetensors",
+    ),
+    SD3: ("checkpoints", f"{COMFY}/stable-diffusion-3.5-fp8/resolve/main/{SD3}"),
     "ae.safetensors": ("vae", f"{HUGGING_FACE}/black-forest-labs/FLUX.1-dev/resolve/main/ae.safetensors"),
 }
 """Every file that ComfyUI's missing-model dialog can fetch by a click: its folder in models/, and its address."""
@@ -76,7 +99,12 @@ class Scale:
     photo: str = ""
 
 
-TOY_SCALE = Scale(Node("model", "UnclutterLoadMini", "Load Mini Model"), 64, 128, 8, 2, 20, enlarge=8)
+def toy(lora: str = "none") -> Scale:
+    loader = Node("model", "UnclutterLoadMini", "Load Mini Model", {"lora": lora})
+    return Scale(loader, 64, 128, 8, 2, 20, enlarge=8)
+
+
+TOY_SCALE = toy()
 
 
 def sdxl(checkpoint: str, photo: str = "rocket") -> Scale:
@@ -90,9 +118,12 @@ def picture(scale: Scale) -> Node:
     return Node("picture", "LoadImage", "Picture", {"image": f"unclutter_{scale.photo}.png [temp]"}, 230)
 
 
-def lora(file: str) -> Node:
+def with_lora(scale: Scale, file: str) -> tuple[list[Node], str]:
+    """The loaders of a model and of the LoRA in a file, and the key of the last; the mini model's loader puts it on itself."""
+    if not file or scale.enlarge > 1:
+        return [scale.loader], scale.loader.key
     values = {"model": "@model.MODEL", "clip": "@model.CLIP", "lora_name": file, "strength_clip": 0.0}
-    return Node("lora", "LoraLoader", "LoRA of the training", values)
+    return [scale.loader, Node("lora", "LoraLoader", "LoRA of the training", values)], "lora"
 
 
 def result(scale: Scale, source: str, prefix: str) -> list[Node]:
@@ -154,9 +185,15 @@ def decoded(scale: Scale, samples: str) -> list[Node]:
     ]
 
 
-def remove_object(scale: Scale | None, note: str, prefix: str) -> Template:
+def remove_object(scale: Scale | None, note: str, prefix: str, **widgets: Any) -> Template:
     """The one node that does it all; without a model it fills from the picture itself."""
-    wanted = {"image": "@picture.IMAGE", "mask": "@picture.MASK", "seed": 1, "control_after_generate": "fixed"}
+    wanted = {
+        "image": "@picture.IMAGE",
+        "mask": "@picture.MASK",
+        "seed": 1,
+        "control_after_generate": "fixed",
+        **widgets,
+    }
     if scale:
         wanted |= {name: f"@model.{name.upper()}" for name in ("model", "vae", "clip")}
     scale, loaders = scale or sdxl(""), [scale.loader] if scale else []
@@ -180,12 +217,13 @@ def attention(
         **{"seed": 1, "control_after_generate": "fixed", "steps": scale.steps, "cfg": 1.0, "sampler_name": "euler"},
         **{"scheduler": "simple", "denoise": denoise},
     }
-    clip = "@lora.CLIP" if lora_file else "@model.CLIP"
+    loaders, trained = with_lora(scale, lora_file)
+    method = dataclasses.replace(method, inputs={**method.inputs, "model": f"@{trained}.MODEL"})
     pooling = "nearest" if lora_file and scale.enlarge == 1 else "max"
     columns = {
-        "Picture and model": [picture(scale), scale.loader, *([lora(lora_file)] if lora_file else [])],
+        "Picture and model": [picture(scale), *loaders],
         "Mask": masked(scale),
-        "Prompt": [*prompts(clip=clip), conditioning(pooling=pooling)],
+        "Prompt": [*prompts(clip=f"@{trained}.CLIP"), conditioning(pooling=pooling)],
         "Method": [method, Node("sampler", "KSampler", "Remove", sampler)],
         "Result": [*decoded(scale, "@sampler.LATENT"), *result(scale, "@pasted.image", prefix)],
     }
@@ -194,8 +232,9 @@ def attention(
 
 def masg(scale: Scale, note: str, strength: float, prefix: str, lora_file: str = "") -> Template:
     """MASG as the guider of SamplerCustomAdvanced, with a written prompt, or with LRNR's LoRA and learned prompt."""
-    model, shown = ("@lora.MODEL", "full") if lora_file else ("@model.MODEL", "masked grey")
-    learned = {"clip": "@lora.CLIP", "file": lora_file}
+    loaders, trained = with_lora(scale, lora_file)
+    model, shown = f"@{trained}.MODEL", "full" if lora_file else "masked grey"
+    learned = {"clip": f"@{trained}.CLIP", "file": lora_file}
     written = prompts("background")
     condition = conditioning(shown)
     if lora_file:
@@ -206,7 +245,7 @@ def masg(scale: Scale, note: str, strength: float, prefix: str, lora_file: str =
     sampled = {"noise": "@noise.NOISE", "guider": "@guider.guider", "sampler": "@method.SAMPLER"}
     sampled |= {"sigmas": "@sigmas.SIGMAS", "latent_image": "@conditioning.latent"}
     columns = {
-        "Picture and model": [picture(scale), scale.loader, *([lora(lora_file)] if lora_file else [])],
+        "Picture and model": [picture(scale), *loaders],
         "Mask": masked(scale),
         "Prompt": [*written, condition],
         "Guidance": [
@@ -464,7 +503,68 @@ def people_by_words() -> Template:
     return Template(note("People found by words, as layers", how), columns)
 
 
+def on_family(
+    note: str, unet: str, text_encoder: tuple[str, str], vae: str, shift: float = 0.0, **widgets: Any
+) -> Template:
+    """Remove Object on a model whose parts are files of their own; `shift` as its makers sample it."""
+    loaders = [
+        Node("model", "UNETLoader", "Load Diffusion Model", {"unet_name": unet}),
+        Node("clip", "CLIPLoader", "Load Text Encoder", {"clip_name": text_encoder[0], "type": text_encoder[1]}),
+        Node("vae", "VAELoader", "Load VAE", {"vae_name": vae}),
+    ]
+    model = "@model.MODEL"
+    if shift:
+        values = {"model": model, "shift": shift}
+        loaders.append(Node("shifted", "ModelSamplingAuraFlow", "Shift, as its makers sample", values))
+        model = "@shifted.MODEL"
+    wanted = {"image": "@picture.IMAGE", "mask": "@picture.MASK", "seed": 1, "control_after_generate": "fixed"}
+    wanted |= {"model": model, "clip": "@clip.CLIP", "vae": "@vae.VAE", **widgets}
+    scale = sdxl("", "coffee")
+    columns = {
+        "1. Your picture": [picture(scale)],
+        "2. Model": loaders,
+        "3. Remove": [Node("remove", "UnclutterRemoveObject", "Remove Object", wanted)],
+        "4. Result": result(scale, "@remove.image", "removed"),
+    }
+    return Template(note, columns)
+
+
+UNSEEN = "How well this model removes with the pack nobody has shown yet: tell us."
+EDITS = "The model sees the picture, and again with the mask in red, and is told to remove what is red. Or tell it yourself, in *words for background*."
+
 TEMPLATES = {
+    "Remove by instruction, FLUX.2 Klein": on_family(
+        note("An edit model is shown what goes, FLUX.2 Klein", EDITS, PAINT, UNSEEN),
+        "flux-2-klein-4b-fp8.safetensors",
+        ("qwen_3_4b.safetensors", "flux2"),
+        "flux2-vae.safetensors",
+        references="picture and marked picture",
+        start="noise",
+    ),
+    "Remove by instruction, Qwen-Image-Edit": on_family(
+        note("An edit model is shown what goes, Qwen-Image-Edit", EDITS, PAINT, UNSEEN),
+        "qwen_image_edit_2511_fp8mixed.safetensors",
+        ("qwen_2.5_vl_7b_fp8_scaled.safetensors", "qwen_image"),
+        "qwen_image_vae.safetensors",
+        shift=3.1,
+        references="picture and marked picture",
+        start="noise",
+    ),
+    "Remove an object, Z-Image-Turbo": on_family(
+        note("One node on Z-Image-Turbo, in 8 steps", "Its attention does not see the object. " + PAINT, UNSEEN, KEPT),
+        "z_image_turbo_bf16.safetensors",
+        ("qwen_3_4b.safetensors", "lumina2"),
+        "ae.safetensors",
+        shift=3.0,
+        steps=8,
+        denoise=0.8,
+    ),
+    "Remove an object, Stable Diffusion 3.5": remove_object(
+        sdxl(SD3, "coffee"),
+        note("One node on Stable Diffusion 3.5", "Its attention does not see the object. " + PAINT, UNSEEN, KEPT),
+        "removed",
+        denoise=0.8,
+    ),
     "Remove an object, no model": remove_object(
         None,
         note(
@@ -536,18 +636,18 @@ TEMPLATES = {
     ),
     "Toy model, remove an object": remove_object(TOY_SCALE, note("Remove Object on the mini model", TOY), "removed"),
     "Toy model, remove by EraDiff": attention(
-        TOY_SCALE,
+        toy("EraDiff"),
         note(
             "EraDiff on the mini model",
             TOY,
             "A LoRA of its training, and SRA. The LoRA alone fills better here: bypass *Self-Rectifying Attention* to see.",
         ),
-        Node("sra", SRA.type, SRA.title, {**SRA.inputs, "model": "@lora.MODEL"}),
+        SRA,
         "eradiff",
         lora_file="unclutter-mini-eradiff.safetensors",
     ),
     "Toy model, remove by LRNR": masg(
-        TOY_SCALE,
+        toy("LRNR"),
         note("LRNR on the mini model", TOY, "A learned prompt, a LoRA and MASG."),
         3.0,
         "lrnr",
@@ -577,7 +677,7 @@ TEMPLATES = {
             TRAIN.format("eradiff", "`lora.safetensors` into `models/loras` as `unclutter-eradiff.safetensors`"),
             PAINT,
         ),
-        Node("sra", SRA.type, SRA.title, {**SRA.inputs, "model": "@lora.MODEL"}),
+        SRA,
         "eradiff",
         lora_file="unclutter-eradiff.safetensors",
     ),

@@ -15,14 +15,15 @@ from .common import (
     with_frame,
 )
 from .facts import Facts, facts_of, prompt_of_training
+from .files import embedding_files, file_path, layered_files, lora_files, one_step_files
 from .guider import MASGGuider
 from .layered import Rows, load_layered
 from .mini import load_mini
 from .notice import tell, warn_of_empty_masks, warn_where_all_is_redrawn
-from .onestep import Eraser, OneStepSampler, adapter_files, adapter_path, erase_latent, eraser_of, with_one_step
-from .prompt import embedding_files, embedding_path, encode_with_vectors
+from .onestep import Eraser, OneStepSampler, erase_latent, eraser_of, with_one_step
+from .prompt import encode_with_vectors
 from .redirection import with_removal_guidance
-from .rows import SAMPLERS, SCHEDULERS, lora_files, next_output_file, sample_layers, stack_conditionings
+from .rows import SAMPLERS, SCHEDULERS, next_output_file, sample_layers, stack_conditionings
 from .sampling import decode, encode_text, guided, sample_latent, with_lora
 
 __all__ = [
@@ -35,23 +36,23 @@ __all__ = [
     "Rows",
     "SAMPLERS",
     "SCHEDULERS",
-    "adapter_files",
-    "adapter_path",
     "add_references",
     "decode",
     "embedding_files",
-    "embedding_path",
     "encode",
     "encode_text",
     "encode_with_vectors",
     "erase_latent",
     "eraser_of",
     "facts_of",
+    "file_path",
     "guided",
+    "layered_files",
     "load_layered",
     "load_mini",
     "lora_files",
     "next_output_file",
+    "one_step_files",
     "normalize_mask",
     "prompt_of_training",
     "sample_latent",

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 from typing import Any
 
-import folder_paths
 from safetensors import SafetensorError, safe_open
 
 from ...adapters.header import Header
 from .attention import takes_region_attention
 from .families import family_of
+from .files import file_path
 from .layouts import layout_of
 from .onestep import ERASER
 
@@ -89,7 +88,7 @@ def native_size(model: Any) -> int:
 def prompt_of_training(training: str | None, files: list[str]) -> str | None:
     """The first of the embedding files that was trained with these settings, together with the LoRA."""
     for name in files if training else []:
-        path = Path(folder_paths.get_full_path_or_raise("embeddings", name))
+        path = file_path("embeddings", name)
         if path.suffix != ".safetensors" or not path.is_file():
             continue
         try:

@@ -21,10 +21,6 @@ from ...adapters import mini
 from ...kernels import patches
 from .facts import MINI
 
-# The mini model's adapters appear in core's own loaders, after the user's files.
-folder_paths.add_model_folder_path("loras", str(mini.FOLDER / "loras"))
-folder_paths.add_model_folder_path("embeddings", str(mini.FOLDER / "embeddings"))
-
 
 def load_mini(files: mini.Mini) -> tuple[Any, Any, Any]:
     """The mini model as ComfyUI's MODEL, CLIP and VAE, in fp32, without an entry in ComfyUI's model registry."""

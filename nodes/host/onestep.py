@@ -11,7 +11,6 @@ import comfy.lora
 import comfy.patcher_extension
 import comfy.samplers
 import comfy.utils
-import folder_paths
 import torch
 from torch import Tensor
 
@@ -153,15 +152,6 @@ class OneStepSampler(comfy.samplers.Sampler):
         if callback is not None:
             callback(0, clean, noisy, 1)
         return clean
-
-
-def adapter_files() -> list[str]:
-    """The files in models/loras that may be one-step erasers."""
-    return [name for name in folder_paths.get_filename_list("loras") if name.endswith((".safetensors", ".pth", ".pt"))]
-
-
-def adapter_path(name: str) -> str:
-    return folder_paths.get_full_path_or_raise("loras", name)
 
 
 def with_one_step(model: Any, file: one_step.OneStep, clip: Any, name: str) -> Any:

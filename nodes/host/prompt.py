@@ -4,19 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import folder_paths
 from comfy.sd1_clip import escape_important, token_weights, unescape_important
 from torch import Tensor
-
-
-def embedding_files() -> list[str]:
-    """The files of tensors in models/embeddings, those that come with the pack among them."""
-    endings = (".safetensors", ".bin", ".pt", ".pth")
-    return [name for name in folder_paths.get_filename_list("embeddings") if name.endswith(endings)]
-
-
-def embedding_path(name: str) -> str:
-    return folder_paths.get_full_path_or_raise("embeddings", name)
 
 
 def encode_with_vectors(clip: Any, vectors: dict[str, Tensor], before: str, after: str) -> list:

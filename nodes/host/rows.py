@@ -212,11 +212,6 @@ def sample_layers(
     return samples
 
 
-def lora_files() -> list[str]:
-    """The .safetensors files in models/loras, those that come with the pack among them."""
-    return [name for name in folder_paths.get_filename_list("loras") if name.endswith(".safetensors")]
-
-
 def next_output_file(prefix: str, suffix: str, height: int, width: int) -> tuple[Path, str]:
     """A path that does not exist yet in ComfyUI's output folder, by core's rules for prefixes, and its subfolder.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import Any
 
 import comfy.model_management
@@ -11,7 +10,6 @@ import comfy.sample
 import comfy.samplers
 import comfy.sd
 import comfy.utils
-import folder_paths
 import latent_preview
 import torch
 from torch import Tensor
@@ -19,6 +17,7 @@ from torch import Tensor
 from ...adapters import lora
 from ...adapters.files import check_numbers, read_safetensors
 from ...kernels import finite
+from .files import file_path
 
 
 def sample_latent(
@@ -78,7 +77,7 @@ def with_lora(model: Any, name: str) -> Any:
     Raises:
         ValueError: nothing of the file fits the model, or it is damaged.
     """
-    path = Path(folder_paths.get_full_path_or_raise("loras", name))
+    path = file_path("loras", name)
     weights, metadata = read_safetensors(path)
     check_numbers(name, weights)
     if lora.is_of_sd(weights):

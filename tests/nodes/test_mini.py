@@ -35,12 +35,13 @@ def loaded(comfy):
     return LoadMini.execute().args
 
 
-def condition(loaded, scene):
+def condition(loaded, scene, draft):
     from unclutter.nodes.conditioning import RemovalConditioning
 
     _, clip, vae = loaded
     text = [clip.encode_from_tokens_scheduled(clip.tokenize(prompt)) for prompt in ("blue background", "")]
-    return RemovalConditioning.execute(*text, vae, scene[0].movedim(1, -1), scene[1], "masked grey", "max", True).args
+    values = ("masked grey", "max", True, None if draft is None else draft.movedim(1, -1))
+    return RemovalConditioning.execute(*text, vae, scene[0].movedim(1, -1), scene[1], *values).args
 
 
 def guide(method, model, mask, positive, negative):
@@ -64,14 +65,14 @@ def guide(method, model, mask, positive, negative):
     return guider
 
 
-def sample(loaded, scene, method, start=None, denoise=1.0):
-    """The picture [1, 3, H, W] that ComfyUI makes, by default from the noised picture itself."""
+def sample(loaded, scene, method, draft=None, denoise=1.0):
+    """The picture [1, 3, H, W] that ComfyUI makes, from the noised draft or by default from the noised picture itself."""
     import comfy.sample
     import comfy.samplers
 
     model, _, vae = loaded
-    positive, negative, latent = condition(loaded, scene)
-    begun = latent["samples"] if start is None else vae.encode(start.movedim(1, -1))
+    positive, negative, latent = condition(loaded, scene, draft)
+    begun = latent["samples"]
     samples = guide(method, model, scene[1], positive, negative).sample(
         comfy.sample.prepare_noise(begun, SEED),
         begun,
@@ -112,9 +113,9 @@ def test_both_hosts_make_the_same_picture(loaded, scene, method):
 @pytest.mark.parametrize("method", [Plain(), MASG(6.0), AttentiveEraser(3.0), SelfRectifying()], ids=str)
 def test_a_draft_is_the_same_start_in_both_hosts(loaded, scene, method):
     draft = exemplar_fill(*scene)
-    started = {"start": draft, "denoise": 0.55}
-    in_diffusers = remove(load_mini(), *scene, method, positive="blue background", steps=STEPS, seed=SEED, **started)
-    assert psnr(sample(loaded, scene, method, **started), in_diffusers) >= 40
+    words = {"positive": "blue background", "steps": STEPS, "seed": SEED}
+    in_diffusers = remove(load_mini(), *scene, method, **words, start=draft, denoise=0.55)
+    assert psnr(sample(loaded, scene, method, draft, 0.55), in_diffusers) >= 40
     assert psnr(sample(loaded, scene, method, scene[0], 0.55), in_diffusers) < 38
 
 

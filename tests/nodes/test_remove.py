@@ -152,7 +152,7 @@ ERASER = attention(
 )
 SRA = attention("UnclutterSelfRectifyingAttention", mode="Eq. 10")
 LRNR, OSOR = "unclutter-mini-lrnr.safetensors", "unclutter-mini-osor.safetensors"
-LORA = ("LoraLoaderModelOnly", {"model": ["mini", 0], "lora_name": LRNR, "strength_model": 1.0})
+LORA = ("UnclutterLoadMini", {"lora": "LRNR"})
 PROMPT = (
     "UnclutterLoadRemovalPrompt",
     {
@@ -279,12 +279,12 @@ def test_every_pixel_away_from_the_mask_stays(server):
     ("lora", "method", "why"),
     [
         (None, "SRA + MASG", "inpainting model"),
-        (LRNR, "learned", "LRNR"),
-        ("unclutter-mini-eradiff.safetensors", "SRA", "EraDiff"),
+        ("LRNR", "learned", "LRNR"),
+        ("EraDiff", "SRA", "EraDiff"),
     ],
 )
 def test_auto_says_on_the_node_what_it_took_and_why(server, lora, method, why):
-    put_on = {"lora": ("LoraLoaderModelOnly", {"model": ["mini", 0], "lora_name": lora, "strength_model": 1.0})}
+    put_on = {"lora": ("UnclutterLoadMini", {"lora": lora})}
     model = {**MINI, "model": ["lora", 0]} if lora else MINI
     graph = one_node("auto", model, seed=11) | (nodes(**put_on) if lora else {})
     said = " ".join(spoken(server, graph)["remove"])

@@ -9,7 +9,7 @@ import json
 
 import pytest
 
-from unclutter.training.comfyui import PACK, PACK_FOLDER, ComfyServer
+from unclutter.training.comfyui_server import PACK, PACK_FOLDER, ComfyServer
 
 INPAINTING, SAM3 = "sd_xl_base_1.0_inpainting_0.1.safetensors", "sam3.1_multiplex_fp16.safetensors"
 PATHS = "tiny:\n  base_path: {}\n  custom_nodes: custom_nodes\n  checkpoints: checkpoints\n  loras: loras\n"
@@ -38,6 +38,11 @@ BLUEPRINTS = {
         "steps (0: as needed)",
         "seed",
     ],
+}
+OF_BLUEPRINT = {
+    "Remove Object and Its Shadow": {"file": "eraser.safetensors"},
+    # Words are split at semicolons and, by core's SAM3, at commas; person:2 is up to two. A mask, and a result, for each.
+    "Remove by Words": {"string": "red car; person:2", "individual_masks": True},
 }
 WIRE = """(values) => {
     const node = app.graph.nodes.find((node) => node.subgraph)
@@ -130,37 +135,16 @@ def test_a_blueprint_is_found_runs_and_can_be_unpacked(page, screenshot, name):
     published = page.server.get("/global_subgraphs").json().values()
     assert name in [entry["name"] for entry in published if entry["info"]["node_pack"] == f"custom_nodes.{PACK_FOLDER}"]
     add_from_search(page, name)
-    changed = {**QUICK, "file": "eraser.safetensors", "string": "red car"}
-    if name == "Remove People":
-        changed.pop("file")
+    changed = {**QUICK, **OF_BLUEPRINT.get(name, {})}
     assert page.evaluate(WIRE, changed) == BLUEPRINTS[name]
     outputs = page.run(600)
     screenshot(page, f"{name} (blueprint)")
     (shown,) = [output["images"] for output in outputs.values() if "images" in output]
-    assert len(shown) == 1
+    assert len(shown) == (3 if name == "Remove by Words" else 1)
     page.evaluate(UNPACK)
     page.evaluate(SET, changed)
     assert page.run(600)
     screenshot(page, f"{name} (unpacked)")
-
-
-def test_words_are_split_at_semicolons_and_commas(page):
-    """Core's SAM3 takes commas; `person:2` is up to two of them."""
-    add_from_search(page, "Remove by Words")
-    asked = {**QUICK, "string": "red car; person:2", "individual_masks": True}
-    page.evaluate(WIRE, asked)
-    page.evaluate(UNPACK)
-    page.evaluate(SET, asked)
-    page.evaluate("""() => {
-        const detect = app.graph.nodes.find((node) => node.type === "SAM3_Detect")
-        app.graph.nodes.filter((node) => node.type === "UnclutterRemoveObject").forEach((node) => app.graph.remove(node))
-        const picture = LiteGraph.createNode("MaskToImage"), shown = app.graph.nodes.find((node) => node.type === "PreviewImage")
-        app.graph.add(picture)
-        detect.connect(0, picture, 0)
-        picture.connect(0, shown, 0)
-    }""")
-    (shown,) = [output["images"] for output in page.run(600).values() if "images" in output]
-    assert len(shown) == 3, "one mask of the car, and two of persons"
 
 
 @pytest.mark.parametrize(

@@ -22,15 +22,9 @@ from ..evaluation.measures import bootstrap_interval, decibels, error
 from ..evaluation.report import report
 from ..images.files import read_image, read_mask
 from ..images.sheets import contact_sheet
-from .settings import DraftBenchConfig
+from .settings import SAMPLES, DraftBenchConfig
 from .timing import machine
 
-SAMPLES = (
-    *("brick", "grass", "gravel", "coffee", "rocket", "chelsea", "astronaut", "camera", "motorcycle_left", "moon"),
-    *("coins", "hubble_deep_field", "ihc", "page", "clock_motion", "cell", "retina", "text", "chessboard_RGB"),
-    "motorcycle_right",
-)
-"""Sample pictures that come with scikit-image's wheel."""
 SHARE, LONGEST = 0.05, 1024
 Fill = Callable[[Tensor, Tensor], Tensor]
 
@@ -47,7 +41,7 @@ class Case:
 
 def bench_draft(config: DraftBenchConfig) -> list[dict]:
     """The draft against OpenCV's Telea and SHIFTMAP, on scikit-image's sample pictures."""
-    cases = [*sample_cases(), *(photo_cases(config.photos) if config.photos else [])]
+    cases = [*sample_cases(config.samples, config.seed), *(photo_cases(config.photos) if config.photos else [])]
     fills = rivals(config.slow)
     rows, ratios, sheets = [], [], []
     for case in tqdm(cases, desc="pictures"):
@@ -105,19 +99,20 @@ def rivals(slow: bool = False) -> dict[str, Fill]:
     return fills | ({"object-remove": object_remove} if slow else {})
 
 
-def sample_cases() -> list[Case]:
+def sample_cases(names: tuple[str, ...], seed: int) -> list[Case]:
+    """Sample pictures by name, each with a hole of its own."""
     import skimage.data
 
-    folder = Path(skimage.data.__file__).parent
     cases = []
-    for seed, name in enumerate(SAMPLES):
-        (path,) = folder.glob(f"{name}.*")
+    for name in names:
+        (path,) = Path(skimage.data.__file__).parent.glob(f"{name}.*")
         image = read_image(path)
         shrink = min(1, LONGEST / max(image.shape[-2:]))
         if shrink < 1:
             image = F.interpolate(image, scale_factor=shrink, mode="area")
         height, width = image.shape[-2:]
-        cases.append(Case(name, image, round_hole(height, width, seed), image))
+        hole = round_hole(height, width, SAMPLES.index(name) + len(SAMPLES) * seed)
+        cases.append(Case(name, image, hole, image))
     return cases
 
 

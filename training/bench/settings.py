@@ -8,6 +8,12 @@ from typing import Literal
 
 from ..paths import check_checkpoint, check_comfyui, check_folder
 
+SAMPLES = (
+    *("brick", "grass", "gravel", "coffee", "rocket", "chelsea", "astronaut", "camera", "motorcycle_left", "moon"),
+    *("coins", "hubble_deep_field", "ihc", "page", "clock_motion", "cell", "retina", "text", "chessboard_RGB"),
+    "motorcycle_right",
+)
+"""Sample pictures that come with scikit-image's wheel."""
 Precision = Literal["float32", "float16", "bfloat16"]
 BenchBase = Literal["mini", "random-sdxl"] | Path
 
@@ -209,7 +215,13 @@ class DraftBenchConfig:
     """Compare with the package object-remove too, which takes minutes for a picture."""
     markdown: bool = False
     """Print Markdown tables."""
+    samples: tuple[str, ...] = SAMPLES
+    """Names of sample pictures."""
+    seed: int = 0
+    """Seed of the holes. The draft's constants were chosen with seed 0: another one tells what they are worth elsewhere."""
 
     def check(self) -> None:
+        if unknown := [name for name in self.samples if name not in SAMPLES]:
+            raise ValueError(f"There is no sample picture {unknown[0]!r}: choose from {', '.join(SAMPLES)}.")
         if self.photos is not None:
             check_folder(self.photos, "pictures")

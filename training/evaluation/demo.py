@@ -14,14 +14,14 @@ from rich.table import Table
 from torch import Tensor
 from tqdm import tqdm
 
-from ...adapters import layered, mini, one_step
+from ...adapters import layered, mini, one_step, photos
 from ...kernels.exemplar import exemplar_fill
 from ...kernels.layers import recompose
 from ...kernels.regions import feather, grow
 from ...kernels.scenes import CROWD, draw_scenes
 from ..base_models.mini import load_mini
 from ..comfyui_server import PACK, ComfyServer
-from ..images.files import read_image, read_mask, write_image
+from ..images.files import write_image
 from ..images.sheets import write_page
 from ..sampling.adapters import with_mini_lrnr
 from ..sampling.layered import erase_layers
@@ -44,7 +44,6 @@ GRAPHS = {
 """The shipped workflow of each method; plain inpainting is one without its method."""
 WIDTH = 1232
 """Of the page, in pixels."""
-FOLDER = PACK / "photographs"
 PHOTOGRAPHS = {
     "rocket": "for an empty sky",
     "camera": "for a skyline without the tower",
@@ -115,9 +114,10 @@ def photographs() -> list[list[tuple[str, Tensor]]]:
     """Rows of the shipped photographs, their masks, drafts, and what such a draft is for."""
     rows = []
     for name, use in tqdm(PHOTOGRAPHS.items(), desc="photographs"):
-        picture, mask = read_image(FOLDER / f"{name}.jpg"), read_mask(FOLDER / f"{name}_mask.png")
-        draft = exemplar_fill(picture, mask)
-        rows.append([("photograph", picture), ("mask", mask[:, None].expand(-1, 3, -1, -1)), (f"draft: {use}", draft)])
+        photo = photos.load(name)
+        draft = exemplar_fill(photo.image, photo.mask)
+        mask = photo.mask[:, None].expand(-1, 3, -1, -1)
+        rows.append([("photograph", photo.image), ("mask", mask), (f"draft: {use}", draft)])
     return rows
 
 

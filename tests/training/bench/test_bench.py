@@ -5,12 +5,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-import unclutter.training.bench.draft as bench_draft_module
 import unclutter.training.bench.one_step as bench_onestep_module
 import unclutter.training.bench.train as bench_train_module
 from unclutter.training.base_models.mini import load_mini
 from unclutter.training.bench.attention import SETTINGS, bench_attention
-from unclutter.training.bench.draft import bench_draft, photo_cases, round_hole
+from unclutter.training.bench.draft import bench_draft, photo_cases, round_hole, sample_cases
 from unclutter.training.bench.guider import bench_guider
 from unclutter.training.bench.layers import bench_layers, calls
 from unclutter.training.bench.settings import (
@@ -118,7 +117,7 @@ def test_the_base_of_a_bench_may_be_a_word(command, capsys):
     assert "mini" in capsys.readouterr().out
 
 
-def test_the_draft_is_compared_with_the_fills_of_others(tmp_path, monkeypatch, capsys):
+def test_the_draft_is_compared_with_the_fills_of_others(tmp_path, capsys):
     pytest.importorskip("cv2")
     picture, sheet = torch.rand(1, 3, 64, 72), tmp_path / "sheet.png"
     bright = picture.clone()
@@ -127,12 +126,19 @@ def test_the_draft_is_compared_with_the_fills_of_others(tmp_path, monkeypatch, c
     write_image(tmp_path / "a_after.png", picture)
     (case,) = photo_cases(tmp_path)
     assert case.name == "a" and case.mask[0, 22:38, 32:48].all() and not case.mask[0, :5].any()
-    monkeypatch.setattr(bench_draft_module, "sample_cases", lambda: [])
-    (row,) = bench_draft(DraftBenchConfig(photos=tmp_path, sheet=sheet, slow=True, markdown=True))
+    (row,) = bench_draft(DraftBenchConfig(photos=tmp_path, sheet=sheet, slow=True, markdown=True, samples=()))
     assert set(row) == {"picture", "hole", "draft", "SHIFTMAP", "Telea", "object-remove"}
     assert "times SHIFTMAP's" in capsys.readouterr().out and read_image(sheet).shape[-1] > 6 * 240
     with pytest.raises(ValueError, match="NAME_mask.png"):
         photo_cases(tmp_path / "none")
+
+
+def test_another_seed_makes_other_holes_and_an_unknown_picture_is_told():
+    (case,), (again,), (other,) = (sample_cases(("moon",), seed) for seed in (0, 0, 1))
+    assert torch.equal(case.mask, again.mask) and not torch.equal(case.mask, other.mask)
+    assert torch.equal(case.image, other.truth)
+    with pytest.raises(ValueError, match="no sample picture 'mona_lisa': choose from brick"):
+        DraftBenchConfig(samples=("mona_lisa",)).check()
 
 
 def test_round_holes_mark_a_twentieth_of_the_picture():

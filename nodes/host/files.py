@@ -1,0 +1,87 @@
+"""The files that the pack's loaders offer: those of their kind, the user's before those of the mini model.
+
+The mini model's own lie in the pack and in none of ComfyUI's folders, so that core's loaders do not list them.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from pathlib import Path
+
+import folder_paths
+
+from ...adapters import mini
+
+KIND = re.compile(rb'"unclutter\.kind"\s*:\s*"([^"]*)"')
+LAYERED, LAST_LAYER = re.compile(rb'"fg\.'), re.compile(rb'\.?(?:conv_out|proj_out)\.weight"')
+PICKLES = (".pth", ".pt", ".bin")
+LONGEST_HEADER = 100 << 20
+"""In bytes, as the safetensors library has it."""
+
+
+def lora_files() -> list[str]:
+    """The LoRAs: in models/loras every .safetensors file that is no eraser, ours first; then the mini model's."""
+    return offered("loras", {"lora": 0, "": 1})
+
+
+def layered_files() -> list[str]:
+    """The layered erasers in models/loras, then the mini model's."""
+    return offered("loras", {"layered": 0})
+
+
+def one_step_files() -> list[str]:
+    """The one-step erasers in models/loras, then its pickles, as OSOR released them, then the mini model's."""
+    return offered("loras", {"one_step": 0, "pickle": 1})
+
+
+def embedding_files() -> list[str]:
+    """The files of tensors in models/embeddings, removal prompts first, then the mini model's."""
+    return offered("embeddings", {"prompt": 0, "": 1, "pickle": 1})
+
+
+def file_path(folder: str, name: str) -> Path:
+    """Where a file of one of these lists lies; the user's goes before one of the mini model with the same name.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+    """
+    of_mini = mini.FOLDER / folder / name
+    if folder_paths.get_full_path(folder, name) is None and name in mini_files(folder):
+        return of_mini
+    return Path(folder_paths.get_full_path_or_raise(folder, name))
+
+
+def offered(folder: str, kinds: dict[str | None, int]) -> list[str]:
+    names = folder_paths.get_filename_list(folder)
+    ranks = {name: kinds.get(kind_of(name, Path(folder_paths.get_full_path(folder, name) or ""))) for name in names}
+    own = sorted((name for name, rank in ranks.items() if rank is not None), key=lambda name: ranks[name] or 0)
+    return own + [
+        name for name in mini_files(folder) if name not in own and kind_of(name, mini.FOLDER / folder / name) in kinds
+    ]
+
+
+def mini_files(folder: str) -> list[str]:
+    return sorted(path.name for path in (mini.FOLDER / folder).glob("*.safetensors"))
+
+
+def kind_of(name: str, path: Path) -> str | None:
+    """What a file says it is, or seems to be: lora, layered, one_step, prompt, pickle, or "" where nothing tells."""
+    if name.endswith(PICKLES):
+        return "pickle"
+    if not name.endswith(".safetensors") or not path.is_file():
+        return None
+    return kind_in_header(path, path.stat().st_mtime_ns)
+
+
+@functools.cache
+def kind_in_header(path: Path, changed: int) -> str:
+    """The lists are made again for each look at a node, so a file is read again only once it has changed."""
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = file.read(length) if length <= LONGEST_HEADER else b""
+    if stated := KIND.search(header):
+        return stated[1].decode(errors="replace")
+    if LAYERED.search(header):
+        return "layered"
+    return "one_step" if LAST_LAYER.search(header) else ""
