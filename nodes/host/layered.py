@@ -92,14 +92,13 @@ def load_layered(model: Any, layered: Layered, name: str) -> LayeredModel:
         for projection in QKV:
             linear = network.get_submodule(f"{path}.{projection}")
             shapes[f"{layer}.{projection}"] = (linear.out_features, linear.in_features)
-    pairs = [*layered.foreground.items(), *layered.background.items()]
-    fitting = sum(shapes.get(module) == (len(pair.up), pair.down.shape[1]) for module, pair in pairs)
+    fitting, count = layered.fitting(shapes)
     encoders = layered.morphology_module()
     widths = {shape[1] for module, shape in shapes.items() if module.endswith("attn2.to_k")}
-    if fitting < len(pairs) or not layered.sma.keys() <= paths.keys() or (encoders and {encoders.width} != widths):
+    if fitting < count or not layered.sma.keys() <= paths.keys() or (encoders and {encoders.width} != widths):
         base = layered.header.base
         raise ValueError(
-            f"{fitting} of the {len(pairs)} LoRA modules in {name} fit this model, expected all of them and tokens of its "
+            f"{fitting} of the {count} LoRA modules in {name} fit this model, expected all of them and tokens of its "
             f"width {sorted(widths)}: it was trained for {base}, load that checkpoint or another file."
         )
     projections: dict[tuple, dict[str, lowrank.LowRank]] = {}

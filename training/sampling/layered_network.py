@@ -194,12 +194,11 @@ def check_fits(unet: UNet2DConditionModel, layered: Layered) -> None:
             "inpainting version of the checkpoint."
         )
     shapes = projection_shapes(unet)
-    pairs = [*layered.foreground.items(), *layered.background.items()]
-    fitting = sum(shapes.get(module) == (len(pair.up), pair.down.shape[1]) for module, pair in pairs)
+    fitting, count = layered.fitting(shapes)
     layers = sum(f"{layer}.to_q" in shapes for layer in layered.sma)
-    if fitting < len(pairs) or layers < len(layered.sma):
+    if fitting < count or layers < len(layered.sma):
         raise ValueError(
-            f"{fitting} of the layered eraser's {len(pairs)} LoRAs and {layers} of its {len(layered.sma)} attention layers fit "
+            f"{fitting} of the layered eraser's {count} LoRAs and {layers} of its {len(layered.sma)} attention layers fit "
             "this network, expected all: it was made for another model."
         )
     width = layered.morphology["pose.project.weight"].shape[0] if layered.morphology else 0
