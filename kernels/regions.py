@@ -16,7 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 MAX_PARTS = 256
-"""Each part is a mask as large as the picture: more than this is a mask full of specks, and would take all memory."""
+"""More parts than this are a mask full of specks."""
+MAX_PIXELS = 2**30
+"""Of all parts together, each of which is a mask as large as the picture: four gigabytes."""
 
 STRIP = 512
 """Rows of a picture whose distances are measured at once."""
@@ -216,17 +218,19 @@ def split_instances(mask: Tensor, min_area: int = 0) -> Tensor:
     from left to right, then from top to bottom. Pixels that touch at a corner are connected.
 
     Raises:
-        ValueError: more parts than `MAX_PARTS`.
+        ValueError: more parts than `MAX_PARTS`, or than memory should hold (`MAX_PIXELS`).
     """
     from scipy.ndimage import find_objects
 
     labels, count = _label(mask.reshape(mask.shape[-2:]).cpu().numpy() >= 0.5)
     areas, extents = np.bincount(labels.ravel(), minlength=count + 1), find_objects(labels)
     kept = [index for index in range(1, count + 1) if areas[index] >= min_area]
-    if len(kept) > MAX_PARTS:
+    most = max(1, min(MAX_PARTS, MAX_PIXELS // labels.size))
+    if len(kept) > most:
+        height, width = labels.shape
         raise ValueError(
-            f"The mask has {len(kept)} parts of at least {min_area} pixels, and at most {MAX_PARTS} are given apart: raise "
-            "min_area, so that specks do not count."
+            f"The mask has {len(kept)} parts of at least {min_area} pixels, and at most {most} of {width}x{height} are given "
+            "apart: raise min_area, so that specks do not count, or make the picture smaller."
         )
     kept.sort(key=lambda index: (extents[index - 1][1].start, extents[index - 1][0].start))
     return torch.from_numpy(labels == np.array(kept, labels.dtype)[:, None, None]).to(mask)
