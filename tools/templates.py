@@ -185,6 +185,11 @@ def decoded(scale: Scale, samples: str) -> list[Node]:
     ]
 
 
+def app_of(scale: Scale, *shown: tuple[str, str]) -> tuple[list[tuple[str, str]], list[str]] | None:
+    """A toy as an app: which scene, the given widgets, and the result."""
+    return ([("picture", "seed"), *shown], ["result"]) if scale.enlarge > 1 else None
+
+
 def remove_object(scale: Scale | None, note: str, prefix: str, **widgets: Any) -> Template:
     """The one node that does it all; without a model it fills from the picture itself."""
     wanted = {
@@ -229,7 +234,7 @@ def attention(
         "Method": [method, Node("sampler", "KSampler", "Remove", sampler)],
         "Result": [*decoded(scale, "@sampler.LATENT"), *result(scale, "@pasted.image", prefix)],
     }
-    return Template(note, columns)
+    return Template(note, columns, app_of(scale, ("sampler", "seed")))
 
 
 def masg(scale: Scale, note: str, strength: float, prefix: str, lora_file: str = "") -> Template:
@@ -262,7 +267,7 @@ def masg(scale: Scale, note: str, strength: float, prefix: str, lora_file: str =
         ],
         "Result": [*decoded(scale, "@sampler.output"), *result(scale, "@pasted.image", prefix)],
     }
-    return Template(note, columns)
+    return Template(note, columns, app_of(scale, ("noise", "noise_seed")))
 
 
 def one_step(scale: Scale, note: str, file: str, loaders: list[Node] | None = None) -> Template:
@@ -286,7 +291,7 @@ def one_step(scale: Scale, note: str, file: str, loaders: list[Node] | None = No
             *result(scale, "@pasted.image", "one_step"),
         ],
     }
-    return Template(note, columns)
+    return Template(note, columns, app_of(scale, ("erased", "seed")))
 
 
 def one_step_sampler(scale: Scale, note: str, file: str) -> Template:
@@ -329,7 +334,7 @@ def one_step_sampler(scale: Scale, note: str, file: str) -> Template:
         ],
         "Result": result(scale, "@pasted.image", "one_step_sampler"),
     }
-    return Template(note, columns)
+    return Template(note, columns, app_of(scale, ("noise", "noise_seed")))
 
 
 def people(scale: Scale, note: str, file: str) -> Template:
@@ -380,7 +385,8 @@ def people(scale: Scale, note: str, file: str) -> Template:
             Node("saved", "UnclutterSaveLayers", "Save Layers", saved),
         ],
     }
-    return Template(note, columns)
+    app = ([("scene", "seed"), ("without", "remove"), ("layers", "seed")], ["result"]) if toy else None
+    return Template(note, columns, app)
 
 
 SRA = Node(
@@ -438,7 +444,8 @@ def by_words() -> Template:
         "3. Remove": [removed()],
         "4. Result": result(SDXL_SCALE, "@remove.image", "removed"),
     }
-    return Template(note("Type what goes", SAID, "Remove the checkpoint's links for a draft. " + KEPT), columns)
+    app = ([("picture", "image"), ("words", "text"), ("remove", "seed")], ["result"])
+    return Template(note("Type what goes", SAID, "Remove the checkpoint's links for a draft. " + KEPT), columns, app)
 
 
 def by_boxes() -> Template:
@@ -460,8 +467,9 @@ def by_boxes() -> Template:
         "4. Remove": [removed()],
         "5. Result": result(SDXL_SCALE, "@remove.image", "removed"),
     }
-    how = "Draw boxes on the picture; each is filled with the object in it, and the objects go. Run once to see the picture there."
-    return Template(note("Draw a box around what goes", how, KEPT), columns)
+    how = "Draw boxes on the picture, and the object in each goes. Run once to see the picture there."
+    nodes_2 = "ComfyUI draws this editor in Nodes 2.0 only: turn it on in the menu."
+    return Template(note("Draw a box around what goes", how, nodes_2 + " " + KEPT), columns)
 
 
 def people_by_words() -> Template:
@@ -711,5 +719,5 @@ TEMPLATES = {
     ),
     "Train first, people by words": people_by_words(),
 }
-APPS = ("Remove an object, no model", "Remove an object, SDXL")
+APPS = tuple(name for name, template in TEMPLATES.items() if template.app)
 """The templates that also come as an app: NAME.app.json, which the page opens without its graph."""

@@ -9,6 +9,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from ..adapters.methods import ONE_STEP_RECIPE
+
 MINI, RANDOM_SDXL = Path("mini"), Path("random-sdxl")
 """Names in place of a checkpoint's path: the mini model in the pack, and a network of SDXL's real size with random weights."""
 RECIPE, STATE = "recipe.json", "state.pt"
@@ -75,7 +77,7 @@ def recipe_of(adapters: Path) -> str:
         FileNotFoundError, ValueError: there is no training in it, or a damaged one.
     """
     if adapters.is_file():
-        return "osor"
+        return ONE_STEP_RECIPE
     return read_settings(adapters)["recipe"]
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from ..adapters.methods import LRNR, METHODS, MethodFacts, Start
+from ..adapters.methods import LRNR, METHODS, ONE_STEP_RECIPE, MethodFacts, Start
 from ..adapters.names import Style
 from ..kernels.vocabulary import Schedule
 from .paths import MINI, check_checkpoint, check_file, check_picture, check_writable, recipe_of
@@ -22,7 +22,7 @@ else:
     MethodName = Literal[(DRAFT, *METHODS, ONE_STEP)]
 WITHOUT_ADAPTERS = "attentive-eraser"
 """The method for a base model without adapters."""
-TRAINED_FOR = {"osor": ONE_STEP, **{facts.recipe: name for name, facts in METHODS.items() if facts.recipe}}
+TRAINED_FOR = {ONE_STEP_RECIPE: ONE_STEP, **{facts.recipe: name for name, facts in METHODS.items() if facts.recipe}}
 """The method for the adapters of each recipe."""
 MODEL_OPTIONS = ("base", "adapters", "strength", "prompt", "negative", "start", "denoise")
 """Options that mean nothing to a draft, which uses no model."""
@@ -209,11 +209,11 @@ class RemoveConfig:
                 "Load Layered Eraser and Layered Sampler."
             )
         name = self.method or (WITHOUT_ADAPTERS if recipe is None else TRAINED_FOR[recipe])
-        if name == ONE_STEP and recipe != "osor":
+        if name == ONE_STEP and recipe != ONE_STEP_RECIPE:
             raise ValueError(
                 "one-step needs an eraser: give the output folder of `unclutter train osor` or a file of OSOR's as --adapters."
             )
-        if recipe == "osor" and name != ONE_STEP:
+        if recipe == ONE_STEP_RECIPE and name != ONE_STEP:
             raise ValueError(
                 f"{self.adapters} holds a one-step eraser, and {name} samples: leave --method out, or --adapters."
             )

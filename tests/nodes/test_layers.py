@@ -501,7 +501,7 @@ def test_a_mask_of_another_size_is_brought_to_the_pictures(tiny, picture):
         (
             boxes(BOXES[0], size=128)[:, :32],
             {},
-            "The batch of masks is 128x32 and the picture .* 64x64: expected the same",
+            "The mask is 128x32 and the picture 64x64, another shape",
         ),
         (boxes(BOXES[0], (0, 0, 0, 0)), {}, "Mask 2 of 2 is empty"),
         (torch.zeros(1, 64, 64), {}, "blank 64×64"),

@@ -71,7 +71,7 @@ def erase_layers(
     union, others = masks.amax(dim=0, keepdim=True), context_masks(masks)[chosen]
     holes = torch.cat([masks[chosen], union])
     shown = masked_grey(image.expand(len(holes), -1, -1, -1), torch.cat([others, union]))
-    # Of each row what it is shown, in which nobody's colours are that have gone from it.
+    # The picture that each row is shown, with the hidden people greyed out, so that their colours cannot leak in.
     latent = base.encode(2 * shown - 1)
     size = latent.shape[-2:]
     free = latent_mask(holes, *size, pooling="max").to(latent)
