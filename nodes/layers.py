@@ -235,9 +235,7 @@ class LayeredSampler(io.ComfyNode):
             branches=torch.tensor([lowrank.PERSON] * len(chosen) + [lowrank.BACKGROUND]),
             objects=scene.free[:, 0],
             free=scene.free,
-            tokens=encode_morphology(
-                layered_model.morphology, guidance, scene.others[:-1], chosen, masks.shape, scene.crop
-            ),
+            tokens=encode_morphology(layered_model, guidance, scene.others[:-1], chosen, masks.shape, scene.crop),
         )
         rows_of = [("person", person)] * len(chosen) + [("background", background)]
         positive, negative = host.stack_conditionings(rows_of, ("negative", negative))

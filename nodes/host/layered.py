@@ -34,6 +34,7 @@ class LayeredModel:
         sma: spatially modulated attention by layer.
         morphology: the encoders, or None.
         mask_pooling: how its mask channel is made, "max" or "nearest".
+        background_morphology: whether the background was trained with pose and parsing.
     """
 
     patcher: Any
@@ -41,6 +42,7 @@ class LayeredModel:
     sma: dict[tuple, attention.RegionSettings]
     morphology: morphology.HumanMorphology | None
     mask_pooling: str
+    background_morphology: bool = False
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -51,7 +53,7 @@ class Rows:
         branches: [R] long, `lowrank.PERSON` or `lowrank.BACKGROUND`.
         objects: [R,h,w] of 0 and 1, the region of each row for its self-attention.
         free: [R,1,h,w] of 0 and 1, where each row's latent may change.
-        tokens: [R,T,width] of the morphology, zeros for the background; None where there is none.
+        tokens: [R,T,width] of the morphology, zeros where it is null; None where all of it is.
     """
 
     branches: Tensor
@@ -107,7 +109,7 @@ def load_layered(model: Any, layered: Layered, name: str) -> LayeredModel:
         projections.setdefault(place(paths[layer]), {})[projection] = branches
     sma = {place(paths[layer]): attention.sma(*value.tolist()) for layer, value in layered.sma.items()}
     pooling = layered.header.mask_pooling or "max"
-    return LayeredModel(model, projections, sma, encoders, pooling)
+    return LayeredModel(model, projections, sma, encoders, pooling, layered.header.background_morphology)
 
 
 def place(path: str) -> tuple:
@@ -135,8 +137,9 @@ class LayeredPatch:
         branches, selection = lowrank.row_selection(rows.branches.repeat(len(conds)))
         selection = None if selection is None else selection.to(device, x.dtype)
         tokens, length = None, 0
-        # The background alone has null tokens, which change nothing. Nor has the negative prompt any.
-        if rows.tokens is not None and bool((rows.branches == lowrank.PERSON).any()) and 0 in conds:
+        # A background that was trained without has null tokens, which change nothing. Nor has the negative prompt any.
+        has_tokens = self.model.background_morphology or bool((rows.branches == lowrank.PERSON).any())
+        if rows.tokens is not None and has_tokens and 0 in conds:
             tokens = torch.cat([rows.tokens if cond == 0 else torch.zeros_like(rows.tokens) for cond in conds])
             tokens, length = tokens.to(context), tokens.shape[1]
         objects = rows.objects.to(device).repeat(len(conds), 1, 1)

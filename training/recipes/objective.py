@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -100,10 +101,11 @@ class Objective(nn.Module, ABC):
         """How to remove with what was learned: a method and a prompt."""
         return Plain(), ""
 
-    def erase(self, source: Tensor, mask: Tensor) -> Tensor:
-        """Pictures [B, 3, H, W] in 0..1 without what mask [B, H, W] marks, by what was learned so far."""
+    def erase(self, source: Tensor, mask: Tensor, progress: Callable[[Iterable], Iterable] = iter) -> Tensor:
+        """Pictures [B, 3, H, W] in 0..1 without what mask [B, H, W] marks, by what was learned so far; `progress` wraps the
+        steps of sampling."""
         method, text = self.sample_method()
-        return remove(self.base, source, mask, method, positive=text)
+        return remove(self.base, source, mask, method, positive=text, progress=progress)
 
     def trained(self) -> dict[str, nn.Parameter]:
         return {name: parameter for name, parameter in self.named_parameters() if parameter.requires_grad}
