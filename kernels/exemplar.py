@@ -19,7 +19,7 @@ from torch import Tensor
 from .expansion import expand
 from .patch_offsets import dominant_shifts
 from .regions import around
-from .seamless import blend_seams
+from .seamless import blend_seams, pull_push
 from .shift_map import DISTANCE_WEIGHT, Level, align, compose, cover_all, unary_costs
 
 COARSE_PIXELS, LEVEL_PIXELS = 6400, 90_000
@@ -77,8 +77,8 @@ def _fill(image: Tensor, hole: Tensor, known: Tensor, seed: int) -> Iterator[Non
     if not known[here].any():
         here = (slice(None), slice(None))
     # A piece is judged a little beyond its own pixels too, and there the object must not be seen.
-    seen = image[(slice(None), *here)].float().masked_fill(hole[here], 0.5)
-    levels = _pyramid(Level(seen, hole[here], known[here]))
+    guess = pull_push(image[(slice(None), *here)].float(), ~hole[here])
+    levels = _pyramid(Level(guess, hole[here], known[here]))
     level = levels[-1]
     shifts = cover_all(level, dominant_shifts(level, UNIFORM, NEAR), seed)
     costs = unary_costs(level, shifts)

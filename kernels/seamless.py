@@ -31,10 +31,8 @@ def blend_seams(image: Tensor, level: Level, shifts: Tensor, labels: Tensor) -> 
     place = level.hole.new_ones(level.hole.shape).nonzero().view(*level.hole.shape, 2)[rows, columns]
     shift = torch.where(hole[..., None], shifts[labels[rows, columns].clamp(0, len(shifts) - 1)], 0)
     part = image[:, rows, columns]
-    down = _wanted(level.image, part, hole, place, shift)
-    right = _wanted(
-        level.image, *(t.transpose(-1, -2) for t in (part, hole)), *(t.transpose(0, 1) for t in (place, shift))
-    )
+    down = _wanted(level, part, place, shift)
+    right = _wanted(level, part.transpose(1, 2), place.transpose(0, 1), shift.transpose(0, 1))
     blended = image.clone()
     blended[:, rows, columns] = part + _from_coarse(hole, *down, *(t.transpose(-1, -2) for t in right))
     return blended
@@ -78,17 +76,42 @@ def solve(
     return field
 
 
-def _wanted(source: Tensor, part: Tensor, hole: Tensor, place: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
+def pull_push(image: Tensor, known: Tensor) -> Tensor:
+    """Fills what is not known with the mean colours of ever larger surroundings (Gortler and others, "The Lumigraph",
+    SIGGRAPH 1996).
+
+    Args:
+        image: [C, h, w].
+        known: bool [h, w].
+
+    Returns:
+        [C, h, w], equal to `image` where it is known; equal everywhere if nothing is.
+    """
+    if known.all() or not known.any():
+        return image
+    height, width = known.shape
+    pad = (0, width % 2, 0, height % 2)
+    weight = F.avg_pool2d(F.pad(known[None].float(), pad), 2)
+    mean = F.avg_pool2d(F.pad(torch.where(known, image, 0), pad), 2) / weight.clamp(min=0.25)
+    coarse = pull_push(mean, weight[0] > 0)
+    smooth = F.interpolate(coarse[None], scale_factor=2, mode="bilinear")[0, :, :height, :width]
+    return torch.where(known, image, smooth)
+
+
+def _wanted(level: Level, part: Tensor, place: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
     """By how much the jump from each pixel to the one below has to change, [3, h, w], and whether it may, [h, w] of 0 and
-    1. At a seam it becomes the mean of what the two copies hold there."""
+    1. At a seam it becomes the mean of what the two copies hold there, as far as neither holds the hole itself."""
     change, free = torch.zeros_like(part), torch.ones_like(part[0])
     free[-1] = 0
     rows, columns = (shift[:-1] != shift[1:]).any(-1).nonzero().T
-    a, b, s, t = place[rows, columns], place[rows + 1, columns], shift[rows, columns], shift[rows + 1, columns]
-    by_s, by_t = at(source, b + s) - at(source, a + s), at(source, b + t) - at(source, a + t)
-    held = torch.where(hole[rows, columns], torch.where(hole[rows + 1, columns], (by_s + by_t) / 2, by_s), by_t)
-    wanted = held - (part[:, rows + 1, columns] - part[:, rows, columns])
-    edge = wanted.abs().amax(0) > EDGE
+    a, b = place[rows, columns], place[rows + 1, columns]
+    held, count = torch.zeros_like(part[:, rows, columns]), torch.zeros_like(part[0, rows, columns])
+    for by in (shift[rows, columns], shift[rows + 1, columns]):
+        seen = ~(at(level.hole[None], a + by) | at(level.hole[None], b + by))[0]
+        held += (at(level.image, b + by) - at(level.image, a + by)) * seen
+        count += seen
+    wanted = held / count.clamp(min=1) - (part[:, rows + 1, columns] - part[:, rows, columns])
+    edge = (wanted.abs().amax(0) > EDGE) | (count == 0)
     change[:, rows, columns] = torch.where(edge, 0.0, wanted)
     free[rows, columns] = (~edge).to(free)
     return change, free

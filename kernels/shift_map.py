@@ -28,7 +28,7 @@ class Level:
     """A picture at one size.
 
     Attributes:
-        image: [3, h, w] in 0..1; what it holds in the hole is never used.
+        image: [3, h, w] in 0..1; in the hole a guess, which is never copied: it judges pieces just beyond their pixels.
         hole: bool [h, w], what is to be filled.
         known: bool [h, w], what may be copied.
     """
@@ -39,11 +39,9 @@ class Level:
 
     def halved(self) -> Level:
         """The picture at half the size: its sides are even. A pixel is in the hole if any of its four is, and known if all
-        four are; its colour is the mean of those beyond the hole."""
-        there = (~self.hole).float()
-        weight = F.avg_pool2d(there[None], 2)[0]
-        image = F.avg_pool2d(self.image * there, 2) / weight.clamp(min=0.25)
-        return Level(image, weight < 1, F.avg_pool2d(self.known.float()[None], 2)[0] == 1)
+        four are."""
+        hole = F.max_pool2d(self.hole.float()[None], 2)[0] > 0
+        return Level(F.avg_pool2d(self.image, 2), hole, F.avg_pool2d(self.known.float()[None], 2)[0] == 1)
 
 
 def usable(level: Level, shifts: Tensor) -> Tensor:

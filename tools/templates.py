@@ -212,15 +212,17 @@ def remove_object(scale: Scale | None, note: str, prefix: str, **widgets: Any) -
 
 
 def attention(
-    scale: Scale, note: str, method: Node, prefix: str, denoise: float = 1.0, lora_file: str = ""
+    scale: Scale, note: str, method: Node, prefix: str, denoise: float = 1.0, lora_file: str = "", **sampling: Any
 ) -> Template:
-    """A method that changes the model's attention, so that any KSampler samples with it."""
+    """A method that changes the model's attention, so that any KSampler samples with it; `sampling` are its settings where
+    they are not the usual ones."""
     sampler = {
         "model": f"@{method.key}.model",
         **{name: f"@conditioning.{name}" for name in ("positive", "negative")},
         "latent_image": "@conditioning.latent",
         **{"seed": 1, "control_after_generate": "fixed", "steps": scale.steps, "cfg": 1.0, "sampler_name": "euler"},
         **{"scheduler": "simple", "denoise": denoise},
+        **sampling,
     }
     loaders, trained = with_lora(scale, lora_file)
     method = dataclasses.replace(method, inputs={**method.inputs, "model": f"@{trained}.MODEL"})
@@ -395,8 +397,8 @@ SRA = Node(
 )
 
 
-def attentive(scale: float) -> Node:
-    values = {"model": "@model.MODEL", "mask": "@crop.mask", "removal_scale": scale}
+def attentive(scale: float, **settings: Any) -> Node:
+    values = {"model": "@model.MODEL", "mask": "@crop.mask", "removal_scale": scale, **settings}
     return Node("aas", "UnclutterAttentiveEraser", "Attentive Eraser", values)
 
 
@@ -619,9 +621,10 @@ TEMPLATES = {
     "Steps of Attentive Eraser, SDXL": attention(
         sdxl(BASE),
         note("Attentive Eraser", STEPS, "It was made for a base checkpoint, not an inpainting one.", PAINT, KEPT),
-        attentive(9.0),
+        attentive(9.0, suppression_steps=0.25),
         "attentive_eraser",
         0.8,
+        **{"steps": 40, "sampler_name": "ddim", "scheduler": "ddim_uniform"},
     ),
     "Steps to remove, MASG, SDXL": masg(
         sdxl(INPAINTING, "rocket"), note("Mask-aware guidance (MASG)", STEPS, PAINT, KEPT), 12.5, "masg"

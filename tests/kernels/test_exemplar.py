@@ -11,7 +11,7 @@ from unclutter.kernels.exemplar import STAGES, exemplar_fill
 from unclutter.kernels.expansion import GRADIENT_WEIGHT, expand
 from unclutter.kernels.patch_offsets import dominant_shifts
 from unclutter.kernels.regions import grow
-from unclutter.kernels.seamless import blend_seams, solve
+from unclutter.kernels.seamless import blend_seams, pull_push, solve
 from unclutter.kernels.shift_map import IMPOSSIBLE, RING, Level, align, compose, cover_all, unary_costs
 
 
@@ -252,6 +252,17 @@ def test_pieces_move_to_where_they_fit():
     labels = torch.zeros(60, 72, dtype=torch.long)
     assert align(level, torch.tensor([[21, 1]]), labels).tolist() == [[20, 0]]
     assert torch.equal(compose(level, torch.tensor([[20, 0]]), labels), picture)
+
+
+def test_unknown_pixels_get_the_mean_of_the_nearest_known_ones():
+    square = torch.tensor([[[0.9, 0.3], [0.6, 7.0]]])
+    assert torch.allclose(pull_push(square, square[0] < 1)[0, 1, 1], torch.tensor(0.6))
+    ramp = torch.linspace(0, 1, 33).expand(3, 21, 33).clone()
+    known = disc(21, 33, (10, 16), 7)[0] == 0
+    guess = pull_push(torch.where(known, ramp, 5.0), known)
+    assert torch.equal(guess[:, known], ramp[:, known])
+    assert (guess - ramp).abs().max() < 0.2 and guess[0, 10, 11] < guess[0, 10, 21]
+    assert torch.equal(pull_push(ramp, torch.zeros_like(known)), ramp)
 
 
 def test_the_smooth_field_equals_a_dense_solution():
