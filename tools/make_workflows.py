@@ -112,7 +112,7 @@ def heights_of_nodes(
     """How tall each node is drawn, without its title, when the graph is opened and once it has run: {node id: pixels}."""
 
     def measured() -> dict[int, int]:
-        page.page.wait_for_timeout(1500)  # pictures load, and each node is measured after it has been drawn
+        page.page.wait_for_timeout(1000)  # pictures load, and each node is measured after it has been drawn
         return {int(node["id"]): math.ceil(node["rectangle"][3]) - TITLE for node in page.nodes()}
 
     page.use_nodes_2(nodes_2)
