@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import struct
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -47,15 +48,15 @@ def write_safetensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str
         OSError: it cannot be written, on a full disk for one.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with replacing(path) as temporary:
-            temporary.touch()
-            mode = temporary.stat().st_mode  # of ordinary files here; safetensors lets nobody else read
+    with replacing(path) as temporary:
+        temporary.touch()
+        mode = temporary.stat().st_mode  # of ordinary files here; safetensors lets nobody else read
+        try:
             save_file({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, temporary, metadata)
-            _sort_header(temporary)
-            temporary.chmod(mode)
-    except (SafetensorError, OSError) as error:
-        raise OSError(f"{path} could not be written ({error}): make room, or give another folder.") from error
+        except SafetensorError as error:
+            raise OSError(str(error)) from error
+        _sort_header(temporary)
+        temporary.chmod(mode)
 
 
 def unpickle(path: Path) -> Any:
@@ -93,7 +94,7 @@ def tensors_of(held: Any, name: str) -> dict[str, Tensor]:
     return {key: _computable(value) for key, value in held.items()}
 
 
-def check_numbers(name: str, tensors: dict[str, Tensor]) -> None:
+def check_numbers(name: str, tensors: Mapping[str, Tensor]) -> None:
     """Raises a ValueError where a tensor of the file `name` has NaN, infinity or more than any training gives."""
     for key, value in tensors.items():
         if value.is_floating_point() and value.numel():

@@ -96,6 +96,11 @@ class Header:
         return person, background
 
     @property
+    def background_morphology(self) -> bool:
+        """Whether the background of a layered eraser was trained with pose and parsing."""
+        return self.stated("background_morphology") == "true"
+
+    @property
     def enhancers(self) -> tuple[str, ...]:
         """The words that a removal prompt was trained beside."""
         return tuple(json.loads(self.stated("enhancers") or "[]"))

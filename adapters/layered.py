@@ -60,6 +60,11 @@ class Layered(WithHeader):
             for module in {**self.foreground, **self.background}
         }
 
+    def fitting(self, shapes: Mapping[str, tuple[int, int]]) -> tuple[int, int]:
+        """How many of the LoRAs fit a network whose projections have these (out, in) by their paths, and how many there are."""
+        pairs = [*self.foreground.items(), *self.background.items()]
+        return sum(pair.changes(shapes.get(module)) for module, pair in pairs), len(pairs)
+
     def morphology_module(self) -> HumanMorphology | None:
         return morphology_from_state(self.morphology) if self.morphology else None
 

@@ -102,14 +102,15 @@ class Sheet:
 
 def sheets_of(layers: Layers) -> list[Sheet]:
     """The background, as large as the canvas, and each person, from back to front."""
-    pictures = [_picture(sheet) for sheet in layers.cut_out()]
-    sheets = []
-    for index in (0, *(k + 1 for k in layers.back_to_front())):
+    found = {}
+    for index, (top, left, *_), tensor in layers.sheets():
+        picture = _picture(tensor)
+        del tensor  # before the next is made
         # The file stays small: only the box a person fills. Somebody wholly hidden keeps one clear pixel.
-        box = pictures[index].getchannel("A").getbbox() or (0, 0, 1, 1)
+        box = picture.getchannel("A").getbbox() or (0, 0, 1, 1)
         name = f"Person {index}" if index else "Background"
-        sheets.append(Sheet(name, pictures[index].crop(box), box[0], box[1], index - 1 in layers.removed))
-    return sheets
+        found[index] = Sheet(name, picture.crop(box), left + box[0], top + box[1], index - 1 in layers.removed)
+    return [found[0], *(found[k + 1] for k in layers.back_to_front())]
 
 
 def merged(sheets: list[Sheet]) -> Image.Image:

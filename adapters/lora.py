@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -52,6 +52,10 @@ class LoraPair:
     down: Tensor
     up: Tensor
     alpha: float
+
+    def changes(self, shape: Sequence[int] | None) -> bool:
+        """Whether it is for a weight of this shape, [out, in] or [out, in, k, k]; None stands for no such weight."""
+        return shape is not None and tuple(shape[:2]) == (len(self.up), self.down.shape[1])
 
 
 @dataclass(frozen=True)

@@ -65,13 +65,16 @@ LRNR = MethodFacts(
 ATTENTIVE_ERASER = MethodFacts(
     "Attentive Eraser", strength=9.0, mini_strength=3.0, steps=40, denoise={**AUTHORS_DENOISE, "picture": 0.8}
 )
-SRA = MethodFacts("Self-Rectifying Attention", strength=7.0, mini_strength=3.0, recipe="eradiff")
+SRA = MethodFacts("SRA", strength=7.0, mini_strength=3.0, recipe="eradiff")
 METHODS = {"plain": PLAIN, "masg": MASG, "attentive-eraser": ATTENTIVE_ERASER, "sra": SRA}
 """Methods that sample, by their name on the command line. LRNR is what MASG becomes with its adapters."""
 
-SUPPRESSION, SUPPRESSION_STEPS = 0.3, 0.2
+ONE_STEP_RECIPE, LAYERED_RECIPE = "osor", "mild"
+"""Recipes whose adapters are no LoRA for a method that samples: a one-step eraser, and a layered one."""
+
+SUPPRESS = SUPPRESSION, SUPPRESSION_STEPS = 0.3, 0.2
 """Attentive Eraser's λ of similarity suppression, and the share of the steps, from the first, in which it acts."""
-MASG_SCHEDULE, MASG_CUTOFF = "cosine_step", 0.5
+MASG_FALL = MASG_SCHEDULE, MASG_CUTOFF = "cosine_step", 0.5
 """How LRNR's guidance falls, and the share of the steps that is left when it begins to."""
 BACKGROUND = "background"
 """The word that MASG guides to where no words are given and no removal prompt is learned."""

@@ -10,6 +10,8 @@ import re
 from collections.abc import Iterable
 from typing import Literal
 
+QKV = ("to_q", "to_k", "to_v")
+"""Projections of an attention layer to queries, keys and values, by diffusers' names."""
 Style = Literal["kohya", "diffusers"]
 """Trainers by whose keys a LoRA file is written."""
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-SCHEDULES = ("constant", "linear", "cosine", "one_step", "cosine_step", "linear_step")
+from .vocabulary import SCHEDULES as SCHEDULES
 
 
 def masg_scale(t: float, steps: int, mask_scale: float, background_scale: float, cutoff: float, schedule: str) -> float:

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+import mmap
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .regions import feather
+from .regions import Box, around, feather
+
+
+class Sheet(NamedTuple):
+    """A layer as editors know it: `index` 0 is the background, 1 the first person; `picture` [4,h,w] is RGBA in 0..1, not
+    premultiplied, and fills `box`."""
+
+    index: int
+    box: Box
+    picture: Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,43 +57,65 @@ class Layers:
             ValueError: somebody is kept whom a removed person hides in part, and has no layer.
         """
         gone = sorted(self.removed)
-        left = self.masks.clone()
-        left[gone] = 0
-        before, after = (visible_masks(masks, self.order) for masks in (self.masks, left))
-        revealed = (after > before).flatten(1).any(dim=1)
-        if lacking := [k for k in range(len(left)) if revealed[k] and k not in {*gone, *self.generated}]:
+        if lacking := [k for k in revealed(self.masks, gone, self.order) if k not in self.generated]:
             raise ValueError(
                 f"A removed person hides a part of person {lacking[0] + 1}, who has no layer: "
                 "name whom you keep in keep (who may stay) of Layered Sampler, or write any there, or list that person last "
                 "in order."
             )
-        layers = [self.generated.get(k, self.image) for k in range(len(left))]
+        layers = [self.generated.get(k, self.image) for k in range(len(self.masks))]
         return recompose(self.image, self.background, self.masks, self.holes, layers, gone, self.order, self.feather)
 
-    def cut_out(self) -> Tensor:
-        """The background and then each person as RGBA, [N+1,4,H,W]; together they show the whole picture.
+    def sheets(self) -> Iterator[Sheet]:
+        """The background, then each person, as RGBA cut to the box that it fills; together they show the whole picture.
 
-        The background is filled in every hole, so people bring along what the picture shows around them in theirs.
+        The background is filled in every hole, so people bring along what the picture shows around them in theirs. One is
+        made at a time: of a large picture all of them do not fit into memory.
         """
-        visible, covered = visible_masks(self.masks, self.order), self.holes.amax(dim=0)
-        sheets = self.image.new_ones(len(self.masks) + 1, 4, *self.image.shape[1:])
-        sheets[0, :3] = softly(self.image, self.background, covered, self.feather)
-        around = covered * (1 - self.masks.amax(dim=0))
+        covered = joined(self.holes, range(len(self.holes)))
+        whole = self.image.new_ones(4, *covered.shape)
+        weight = feather(covered[None], self.feather)[0].to(whole)
+        for channel, ours, other in zip(whole, self.image, self.background.to(whole), strict=False):
+            torch.lerp(ours, other, weight, out=channel)
+        del weight, channel
+        yield Sheet(0, Box(0, 0, *covered.shape), whole)
+        del whole
+        around_all = covered * (1 - joined(self.masks, range(len(self.masks))))
+        order = self.back_to_front()
         # What lies around two of them goes with the one who is removed, or else with the one in front.
-        for k in sorted(reversed(self.back_to_front()), key=lambda k: k not in self.removed):
-            mask, sheet = self.masks[k], sheets[k + 1]
-            own = torch.maximum(mask, self.holes[k] * around)
-            around = around * (1 - own)
+        for k in sorted(reversed(order), key=lambda k: k not in self.removed):
+            marked = [layer for layer in (self.masks[k], self.holes[k]) if layer.any()]
+            if not marked:
+                yield Sheet(k + 1, Box(0, 0, 1, 1), self.image.new_zeros(4, 1, 1))
+                continue
+            rows, columns = here = tuple(
+                slice(min(part.start for part in side), max(part.stop for part in side))
+                for side in zip(*(around(layer, self.feather) for layer in marked), strict=True)
+            )
+            mask, image = self.masks[k][here], self.image[:, rows, columns]
+            own = torch.maximum(mask, self.holes[k][here] * around_all[here])
+            around_all[here] *= 1 - own
             # The soft border shows surroundings of the picture, and never another person.
-            alpha = feather(own[None], self.feather)[0] * (1 - covered * (1 - own))
-            hidden = mask - visible[k]
+            alpha = feather(own[None], self.feather)[0] * (1 - covered[here] * (1 - own))
+            hidden = mask * joined([other[here] for other in self.masks], order[order.index(k) + 1 :], mask)
             if k in self.generated:
-                sheet[:3] = torch.where(hidden > 0, self.generated[k], self.image)
+                image = torch.where(hidden > 0, self.generated[k][:, rows, columns], image)
             else:
-                sheet[:3] = self.image
-                alpha *= 1 - hidden
-            sheet[3] = alpha
-        return sheets
+                alpha = alpha * (1 - hidden)
+            box = Box(rows.start, columns.start, *mask.shape)
+            yield Sheet(k + 1, box, torch.cat([image, alpha[None].to(image)]))
+
+    def rgba(self) -> Tensor:
+        """The background and each person in the order of the masks, [N+1,H,W,4], transparent outside of their boxes.
+
+        On the CPU, memory is taken only for what is not transparent.
+        """
+        shape = (len(self.masks) + 1, *self.image.shape[1:], 4)
+        batch = untouched_zeros(shape, self.image)
+        for index, (top, left, height, width), picture in self.sheets():
+            batch[index, top : top + height, left : left + width] = picture.movedim(0, -1)
+            del picture  # before the next is made
+        return batch
 
     def back_to_front(self) -> list[int]:
         return back_to_front(self.order, len(self.masks))
@@ -118,9 +152,13 @@ def recompose(
     if not gone:
         return image.clone(), torch.zeros_like(masks[0])
     kept = [index for index in range(len(masks)) if index not in gone]
-    seen = visible_masks(masks, order)[kept].sum(dim=0)
+    covered, seen = torch.zeros_like(masks[0]), torch.zeros_like(masks[0])
+    for index in reversed(back_to_front(order, len(masks))):
+        if index in kept:
+            seen += masks[index] * (1 - covered)
+        covered = torch.maximum(covered, masks[index])
     # Without what lies under those who stay: its border would come out behind them.
-    area = holes[gone].amax(dim=0) * (1 - seen)
+    area = joined(holes, gone) * (1 - seen)
     out = compose(layers, masks, softly(image, background, area, feather_pixels), gone, order)
     return torch.where(seen > 0, image, out), area
 
@@ -161,9 +199,10 @@ def compose(
             f"{len(layers)} layers {sorted(map(list, shapes))}, masks {list(masks.shape)} and background "
             f"{list(background.shape)} do not fit: expected N times [3, H, W], [N, H, W] and [3, H, W]."
         )
-    out = background
-    for index in (i for i in back_to_front(order, len(masks)) if i not in gone):
-        out = torch.lerp(out, layers[index], masks[index].to(out))
+    out = background.clone()
+    for index in (i for i in back_to_front(order, len(masks)) if i not in gone and masks[i].any()):
+        here = (slice(None), *around(masks[index], 0))
+        out[here] = torch.lerp(out[here], layers[index][here], masks[index][here[1:]].to(out))
     return out
 
 
@@ -174,6 +213,37 @@ def visible_masks(masks: Tensor, order: Sequence[int] | None = None) -> Tensor:
         visible[index] = masks[index] * (1 - covered)
         covered = torch.maximum(covered, masks[index])
     return visible
+
+
+def untouched_zeros(shape: tuple[int, ...], like: Tensor) -> Tensor:
+    """Zeros in the dtype and on the device of a tensor. On the CPU they take memory only where something is written."""
+    if like.device.type != "cpu":
+        return like.new_zeros(shape)
+    private = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_ANONYMOUS") else {}
+    buffer = mmap.mmap(-1, math.prod(shape) * like.itemsize, **private)
+    if hasattr(mmap, "MADV_NOHUGEPAGE"):
+        buffer.madvise(mmap.MADV_NOHUGEPAGE)  # large pages would hold the rows between those that are written, too
+    return torch.frombuffer(buffer, dtype=like.dtype).view(shape)
+
+
+def joined(masks: Tensor | Sequence[Tensor], indices: Iterable[int], like: Tensor | None = None) -> Tensor:
+    """What any of the masks of these indices marks, [H, W]; `like` gives the shape where there may be none."""
+    marked = torch.zeros_like(masks[0] if like is None else like)
+    for index in indices:
+        marked = torch.maximum(marked, masks[index])
+    return marked
+
+
+def revealed(masks: Tensor, remove: Iterable[int], order: Sequence[int] | None = None) -> list[int]:
+    """The instances of masks [N, H, W] who stay, and of whom more is seen once others are removed."""
+    before, after, found = torch.zeros_like(masks[0]), torch.zeros_like(masks[0]), []
+    gone = set(remove)
+    for index in reversed(back_to_front(order, len(masks))):
+        if index not in gone and bool((masks[index] * (before - after)).any()):
+            found.append(index)
+        before = torch.maximum(before, masks[index])
+        after = after if index in gone else torch.maximum(after, masks[index])
+    return sorted(found)
 
 
 def depth_order(masks: Tensor, depth: Tensor) -> list[int]:

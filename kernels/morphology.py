@@ -96,6 +96,27 @@ class GridEncoder(nn.Module):
         return self.project(rearrange(features, "b c h w -> b (h w) c") + self.position)
 
 
+def row_tokens(
+    module: HumanMorphology, others: Tensor, pose: Tensor | None, parsing: Tensor | None, background: bool
+) -> Tensor | None:
+    """The tokens of people and, after them, of the background: [N + 1, count, width]; None where all are null.
+
+    Args:
+        others, pose, parsing: as for `HumanMorphology`, of N people, of whom there may be none.
+        background: whether the background gets pose and parsing too, those of everyone; else its tokens are null.
+    """
+    parts = [module(others, pose, parsing)] if len(others) else []
+    if background:
+        everyone = None if pose is None else pose.amax(dim=0, keepdim=True)
+        tokens = module(others.new_zeros(1, *others.shape[-2:]), everyone, parsing)
+        parts.append(
+            torch.cat([tokens[:, : -module.others.count], torch.zeros_like(tokens[:, -module.others.count :])], 1)
+        )
+    elif parts:
+        parts.append(torch.zeros_like(parts[0][:1]))
+    return torch.cat(parts) if parts else None
+
+
 def morphology_from_state(state: Mapping[str, Tensor]) -> HumanMorphology:
     """The module whose `state_dict` this is; its sizes are those of the tensors.
 

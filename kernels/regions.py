@@ -16,7 +16,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 MAX_PARTS = 256
-"""Each part is a mask as large as the picture: more than this is a mask full of specks, and would take all memory."""
+"""More parts than this are a mask full of specks."""
+MAX_PIXELS = 2**30
+"""Of all parts together, each of which is a mask as large as the picture: four gigabytes."""
+
+STRIP = 512
+"""Rows of a picture whose distances are measured at once."""
 
 
 class Box(NamedTuple):
@@ -175,12 +180,23 @@ def feather(mask: Tensor, pixels: int, room: np.ndarray | None = None) -> Tensor
     """
     from scipy.ndimage import distance_transform_edt
 
+    def soften_strips(sample: np.ndarray) -> np.ndarray:
+        # Strip by strip, each with as much around it as matters: distances in all of a large picture take gigabytes.
+        weight = sample.astype(np.float32)
+        for top in range(0, len(sample), STRIP):
+            start, bottom = max(top - pixels, 0), top + STRIP + pixels
+            if sample[start:bottom].any():
+                outside = distance_transform_edt(~sample[start:bottom])[top - start :][:STRIP]
+                border = (outside > 0) & (outside <= pixels)
+                weight[top : top + STRIP][border] = 0.5 * (1 + np.cos(np.pi * outside[border] / (pixels + 1)))
+        return weight
+
     def soften(sample: np.ndarray) -> np.ndarray:
-        outside = distance = distance_transform_edt(~sample)
-        reach = pixels + 1
-        if room is not None:
-            distance = np.maximum(outside, min(pixels, 8) + 1 - room)
-            reach = np.minimum(reach, distance + room)
+        if room is None:
+            return soften_strips(sample)
+        outside = distance_transform_edt(~sample)
+        distance = np.maximum(outside, min(pixels, 8) + 1 - room)
+        reach = np.minimum(pixels + 1, distance + room)
         weight = 0.5 * (1 + np.cos(np.pi * np.minimum(distance / reach, 1)))
         return np.where(outside <= pixels, weight, 0)
 
@@ -202,17 +218,19 @@ def split_instances(mask: Tensor, min_area: int = 0) -> Tensor:
     from left to right, then from top to bottom. Pixels that touch at a corner are connected.
 
     Raises:
-        ValueError: more parts than `MAX_PARTS`.
+        ValueError: more parts than `MAX_PARTS`, or than memory should hold (`MAX_PIXELS`).
     """
     from scipy.ndimage import find_objects
 
     labels, count = _label(mask.reshape(mask.shape[-2:]).cpu().numpy() >= 0.5)
     areas, extents = np.bincount(labels.ravel(), minlength=count + 1), find_objects(labels)
     kept = [index for index in range(1, count + 1) if areas[index] >= min_area]
-    if len(kept) > MAX_PARTS:
+    most = max(1, min(MAX_PARTS, MAX_PIXELS // labels.size))
+    if len(kept) > most:
+        height, width = labels.shape
         raise ValueError(
-            f"The mask has {len(kept)} parts of at least {min_area} pixels, and at most {MAX_PARTS} are given apart: raise "
-            "min_area, so that specks do not count."
+            f"The mask has {len(kept)} parts of at least {min_area} pixels, and at most {most} of {width}x{height} are given "
+            "apart: raise min_area, so that specks do not count, or make the picture smaller."
         )
     kept.sort(key=lambda index: (extents[index - 1][1].start, extents[index - 1][0].start))
     return torch.from_numpy(labels == np.array(kept, labels.dtype)[:, None, None]).to(mask)
@@ -220,7 +238,7 @@ def split_instances(mask: Tensor, min_area: int = 0) -> Tensor:
 
 def bounding_boxes(mask: Tensor, context: float = 0.0) -> list[Box]:
     """The box around each of the masks [B, H, W], with `context` times its longer side added on each side, clipped to
-    the picture."""
+    the picture; infinity takes all of it."""
     height, width = mask.shape[-2:]
     boxes = []
     for sample in mask:
@@ -228,7 +246,7 @@ def bounding_boxes(mask: Tensor, context: float = 0.0) -> list[Box]:
         if len(rows) == 0:
             raise ValueError("The mask is empty, so there is no box around it: mark the object with white (1.0).")
         top, bottom, left, right = int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
-        margin = round(context * max(bottom - top, right - left))
+        margin = round(min(context, max(height, width)) * max(bottom - top, right - left))
         top, left = max(top - margin, 0), max(left - margin, 0)
         boxes.append(Box(top, left, min(bottom + margin, height) - top, min(right + margin, width) - left))
     return boxes

@@ -11,3 +11,6 @@ light that go on behind larger objects, and a floor that may reflect them. `text
 there. `clutter`: both, with more objects, all look-alikes, that touch."""
 LIP = 20
 """Labels of the LIP data set, 0 for background: what SCHP's parsing maps hold."""
+Schedule = Literal["constant", "linear", "cosine", "one_step", "cosine_step", "linear_step"]
+SCHEDULES: tuple[Schedule, ...] = ("constant", "linear", "cosine", "one_step", "cosine_step", "linear_step")
+"""Ways in which MASG's guidance falls (`guidance.masg_scale`)."""

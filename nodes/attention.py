@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from typing import Any
 
 import torch
 from comfy_api.latest import io
@@ -111,7 +110,7 @@ class AttentiveEraser(io.ComfyNode):
     @classmethod
     def execute(
         cls,
-        model: Any,
+        model: io.Model.Type,
         mask: torch.Tensor,
         removal_scale: float,
         suppression: float,
@@ -171,7 +170,7 @@ class SelfRectifyingAttention(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, model: Any, mask: torch.Tensor, mode: str, start_percent: float, end_percent: float
+        cls, model: io.Model.Type, mask: torch.Tensor, mode: str, start_percent: float, end_percent: float
     ) -> io.NodeOutput:
         mask = host.normalize_mask(mask)
         host.warn_of_empty_masks(cls, mask)

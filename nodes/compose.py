@@ -108,8 +108,8 @@ class ComposeLayers(io.ComfyNode):
         removed = parse_people(remove, count, "remove") if pointer is None else pointed_at(pointer, layers)
         layers = dataclasses.replace(layers, removed=frozenset(removed), feather=feather)
         image, area = layers.composed()
-        rgba = layers.cut_out().movedim(1, -1)
-        return io.NodeOutput(image.movedim(0, -1)[None].contiguous(), area[None], rgba.contiguous(), layers)
+        image = image.movedim(0, -1)[None].contiguous()  # before the largest of them all is made
+        return io.NodeOutput(image, area[None], layers.rgba(), layers)
 
 
 class SaveLayers(io.ComfyNode):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from comfy_api.latest import io
 
@@ -101,9 +99,9 @@ class RemovalConditioning(io.ComfyNode):
     @classmethod
     def execute(
         cls,
-        positive: list,
-        negative: list,
-        vae: Any,
+        positive: io.Conditioning.Type,
+        negative: io.Conditioning.Type,
+        vae: io.Vae.Type,
         image: torch.Tensor,
         mask: torch.Tensor,
         condition_image: str,

@@ -8,7 +8,7 @@ from comfy_api.latest import io
 from ..kernels import regions
 from ..kernels.exemplar import exemplar_fill
 from . import host, masks
-from .schema import Schema
+from .schema import Schema, fixed
 
 
 class DraftFill(io.ComfyNode):
@@ -44,14 +44,15 @@ class DraftFill(io.ComfyNode):
                     tooltip="White (1.0) is never copied into the hole: other people, look-alikes, text. One for each "
                     "picture; several masks for a single picture count together.",
                 ),
-                io.Int.Input(
-                    "seed",
-                    default=0,
-                    min=0,
-                    max=0xFFFFFFFFFFFFFFFF,
-                    optional=True,
-                    extra_dict={"control_after_generate": "fixed"},
-                    tooltip="Another number gives another fill. The same number always gives the same one.",
+                fixed(
+                    io.Int.Input(
+                        "seed",
+                        default=0,
+                        min=0,
+                        max=0xFFFFFFFFFFFFFFFF,
+                        optional=True,
+                        tooltip="Another number gives another fill. The same number always gives the same one.",
+                    )
                 ),
             ],
             outputs=[

@@ -91,15 +91,15 @@ class MASGGuider(io.ComfyNode):
     @classmethod
     def execute(
         cls,
-        model: Any,
-        positive: list,
-        negative: list,
+        model: io.Model.Type,
+        positive: io.Conditioning.Type,
+        negative: io.Conditioning.Type,
         mask: torch.Tensor,
         mask_scale: float,
         background_scale: float,
         schedule: str,
         cutoff: float,
-        sigmas: torch.Tensor | None = None,
+        sigmas: io.Sigmas.Type | None = None,
     ) -> io.NodeOutput:
         check_limits(cls, mask_scale=mask_scale, background_scale=background_scale, cutoff=cutoff)
         scale_at = functools.partial(

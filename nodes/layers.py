@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import torch
@@ -54,7 +55,7 @@ class LoadLayered(io.ComfyNode):
         return host.file_path("loras", file).stat().st_mtime_ns
 
     @classmethod
-    def execute(cls, model: Any, file: str) -> io.NodeOutput:
+    def execute(cls, model: io.Model.Type, file: str) -> io.NodeOutput:
         return io.NodeOutput(host.load_layered(model, layered.load(host.file_path("loras", file)), file))
 
 
@@ -198,10 +199,10 @@ class LayeredSampler(io.ComfyNode):
         layered_model: Any,
         image: torch.Tensor,
         masks: torch.Tensor,
-        person: list,
-        background: list,
-        negative: list,
-        vae: Any,
+        person: io.Conditioning.Type,
+        background: io.Conditioning.Type,
+        negative: io.Conditioning.Type,
+        vae: io.Vae.Type,
         keep: str,
         seed: int,
         steps: int,
@@ -229,32 +230,17 @@ class LayeredSampler(io.ComfyNode):
         )
         picture, masks, holes = check_people(image, masks, grow_percent)
         kept, chosen = chosen_layers(keep, masks)
-        union = holes.amax(dim=0, keepdim=True)
-        cell = vae.spacial_compression_encode()
-        # Networks halve the latent up to three times: a multiple of eight cells is a whole number at every level.
-        crop = seams.plan_crop(union, context, multiple=8 * cell, minimum=minimum, maximum=maximum or None)
-        height, width = (side // cell for side in crop.size)
-
-        hidden, changed = torch.cat([kernel.context_masks(holes)[chosen], union]), torch.cat([masks[chosen], union])
-        part, others = cut(picture[None], crop, "image"), cut(hidden, crop, "mask")
-        shown = torch.where(others[:, None] > 0, GREY, part)
-        latent, shown = (vae.encode(pictures.movedim(1, -1)) for pictures in (part, shown))
-        areas = cut(changed, crop, "mask")
-        # Every cell that a mask touches is free; what the network is told follows its training.
-        free = regions.latent_mask(areas, height, width, "max").to(latent)
-        channel = regions.latent_mask(areas, height, width, layered_model.mask_pooling).to(latent)
+        scene = prepare(picture, masks, holes, chosen, vae, layered_model.mask_pooling, (context, minimum, maximum))
         rows = host.Rows(
             branches=torch.tensor([lowrank.PERSON] * len(chosen) + [lowrank.BACKGROUND]),
-            objects=free[:, 0],
-            free=free,
-            tokens=encode_morphology(layered_model.morphology, guidance, others[:-1], chosen, masks.shape, crop),
+            objects=scene.free[:, 0],
+            free=scene.free,
+            tokens=encode_morphology(layered_model, guidance, scene.others[:-1], chosen, masks.shape, scene.crop),
         )
         rows_of = [("person", person)] * len(chosen) + [("background", background)]
         positive, negative = host.stack_conditionings(rows_of, ("negative", negative))
-        # One value a cell at the size of the picture, as Removal Conditioning does it.
-        pixels = channel.repeat_interleave(cell, dim=2).repeat_interleave(cell, dim=3)
-        cells = regions.latent_mask(cut(masks, crop, "mask"), height, width, "max")[:, 0]
-        original = layered_model.patcher.model.process_latent_in(latent)[0]
+        original = layered_model.patcher.model.process_latent_in(scene.latent)[0]
+        cells = regions.latent_mask(cut(masks, scene.crop, "mask"), *scene.latent.shape[-2:], pooling="max")[:, 0]
 
         def preview(x0: torch.Tensor) -> torch.Tensor:
             layers = original.to(x0).repeat(len(masks), 1, 1, 1)
@@ -263,10 +249,10 @@ class LayeredSampler(io.ComfyNode):
 
         samples = host.sample_layers(
             layered_model,
-            host.set_condition_image(positive, shown, pixels),
-            host.set_condition_image(negative, shown, pixels),
+            host.set_condition_image(positive, scene.shown, scene.mask_channel),
+            host.set_condition_image(negative, scene.shown, scene.mask_channel),
             rows,
-            shown,
+            scene.shown,
             [person_cfg] * len(chosen) + [cfg],
             masg,
             seed,
@@ -275,14 +261,79 @@ class LayeredSampler(io.ComfyNode):
             scheduler,
             preview,
         )
-        decoded = vae.decode(samples).movedim(-1, 1)
-        results = [
-            into_picture(picture, result, crop, row if match_color else None)
-            for result, *row in zip(decoded, changed, hidden, strict=True)
-        ]
-        generated = dict(zip(chosen, results[:-1], strict=True))
-        layers = Layers(picture, results[-1], masks, holes, generated)
+        layers = assemble(scene, picture, masks, holes, chosen, vae.decode(samples).movedim(-1, 1), match_color)
         return io.NodeOutput(layers, numbered(masks, image[0]))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Scene:
+    """The part that is worked on, in a row for each chosen person and one for the background, all of the same crop.
+
+    crop            the part of the picture around all people
+    changed, hidden [R,H,W] of 0 and 1 in the picture: what a row makes, and what it is not shown
+    others          [R,h,w] of 0 and 1, `hidden` in the crop
+    latent          [1,C,h,w] of the crop
+    shown           [R,C,h,w], latents of what each row is shown
+    free            [R,1,h,w] of 0 and 1, cells that a row may change
+    mask_channel    [R,1,H,W], what the network is told to be its hole, one value a cell, at the size of the crop
+    """
+
+    crop: seams.Crop
+    changed: torch.Tensor
+    hidden: torch.Tensor
+    others: torch.Tensor
+    latent: torch.Tensor
+    shown: torch.Tensor
+    free: torch.Tensor
+    mask_channel: torch.Tensor
+
+
+def prepare(
+    picture: torch.Tensor,
+    masks: torch.Tensor,
+    holes: torch.Tensor,
+    chosen: list[int],
+    vae: io.Vae.Type,
+    pooling: str,
+    size: tuple[float, int, int],
+) -> Scene:
+    """Cut the people out of the picture [3,H,W] and encode what each row is shown; `size` is the node's context, minimum
+    and maximum."""
+    context, minimum, maximum = size
+    union = holes.amax(dim=0, keepdim=True)
+    cell = vae.spacial_compression_encode()
+    # Networks halve the latent up to three times: a multiple of eight cells is a whole number at every level.
+    crop = seams.plan_crop(union, context, multiple=8 * cell, minimum=minimum, maximum=maximum or None)
+    height, width = (side // cell for side in crop.size)
+    hidden, changed = torch.cat([kernel.context_masks(holes)[chosen], union]), torch.cat([masks[chosen], union])
+    part, others = cut(picture[None], crop, "image"), cut(hidden, crop, "mask")
+    seen = torch.where(others[:, None] > 0, GREY, part)
+    latent, shown = (vae.encode(pictures.movedim(1, -1)) for pictures in (part, seen))
+    areas = cut(changed, crop, "mask")
+    # Every cell that a mask touches is free; what the network is told follows its training.
+    free = regions.latent_mask(areas, height, width, "max").to(latent)
+    channel = regions.latent_mask(areas, height, width, pooling).to(latent)
+    # One value a cell at the size of the picture, as Removal Conditioning does it.
+    channel = channel.repeat_interleave(cell, dim=2).repeat_interleave(cell, dim=3)
+    return Scene(crop, changed, hidden, others, latent, shown, free, channel)
+
+
+def assemble(
+    scene: Scene,
+    picture: torch.Tensor,
+    masks: torch.Tensor,
+    holes: torch.Tensor,
+    chosen: list[int],
+    decoded: torch.Tensor,
+    match_color: bool,
+) -> Layers:
+    """The rows' pictures [R,3,h,w] back in the whole picture, as layers."""
+    results = [
+        into_picture(picture, result, scene.crop, row if match_color else None)
+        for result, *row in zip(decoded, scene.changed, scene.hidden, strict=True)
+    ]
+    generated = dict(zip(chosen, results[:-1], strict=True))
+    return Layers(picture, results[-1], masks, holes, generated)
 
 
 def check_people(

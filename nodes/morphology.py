@@ -91,14 +91,15 @@ class HumanMorphology(io.ComfyNode):
 
 
 def encode_morphology(
-    module: morphology.HumanMorphology | None,
+    layered: host.LayeredModel,
     given: Morphology | None,
     others: torch.Tensor,
     chosen: list[int],
     shape: torch.Size,
     crop: seams.Crop,
 ) -> torch.Tensor | None:
-    """The tokens [R,T,width] of the chosen people, and null tokens of the background after them."""
+    """The tokens [R,T,width] of the chosen people, and those of the background after them; None where all are null."""
+    module = layered.morphology
     people, height, width = shape
     if given is not None and given.people != people:
         raise ValueError(
@@ -112,19 +113,20 @@ def encode_morphology(
             f"The parsing map has {given.parsing.shape[1]} labels and this eraser was trained on {module.labels}: set labels "
             f"to {module.labels} in Human Morphology Guidance."
         )
-    if module is None or not chosen:
+    if module is None:
         return None
     inputs: list[torch.Tensor | None] = [None, None]
     if given is not None:
-        pose = given.pose[chosen] if given.pose is not None and len(given.pose) > 1 else given.pose
+        pose = given.pose[chosen] if given.pose is not None and len(given.pose) > 1 and chosen else given.pose
         for index, (name, maps) in enumerate((("pose picture", pose), ("parsing map", given.parsing))):
             if maps is not None:
                 check_proportions(name, maps.shape[-2:], height, width)
                 boxes = tuple(at_scale(box, (height, width), (maps.shape[-2], maps.shape[-1])) for box in crop.boxes)
                 inputs[index] = seams.extract(maps.to(others), seams.Crop(boxes * len(maps), crop.size), "image")
     # A copy: the graph's own stays where it is.
-    tokens = copy.deepcopy(module).to(others.device)(others, *inputs)
-    return torch.cat([tokens, torch.zeros_like(tokens[:1])])
+    module = copy.deepcopy(module).to(others.device)
+    pose_of, parsing_of = inputs
+    return morphology.row_tokens(module, others, pose_of, parsing_of, layered.background_morphology)
 
 
 def at_scale(box: regions.Box, before: tuple[int, int], after: tuple[int, int]) -> regions.Box:

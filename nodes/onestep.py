@@ -76,7 +76,7 @@ class LoadOneStep(io.ComfyNode):
         return host.file_path("loras", file).stat().st_mtime_ns
 
     @classmethod
-    def execute(cls, model: Any, file: str, clip: Any = None) -> io.NodeOutput:
+    def execute(cls, model: io.Model.Type, file: str, clip: io.Clip.Type = None) -> io.NodeOutput:
         return io.NodeOutput(host.with_one_step(model, one_step.load(host.file_path("loras", file)), clip, file))
 
 
@@ -151,8 +151,8 @@ class OneStepErase(io.ComfyNode):
     @classmethod
     def execute(
         cls,
-        model: Any,
-        vae: Any,
+        model: io.Model.Type,
+        vae: io.Vae.Type,
         image: torch.Tensor,
         mask: torch.Tensor,
         seed: int,
@@ -250,7 +250,7 @@ class OneStepSampler(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, model: Any, timestep: int, alpha_strength: float) -> io.NodeOutput:
+    def execute(cls, model: io.Model.Type, timestep: int, alpha_strength: float) -> io.NodeOutput:
         check_limits(cls, timestep=timestep, alpha_strength=alpha_strength)
         return io.NodeOutput(host.OneStepSampler(alpha_strength), host.eraser_of(model).sigmas(timestep))
 

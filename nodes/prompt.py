@@ -82,7 +82,7 @@ class LoadRemovalPrompt(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, clip: Any, file: str, enhancers: bool, order: str, background: str, negative_text: str
+        cls, clip: io.Clip.Type, file: str, enhancers: bool, order: str, background: str, negative_text: str
     ) -> io.NodeOutput:
         if clip is None:
             raise ValueError("clip is empty: the checkpoint holds no text encoder, load one with Load CLIP.")
@@ -102,14 +102,14 @@ def describe(learned: prompt.RemovalPrompt) -> str:
     sizes = ", ".join(f"{len(vectors)} × {vectors.shape[1]} ({name})" for name, vectors in learned.vectors.items())
     lines = [f"vectors: {sizes}"]
     for key in ("method", "base", "condition_image", "mask_pooling", "guidance", "steps"):
-        if value := learned.metadata.get(f"unclutter.{key}"):
+        if value := learned.header.stated(key):
             lines.append(f"{key.replace('_', ' ')}: {value}")
-    if learned.metadata.get("unclutter.method") == "lrnr":
+    if learned.header.method == "lrnr":
         lines.append(
             "Load the LoRA of the same training, show the full picture (Removal Conditioning: condition_image full), and "
             "leave Attentive Eraser and Self-Rectifying Attention out: they made LRNR worse (its Appendix E)."
         )
-    if learned.metadata.get("unclutter.method") == "powerpaint":
+    if learned.header.method == "powerpaint":
         lines.append(
             "PowerPaint v1: its SD 1.5 inpainting UNet, masked grey in Removal Conditioning (its training blackened the hole: "
             "try masked black too), mask rounding nearest, guidance of 10 or more, 45 steps. PowerPaint v2: this prompt goes to "

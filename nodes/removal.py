@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from comfy_api.latest import io
 
+from ..adapters import methods as known
 from ..adapters import prompt
 from . import host, masks, methods
 from .attention import AttentiveEraser, SelfRectifyingAttention
@@ -50,7 +50,7 @@ class Wish:
 
 
 def in_one_step(
-    image: torch.Tensor, mask: torch.Tensor, model: Any, vae: Any, wish: Wish
+    image: torch.Tensor, mask: torch.Tensor, model: io.Model.Type, vae: io.Vae.Type, wish: Wish
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The pictures without object, shadow and reflection, and what was removed [B,H,W]: the mask and whatever the
     predicted alpha replaces by half or more."""
@@ -69,9 +69,9 @@ def sampled(
     name: str,
     image: torch.Tensor,
     mask: torch.Tensor,
-    model: Any,
-    vae: Any,
-    clip: Any,
+    model: io.Model.Type,
+    vae: io.Vae.Type,
+    clip: io.Clip.Type,
     learned: str | None,
     wish: Wish,
 ) -> torch.Tensor:
@@ -89,7 +89,7 @@ def sampled(
     part, hole, crop = cropped(image).args
     shown, pooling = "masked grey", "max"
     if learned is None:
-        words, beside = wish.background or ("background" if method.masg else ""), None
+        words, beside = wish.background or (known.BACKGROUND if method.masg else ""), None
         if wish.references != "none":
             words = wish.background or INSTRUCTIONS[wish.references]
             beside = part if wish.references == "picture" else marked(part, hole)
@@ -111,11 +111,11 @@ def sampled(
     positive, negative, latent = conditioned.args
 
     if method.attention == "Attentive Eraser":
-        model = AttentiveEraser.execute(model, hole, max(scale, 1.0), 0.3, 0.2, "decoder", 0.0, 1.0).args[0]
+        model = AttentiveEraser.execute(model, hole, max(scale, 1.0), *known.SUPPRESS, "decoder", 0.0, 1.0).args[0]
     elif method.attention == "SRA":
         model = SelfRectifyingAttention.execute(model, hole, "from itself", 0.0, 1.0).args[0]
     if method.masg:
-        guider, _ = MASGGuider.execute(model, positive, negative, hole, scale, 1.0, "cosine_step", 0.5).args
+        guider, _ = MASGGuider.execute(model, positive, negative, hole, scale, 1.0, *known.MASG_FALL).args
         push = f"guidance {scale:g} in the mask"
     elif method.attention == "Attentive Eraser":
         cfg = 1.0 if unguided else method.guidance
@@ -131,7 +131,7 @@ def sampled(
     return PasteBack.execute(host.decode(vae, samples), crop, wish.feather, True, 32).args[0]
 
 
-def trained_prompt(model: Any) -> str:
+def trained_prompt(model: io.Model.Type) -> str:
     """The file of the removal prompt that was trained together with the LoRA on the model."""
     facts = host.facts_of(model)
     found = host.prompt_of_training(facts.training, host.embedding_files())
@@ -143,7 +143,7 @@ def trained_prompt(model: Any) -> str:
     return found
 
 
-def check_inputs(name: str, model: Any, vae: Any, clip: Any) -> None:
+def check_inputs(name: str, model: io.Model.Type, vae: io.Vae.Type, clip: io.Clip.Type) -> None:
     """Raises a ValueError where a part of the checkpoint is missing."""
     if model is None:
         raise ValueError(f"{name} needs a model and none is connected: connect Load Checkpoint's, or choose draft.")
@@ -155,7 +155,7 @@ def check_inputs(name: str, model: Any, vae: Any, clip: Any) -> None:
         )
 
 
-def spoiled(model: Any, image: torch.Tensor) -> str:
+def spoiled(model: io.Model.Type, image: torch.Tensor) -> str:
     """A warning where the mini model gets what cannot be one of its scenes; else nothing."""
     facts = host.facts_of(model)
     height, width = image.shape[1:3]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from comfy_api.latest import io
 
@@ -256,9 +254,9 @@ class RemoveObject(io.ComfyNode):
         feather: int,
         sampler_name: str,
         scheduler: str,
-        model: Any = None,
-        vae: Any = None,
-        clip: Any = None,
+        model: io.Model.Type = None,
+        vae: io.Vae.Type = None,
+        clip: io.Clip.Type = None,
         start: str = "draft",
         skip_empty: bool = True,
         references: str = "none",

@@ -21,6 +21,12 @@ def advanced(widget: io.Input) -> io.Input:
     return widget
 
 
+def fixed(widget: io.Input) -> io.Input:
+    """The same seed, which stays what it is after a run; ComfyUI of 0.3.64 takes no such word when the widget is made."""
+    widget.extra_dict["control_after_generate"] = "fixed"
+    return widget
+
+
 def choice(name: str, options: dict[str, list[io.Input]], tooltip: str) -> list[io.Input]:
     """A drop-down whose options bring widgets of their own, as ComfyUI can since 0.8.
 

@@ -13,6 +13,7 @@ import os
 import pickle
 import struct
 import sys
+import tarfile
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -56,7 +57,12 @@ def complaint(case: Case) -> str | None:
         text = str(error)
         if type(error) not in (ValueError, OSError, FileNotFoundError):
             return f"{case.name}: {type(error).__name__}: {text[:200]}"
-        if "\n" in text or len(text) > 900 or not text.rstrip().endswith(".") or ": " not in text:
+        if (
+            "\n" in text
+            or len(text) > 900
+            or not text.rstrip().endswith(".")
+            or not (": " in text or ", expected" in text)
+        ):
             return f"{case.name}: no sentence: {text[:200]!r}"
     except Exception as error:
         return f"{case.name}: {type(error).__name__}: {str(error)[:200]}"
@@ -65,7 +71,7 @@ def complaint(case: Case) -> str | None:
 
 def corpus(folder: Path) -> Iterator[Case]:
     """All files, each made when it is asked for; the same in every run."""
-    for make in (safetensors_files, headers, pickles, pictures):
+    for make in (safetensors_files, headers, pickles, pictures, lists, shards):
         yield from make(folder)
 
 
@@ -271,6 +277,64 @@ def pictures(folder: Path) -> Iterator[Case]:
     Image.new("1", (13_000, 13_000)).save(large)
     for read in (read_image, read_mask, read_labels):
         yield Case(f"13,000² pixels: {read.__name__}", large, read)
+
+
+def lists(folder: Path) -> Iterator[Case]:
+    """Lists of pairs and of edits with lines that are none."""
+    from unclutter.training.data.edits import list_edits
+    from unclutter.training.data.manifest import read_manifest
+
+    pair = {"source": "a.png", "target": "a.png", "mask": "a.png"}
+    edit = {"name": "a", "before": "a.png", "after": "a.png", "instruction": "the ball", "direction": "add"}
+    folder = folder / "pairs"
+    folder.mkdir()
+    for path, good, read in (
+        (folder / "manifest.jsonl", pair, lambda path: read_manifest(path.parent)),
+        (folder / "edits.jsonl", edit, list_edits),
+    ):
+        lines: dict[str, bytes] = {repr(text[:20]): text.encode(errors="replace") for text in JSON}
+        lines |= {"bytes": b"\xff\xfe\x00", "cut": json.dumps(good).encode()[:-5]}
+        for key in good:
+            for value in (None, 5, [], {"a": 1}, "", "a\0b", "../../etc/passwd", "/etc/passwd", "x" * 5000, "\ud800"):
+                lines[f"{key} = {value!r:.20}"] = json.dumps({**good, key: value}).encode()
+        for name, line in lines.items():
+            path.write_bytes(line + b"\n")
+            yield Case(f"{path.name}: {name}", path, read)
+        path.unlink()
+
+
+def shards(folder: Path) -> Iterator[Case]:
+    """Tars that are cut off, lie about sizes, or are no files."""
+    from unclutter.training.data.manifest import read_manifest
+
+    def read(path: Path) -> Any:
+        return [sample.mask.read_bytes() for sample in read_manifest(path.parent)]
+
+    path = folder / "shards" / "set.tar"
+    path.parent.mkdir()
+    with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
+        for kind in ("source", "target", "mask"):
+            member = tarfile.TarInfo(f"000000.{kind}.png")
+            member.size = 600
+            tar.addfile(member, io.BytesIO(b"x" * 600))
+    whole = path.read_bytes()
+    for cut in (0, 100, 511, 512, 700, 1536, 2000, 3600):
+        path.write_bytes(whole[:cut])
+        yield Case(f"shard: cut at {cut}", path, read)
+    for place in (0, 50, 100, 124, 130, 136, 148, 156, 157, 257, 345, 1536, 1660):
+        path.write_bytes(_flip(whole, place))
+        yield Case(f"shard: byte {place} flipped", path, read)
+    for claim in (10**9, 10**12, 8**11 - 1):
+        with tarfile.open(path, "w", format=tarfile.GNU_FORMAT) as tar:
+            for kind in ("source", "target", "mask"):
+                member = tarfile.TarInfo(f"000000.{kind}.png")
+                member.size = claim
+                tar.addfile(member)
+        yield Case(f"shard: claims {claim} bytes", path, read)
+    path.unlink()
+    os.mkfifo(path)
+    yield Case("shard: a pipe that nobody writes to", path, read)
+    path.unlink()
 
 
 def _flip(data: bytes, place: int) -> bytes:

@@ -73,7 +73,7 @@ SAMPLERS = (
     "UnclutterOneStepErase",
     "UnclutterRemoveObject",
 )
-SPEAKERS = ("UnclutterRemoveObject",)
+SPEAKERS = ("UnclutterRemoveObject", "GetImageSize")
 
 
 def build(page: ComfyPage, name: str, template: Template) -> None:

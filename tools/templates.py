@@ -185,6 +185,11 @@ def decoded(scale: Scale, samples: str) -> list[Node]:
     ]
 
 
+def app_of(scale: Scale, *shown: tuple[str, str]) -> tuple[list[tuple[str, str]], list[str]] | None:
+    """A toy as an app: which scene, the given widgets, and the result."""
+    return ([("picture", "seed"), *shown], ["result"]) if scale.enlarge > 1 else None
+
+
 def remove_object(scale: Scale | None, note: str, prefix: str, **widgets: Any) -> Template:
     """The one node that does it all; without a model it fills from the picture itself."""
     wanted = {
@@ -207,15 +212,17 @@ def remove_object(scale: Scale | None, note: str, prefix: str, **widgets: Any) -
 
 
 def attention(
-    scale: Scale, note: str, method: Node, prefix: str, denoise: float = 1.0, lora_file: str = ""
+    scale: Scale, note: str, method: Node, prefix: str, denoise: float = 1.0, lora_file: str = "", **sampling: Any
 ) -> Template:
-    """A method that changes the model's attention, so that any KSampler samples with it."""
+    """A method that changes the model's attention, so that any KSampler samples with it; `sampling` are its settings where
+    they are not the usual ones."""
     sampler = {
         "model": f"@{method.key}.model",
         **{name: f"@conditioning.{name}" for name in ("positive", "negative")},
         "latent_image": "@conditioning.latent",
         **{"seed": 1, "control_after_generate": "fixed", "steps": scale.steps, "cfg": 1.0, "sampler_name": "euler"},
         **{"scheduler": "simple", "denoise": denoise},
+        **sampling,
     }
     loaders, trained = with_lora(scale, lora_file)
     method = dataclasses.replace(method, inputs={**method.inputs, "model": f"@{trained}.MODEL"})
@@ -227,7 +234,7 @@ def attention(
         "Method": [method, Node("sampler", "KSampler", "Remove", sampler)],
         "Result": [*decoded(scale, "@sampler.LATENT"), *result(scale, "@pasted.image", prefix)],
     }
-    return Template(note, columns)
+    return Template(note, columns, app_of(scale, ("sampler", "seed")))
 
 
 def masg(scale: Scale, note: str, strength: float, prefix: str, lora_file: str = "") -> Template:
@@ -260,7 +267,7 @@ def masg(scale: Scale, note: str, strength: float, prefix: str, lora_file: str =
         ],
         "Result": [*decoded(scale, "@sampler.output"), *result(scale, "@pasted.image", prefix)],
     }
-    return Template(note, columns)
+    return Template(note, columns, app_of(scale, ("noise", "noise_seed")))
 
 
 def one_step(scale: Scale, note: str, file: str, loaders: list[Node] | None = None) -> Template:
@@ -284,7 +291,7 @@ def one_step(scale: Scale, note: str, file: str, loaders: list[Node] | None = No
             *result(scale, "@pasted.image", "one_step"),
         ],
     }
-    return Template(note, columns)
+    return Template(note, columns, app_of(scale, ("erased", "seed")))
 
 
 def one_step_sampler(scale: Scale, note: str, file: str) -> Template:
@@ -327,7 +334,7 @@ def one_step_sampler(scale: Scale, note: str, file: str) -> Template:
         ],
         "Result": result(scale, "@pasted.image", "one_step_sampler"),
     }
-    return Template(note, columns)
+    return Template(note, columns, app_of(scale, ("noise", "noise_seed")))
 
 
 def people(scale: Scale, note: str, file: str) -> Template:
@@ -378,7 +385,8 @@ def people(scale: Scale, note: str, file: str) -> Template:
             Node("saved", "UnclutterSaveLayers", "Save Layers", saved),
         ],
     }
-    return Template(note, columns)
+    app = ([("scene", "seed"), ("without", "remove"), ("layers", "seed")], ["result"]) if toy else None
+    return Template(note, columns, app)
 
 
 SRA = Node(
@@ -389,8 +397,8 @@ SRA = Node(
 )
 
 
-def attentive(scale: float) -> Node:
-    values = {"model": "@model.MODEL", "mask": "@crop.mask", "removal_scale": scale}
+def attentive(scale: float, **settings: Any) -> Node:
+    values = {"model": "@model.MODEL", "mask": "@crop.mask", "removal_scale": scale, **settings}
     return Node("aas", "UnclutterAttentiveEraser", "Attentive Eraser", values)
 
 
@@ -436,7 +444,8 @@ def by_words() -> Template:
         "3. Remove": [removed()],
         "4. Result": result(SDXL_SCALE, "@remove.image", "removed"),
     }
-    return Template(note("Type what goes", SAID, "Remove the checkpoint's links for a draft. " + KEPT), columns)
+    app = ([("picture", "image"), ("words", "text"), ("remove", "seed")], ["result"])
+    return Template(note("Type what goes", SAID, "Remove the checkpoint's links for a draft. " + KEPT), columns, app)
 
 
 def by_boxes() -> Template:
@@ -458,8 +467,9 @@ def by_boxes() -> Template:
         "4. Remove": [removed()],
         "5. Result": result(SDXL_SCALE, "@remove.image", "removed"),
     }
-    how = "Draw boxes on the picture; each is filled with the object in it, and the objects go. Run once to see the picture there."
-    return Template(note("Draw a box around what goes", how, KEPT), columns)
+    how = "Draw boxes on the picture, and the object in each goes. Run once to see the picture there."
+    nodes_2 = "ComfyUI draws this editor in Nodes 2.0 only: turn it on in the menu."
+    return Template(note("Draw a box around what goes", how, nodes_2 + " " + KEPT), columns)
 
 
 def people_by_words() -> Template:
@@ -611,9 +621,10 @@ TEMPLATES = {
     "Steps of Attentive Eraser, SDXL": attention(
         sdxl(BASE),
         note("Attentive Eraser", STEPS, "It was made for a base checkpoint, not an inpainting one.", PAINT, KEPT),
-        attentive(9.0),
+        attentive(9.0, suppression_steps=0.25),
         "attentive_eraser",
         0.8,
+        **{"steps": 40, "sampler_name": "ddim", "scheduler": "ddim_uniform"},
     ),
     "Steps to remove, MASG, SDXL": masg(
         sdxl(INPAINTING, "rocket"), note("Mask-aware guidance (MASG)", STEPS, PAINT, KEPT), 12.5, "masg"
@@ -708,5 +719,5 @@ TEMPLATES = {
     ),
     "Train first, people by words": people_by_words(),
 }
-APPS = ("Remove an object, no model", "Remove an object, SDXL")
+APPS = tuple(name for name, template in TEMPLATES.items() if template.app)
 """The templates that also come as an app: NAME.app.json, which the page opens without its graph."""

@@ -7,11 +7,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
+
+from ..adapters.methods import ONE_STEP_RECIPE
 
 MINI, RANDOM_SDXL = Path("mini"), Path("random-sdxl")
 """Names in place of a checkpoint's path: the mini model in the pack, and a network of SDXL's real size with random weights."""
 RECIPE, STATE = "recipe.json", "state.pt"
 """In the output folder of a training: its recipe and settings, and the state that a resumed training continues from."""
+
+WRITABLE = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".tif": "TIFF", ".tiff": "TIFF"}
+"""Endings of pictures that are written here, and what Pillow calls their formats."""
 
 
 def check_picture(path: Path) -> None:
@@ -53,12 +59,10 @@ def check_comfyui(folder: Path | None) -> None:
 def check_writable(path: Path, *inputs: Path) -> None:
     """Raises ValueError where no picture can be written to `path`, or where one of the inputs lies there: before hours of
     work, and not after."""
-    from PIL import Image
-
-    known = sorted(ending for ending, kind in Image.registered_extensions().items() if kind in ("PNG", "JPEG", "WEBP"))
-    if path.is_dir() or path.suffix.lower() not in known:
+    if path.is_dir() or path.suffix.lower() not in WRITABLE:
         raise ValueError(
-            f"{path} is no name of a picture: write one that ends in {', '.join(known)}, such as {path.stem}.png."
+            f"{path} is no name of a picture that is written here: give one that ends in {', '.join(WRITABLE)}, such as "
+            f"{path.stem}.png."
         )
     if not path.parent.is_dir():
         raise ValueError(f"There is no folder {path.parent} to write {path.name} into: make it, or give another.")
@@ -70,11 +74,29 @@ def recipe_of(adapters: Path) -> str:
     """The recipe that trained what lies in an output folder of `unclutter train`; a file is taken for a one-step eraser.
 
     Raises:
-        FileNotFoundError: there is no training in it.
+        FileNotFoundError, ValueError: there is no training in it, or a damaged one.
     """
     if adapters.is_file():
-        return "osor"
-    settings = adapters / RECIPE
-    if not settings.is_file():
-        raise FileNotFoundError(f"There is no training in {adapters}: give the output folder of `unclutter train`.")
-    return json.loads(settings.read_text())["recipe"]
+        return ONE_STEP_RECIPE
+    return read_settings(adapters)["recipe"]
+
+
+def read_settings(folder: Path) -> dict[str, Any]:
+    """The recipe's name, under "recipe", and the settings of the training in an output folder.
+
+    Raises:
+        FileNotFoundError: there is no training in it.
+        ValueError: the file is damaged.
+    """
+    path = folder / RECIPE
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no training in {folder}: give the output folder of `unclutter train`.")
+    try:
+        settings = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(
+            f"{path} is damaged ({error}): get it back from a copy, or begin anew in another folder."
+        ) from None
+    if not isinstance(settings, dict) or not isinstance(settings.get("recipe"), str):
+        raise ValueError(f"{path} names no recipe: get it back from a copy, or begin anew in another folder.")
+    return settings

@@ -14,14 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from torch import Tensor
 from tqdm import tqdm
 
 from .data.sample import SUFFIXES
-from .images.files import read_metadata, write_image
 
-Remove = Callable[[Path, Path, Path | None], Tensor]
-"""(photo, mask, what may not be copied) -> [1, 3, H, W] in 0..1."""
+Remove = Callable[[Path, Path, Path | None, Path], float]
+"""(photo, mask, what may not be copied, result, which it writes) -> the share of the photo that goes."""
 LOG = "log.jsonl"
 WRITABLE = {".png", ".jpg", ".jpeg", ".webp"}
 """Of other formats a .png is made."""
@@ -81,15 +79,21 @@ def remove_folder(
     remove, failed = load(), 0
     with tqdm(total=len(jobs), initial=len(jobs) - len(todo), unit="photo", desc="photos") as progress:
         for job in todo:
-            started, error, digest = time.perf_counter(), None, None
+            started, error, digest, share = time.perf_counter(), None, None, None
             try:
                 inputs = job.inputs()
                 digest = content(*inputs)
-                write_image(job.out, remove(*inputs), read_metadata(job.photo))
+                share = round(remove(*inputs, job.out), 4)
             except FAILURES as failure:
                 error, failed = " ".join(str(failure).split()) or type(failure).__name__, failed + 1
                 tqdm.write(f"{job.photo.name}: {error}", file=sys.stderr)
-            line = {"file": job.photo.name, "out": job.out.name, "content": digest, "seed": settings["seed"]}
+            line = {
+                "file": job.photo.name,
+                "out": job.out.name,
+                "content": digest,
+                "marked": share,
+                "seed": settings["seed"],
+            }
             line |= {"settings": settings, "seconds": round(time.perf_counter() - started, 2), "error": error}
             append(out / LOG, line)
             progress.update()

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from ..adapters.methods import LRNR, METHODS, MethodFacts, Start
+from ..adapters.methods import LRNR, METHODS, ONE_STEP_RECIPE, MethodFacts, Start
 from ..adapters.names import Style
+from ..kernels.vocabulary import Schedule
 from .paths import MINI, check_checkpoint, check_file, check_picture, check_writable, recipe_of
 
 DRAFT, ONE_STEP = "draft", "one-step"
@@ -21,10 +22,17 @@ else:
     MethodName = Literal[(DRAFT, *METHODS, ONE_STEP)]
 WITHOUT_ADAPTERS = "attentive-eraser"
 """The method for a base model without adapters."""
-TRAINED_FOR = {"osor": ONE_STEP, **{facts.recipe: name for name, facts in METHODS.items() if facts.recipe}}
+TRAINED_FOR = {ONE_STEP_RECIPE: ONE_STEP, **{facts.recipe: name for name, facts in METHODS.items() if facts.recipe}}
 """The method for the adapters of each recipe."""
 MODEL_OPTIONS = ("base", "adapters", "strength", "prompt", "negative", "start", "denoise")
 """Options that mean nothing to a draft, which uses no model."""
+OWN_OPTIONS = {
+    **dict.fromkeys(("schedule", "cutoff"), "masg"),
+    **dict.fromkeys(("suppression", "suppression_steps"), "attentive-eraser"),
+}
+"""Options of one method alone."""
+PREVIEW = "preview"
+"""Of a folder of photos the folder in the output, and in its log the method."""
 
 
 @dataclass(frozen=True)
@@ -41,9 +49,12 @@ class RemoveConfig:
 
     Attributes:
         image: The photo, or a folder of photos.
-        mask: White (or transparent) where it is to be removed, of any size; or a folder of masks.
-        out: The picture to write, with the photo's colour profile and EXIF data; a .png holds every pixel as it is. For
-            a folder of photos a folder, in which each has the name of its photo.
+        mask: White where it is to be removed, of any size in the photo's shape. Strokes of one colour on a clear layer, paint
+            of one colour on black or white, the photo painted over, and the photo with clear parts (as ComfyUI saves it)
+            are understood too; a line says what share is marked, and by what. Or a folder of masks.
+        out: The picture to write: .png, .webp and .tif hold every pixel that is not removed as it is, and all formats what
+            the photo has of transparency, greys, 16 bits (.png), colour profile, EXIF, XMP and resolution; a .jpg of a .jpg
+            has its tables. For a folder of photos a folder, in which each has the name of its photo.
         base: A diffusers folder or a .safetensors checkpoint: SD 1.5, SD 2, SDXL, or their inpainting versions; for
             one-step SDXL-inpainting, or a folder of FLUX.1 Fill. The word mini stands for the mini model, which knows
             drawn scenes only.
@@ -77,6 +88,19 @@ class RemoveConfig:
         show_draft: Show an inpainting model the draft too, in place of a grey hole (SDXL inpainting) or of the photo (LRNR).
             On drawn scenes it beats the picture by 6.0 dB [5.2, 6.9] (sra) and 3.0 dB [2.3, 3.8] (LRNR); untried on
             photographs.
+        schedule: How masg's guidance falls to 1: constant, linear, cosine, one_step, cosine_step (the default) or linear_step.
+        cutoff: The share of the steps that is left when masg's guidance begins to fall, for the schedules with a step; 0.5 by
+            default.
+        suppression: Attentive Eraser's factor of what the fill is like (its λ): lower looks around more evenly, 1 turns it
+            off; 0.3 by default.
+        suppression_steps: The share of the steps, from the first, in which it acts; 0.2 by default. The authors' settings are
+            --steps 40 --start picture --denoise 0.8 --suppression-steps 0.25.
+        whole: Work on the whole photo, scaled to what the model takes, as the papers do; by default on the part around the
+            mask, at its own scale.
+        invert: The mask marks what stays.
+        preview: Write the photo with what would be removed in red, and stop; no model is loaded. Of a folder of photos into
+            the folder preview in `out`.
+        overwrite: `out` may exist. In a folder, finished photos are skipped all the same.
     """
 
     image: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="IMAGE")]
@@ -98,6 +122,14 @@ class RemoveConfig:
     denoise: float | None = None
     avoid: Path | None = None
     show_draft: bool = False
+    schedule: Schedule | None = None
+    cutoff: float | None = None
+    suppression: float | None = None
+    suppression_steps: float | None = None
+    whole: bool = False
+    invert: bool = False
+    preview: bool = False
+    overwrite: bool = False
 
     def check(self) -> None:
         """Look at everything that can be known without a model.
@@ -111,6 +143,10 @@ class RemoveConfig:
                 raise ValueError(f"{name} is {value}, expected at least {least}, and finite.")
         if self.denoise is not None and not 0 < self.denoise <= 1:
             raise ValueError(f"denoise is {self.denoise}, expected a number above 0, up to 1.")
+        for name in OWN_OPTIONS:
+            value = getattr(self, name)
+            if isinstance(value, float) and not 0 <= value <= 1:
+                raise ValueError(f"{name} is {value}, expected a number from 0 to 1.")
         self.check_method()
         if self.base is not None and self.base != MINI:
             check_checkpoint(self.base)
@@ -123,6 +159,8 @@ class RemoveConfig:
             if path is not None:
                 check_picture(path)
         check_writable(self.out, self.image, self.mask)
+        if self.out.exists() and not self.overwrite:
+            raise ValueError(f"{self.out} exists: give another name, or --overwrite.")
 
     def check_method(self) -> None:
         """Raises ValueError where options do not suit the method."""
@@ -132,6 +170,16 @@ class RemoveConfig:
             raise ValueError(
                 f"A draft uses no model, so --{given[0]} means nothing to it: leave it out, or --method draft."
             )
+        for option, method in OWN_OPTIONS.items():
+            if getattr(self, option) is not None and name != method:
+                raise ValueError(
+                    f"--{option.replace('_', '-')} is a setting of {method}, and the method is {name}: leave it out, or give "
+                    f"--method {method}."
+                )
+        if self.whole and name == DRAFT:
+            raise ValueError("A draft needs no part of the photo cut out: leave --whole out.")
+        if self.whole and self.context is not None:
+            raise ValueError("whole takes all of the photo, so that context means nothing: leave one of them out.")
         if name == ONE_STEP and (self.prompt or self.negative):
             raise ValueError("one-step knows only the prompt it was trained with: leave --prompt and --negative out.")
         if name == ONE_STEP and (self.start or self.denoise):
@@ -161,11 +209,11 @@ class RemoveConfig:
                 "Load Layered Eraser and Layered Sampler."
             )
         name = self.method or (WITHOUT_ADAPTERS if recipe is None else TRAINED_FOR[recipe])
-        if name == ONE_STEP and recipe != "osor":
+        if name == ONE_STEP and recipe != ONE_STEP_RECIPE:
             raise ValueError(
                 "one-step needs an eraser: give the output folder of `unclutter train osor` or a file of OSOR's as --adapters."
             )
-        if recipe == "osor" and name != ONE_STEP:
+        if recipe == ONE_STEP_RECIPE and name != ONE_STEP:
             raise ValueError(
                 f"{self.adapters} holds a one-step eraser, and {name} samples: leave --method out, or --adapters."
             )
@@ -197,12 +245,15 @@ class RemoveConfig:
         kept: dict[str, object] = {
             key: str(path if path == MINI else path.resolve()) for key, path in paths.items() if path
         }
-        name, names = self.chosen_method(), ["seed", "grow"]
+        if self.preview:
+            return {"method": PREVIEW, "seed": self.seed, "grow": self.grow, "invert": self.invert}
+        name, names = self.chosen_method(), ["seed", "grow", *(["invert"] if self.invert else [])]
         if name != DRAFT:
             names += ["strength", "context", "feather"]
         if self.facts() is not None:
             kept |= dict(zip(("start", "denoise"), self.start_and_denoise(), strict=True))
             names += ["prompt", "negative", "steps", "show_draft"]
+        names += [option for option in (*OWN_OPTIONS, "whole") if getattr(self, option)]
         return {"method": name, **kept, **{key: getattr(self, key) for key in names}}
 
 

@@ -17,7 +17,7 @@ from .common import (
 from .facts import Facts, facts_of, prompt_of_training
 from .files import embedding_files, file_path, layered_files, lora_files, one_step_files
 from .guider import MASGGuider
-from .layered import Rows, load_layered
+from .layered import LayeredModel, Rows, load_layered
 from .mini import load_mini
 from .notice import tell, warn_of_empty_masks, warn_where_all_is_redrawn
 from .onestep import Eraser, OneStepSampler, erase_latent, eraser_of, with_one_step
@@ -30,6 +30,7 @@ __all__ = [
     "Eraser",
     "Facts",
     "MASGGuider",
+    "LayeredModel",
     "OneStepSampler",
     "Progress",
     "RegionPatch",

@@ -180,7 +180,7 @@ class TransformerCall:
         self.grid, self.context, self.more = layout.grid(network, x), context, more
         self.run = settings
         self.part: str | None = None
-        self.aside = self.done = 0
+        self.aside = self.done = self.entered = 0
         self.hooks: list = []
 
     def __enter__(self) -> TransformerCall:
@@ -204,6 +204,7 @@ class TransformerCall:
 
     def enter(self, part: str) -> None:
         self.part = part
+        self.entered += 1
 
     def leave(self) -> None:
         self.part = None
@@ -250,8 +251,11 @@ class TransformerCall:
         return out if skip_output_reshape else rearrange(out, "b h n d -> b n (h d)")
 
     def check(self) -> None:
-        """Raises a ValueError where no attention of the picture was met: the picture would be wrong in silence."""
-        if not self.done:
+        """Raises a ValueError where no attention of the picture was met: the picture would be wrong in silence.
+
+        No block at all runs where EasyCache has taken the network's place.
+        """
+        if self.entered and not self.done:
             raise ValueError(
                 f"No attention layer of {self.layout.name} passed through ComfyUI's attention override: another node has "
                 "taken it over, or this ComfyUI runs the family in a new way. Remove such a node; without one, please "

@@ -93,9 +93,9 @@ def prompt_of_training(training: str | None, files: list[str]) -> str | None:
             continue
         try:
             with safe_open(path, framework="pt") as file:
-                metadata = file.metadata() or {}
+                header = Header(file.metadata() or {})
         except SafetensorError:  # nobody has asked for this file
             continue
-        if Header(metadata).training == training:
+        if header.training == training:
             return name
     return None

@@ -16,11 +16,11 @@ from einops import rearrange
 from torch import Tensor
 
 from ...adapters.layered import Layered
+from ...adapters.names import QKV
 from ...kernels import attention, lowrank, morphology, regions
 from .attention import check_tokens, claim_attention
 from .common import core_attention, is_unet
 
-PROJECTIONS = ("to_q", "to_k", "to_v")
 _LAYER = re.compile(r"(?:(input|output)_blocks\.(\d+)|middle_block)\.\d+\.transformer_blocks\.(\d+)\.(attn[12])")
 
 
@@ -34,6 +34,7 @@ class LayeredModel:
         sma: spatially modulated attention by layer.
         morphology: the encoders, or None.
         mask_pooling: how its mask channel is made, "max" or "nearest".
+        background_morphology: whether the background was trained with pose and parsing.
     """
 
     patcher: Any
@@ -41,6 +42,7 @@ class LayeredModel:
     sma: dict[tuple, attention.RegionSettings]
     morphology: morphology.HumanMorphology | None
     mask_pooling: str
+    background_morphology: bool = False
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -51,7 +53,7 @@ class Rows:
         branches: [R] long, `lowrank.PERSON` or `lowrank.BACKGROUND`.
         objects: [R,h,w] of 0 and 1, the region of each row for its self-attention.
         free: [R,1,h,w] of 0 and 1, where each row's latent may change.
-        tokens: [R,T,width] of the morphology, zeros for the background; None where there is none.
+        tokens: [R,T,width] of the morphology, zeros where it is null; None where all of it is.
     """
 
     branches: Tensor
@@ -89,17 +91,16 @@ def load_layered(model: Any, layered: Layered, name: str) -> LayeredModel:
     }
     shapes = {}
     for layer, path in paths.items():
-        for projection in PROJECTIONS:
+        for projection in QKV:
             linear = network.get_submodule(f"{path}.{projection}")
             shapes[f"{layer}.{projection}"] = (linear.out_features, linear.in_features)
-    pairs = [*layered.foreground.items(), *layered.background.items()]
-    fitting = sum(shapes.get(module) == (len(pair.up), pair.down.shape[1]) for module, pair in pairs)
+    fitting, count = layered.fitting(shapes)
     encoders = layered.morphology_module()
     widths = {shape[1] for module, shape in shapes.items() if module.endswith("attn2.to_k")}
-    if fitting < len(pairs) or not layered.sma.keys() <= paths.keys() or (encoders and {encoders.width} != widths):
+    if fitting < count or not layered.sma.keys() <= paths.keys() or (encoders and {encoders.width} != widths):
         base = layered.header.base
         raise ValueError(
-            f"{fitting} of the {len(pairs)} LoRA modules in {name} fit this model, expected all of them and tokens of its "
+            f"{fitting} of the {count} LoRA modules in {name} fit this model, expected all of them and tokens of its "
             f"width {sorted(widths)}: it was trained for {base}, load that checkpoint or another file."
         )
     projections: dict[tuple, dict[str, lowrank.LowRank]] = {}
@@ -108,7 +109,7 @@ def load_layered(model: Any, layered: Layered, name: str) -> LayeredModel:
         projections.setdefault(place(paths[layer]), {})[projection] = branches
     sma = {place(paths[layer]): attention.sma(*value.tolist()) for layer, value in layered.sma.items()}
     pooling = layered.header.mask_pooling or "max"
-    return LayeredModel(model, projections, sma, encoders, pooling)
+    return LayeredModel(model, projections, sma, encoders, pooling, layered.header.background_morphology)
 
 
 def place(path: str) -> tuple:
@@ -136,8 +137,9 @@ class LayeredPatch:
         branches, selection = lowrank.row_selection(rows.branches.repeat(len(conds)))
         selection = None if selection is None else selection.to(device, x.dtype)
         tokens, length = None, 0
-        # The background alone has null tokens, which change nothing. Nor has the negative prompt any.
-        if rows.tokens is not None and bool((rows.branches == lowrank.PERSON).any()) and 0 in conds:
+        # A background that was trained without has null tokens, which change nothing. Nor has the negative prompt any.
+        has_tokens = self.model.background_morphology or bool((rows.branches == lowrank.PERSON).any())
+        if rows.tokens is not None and has_tokens and 0 in conds:
             tokens = torch.cat([rows.tokens if cond == 0 else torch.zeros_like(rows.tokens) for cond in conds])
             tokens, length = tokens.to(context), tokens.shape[1]
         objects = rows.objects.to(device).repeat(len(conds), 1, 1)
@@ -195,9 +197,9 @@ class LayeredPatch:
     ) -> list[Tensor]:
         """The results of the projections of a layer with the LoRA of each row. Those that share an input go together."""
         found = self.model.projections.get(layer, {})
-        out: dict[str, Tensor] = dict(zip(PROJECTIONS, projected, strict=True))
+        out: dict[str, Tensor] = dict(zip(QKV, projected, strict=True))
         sharing: dict[int, list[str]] = {}
-        for name, x in zip(PROJECTIONS, inputs, strict=True):
+        for name, x in zip(QKV, inputs, strict=True):
             if name in found:
                 sharing.setdefault(id(x), []).append(name)
         for names in sharing.values():
@@ -205,7 +207,7 @@ class LayeredPatch:
             key = (layer, *names, branches, shared[0].device, shared[0].dtype)
             if key not in self.factors:
                 self.factors[key] = lowrank.join([found[name] for name in names], branches).to(shared[0])
-            x = inputs[PROJECTIONS.index(names[0])]
+            x = inputs[QKV.index(names[0])]
             added = lowrank.add_branches(shared, x, self.factors[key], selection)
             out |= dict(zip(names, added, strict=True))
         return list(out.values())

@@ -18,6 +18,7 @@ import latent_preview
 import torch
 from torch import Tensor
 
+from ...adapters.writing import name_fault
 from ...kernels import finite, guidance
 from .attention import DIFFUSION_MODEL
 from .common import position
@@ -25,8 +26,6 @@ from .layered import LayeredModel, LayeredPatch, Rows
 
 SAMPLERS: list[str] = comfy.samplers.SAMPLER_NAMES
 SCHEDULERS: list[str] = comfy.samplers.SCHEDULER_NAMES
-LONGEST_NAME = 200
-"""Of a file, in bytes: file systems take 255, and a number and an ending follow."""
 NOT_BY_ROW = ("area", "mask", "start_percent", "end_percent", "control", "gligen", "hooks")
 """Options that core applies to a whole batch; set by the prompt of one row, they would affect all rows."""
 
@@ -219,12 +218,9 @@ def next_output_file(prefix: str, suffix: str, height: int, width: int) -> tuple
         ValueError: no file can have such a name.
     """
     parts = prefix.replace("\\", "/").split("/")
-    known = prefix.encode(errors="replace").replace(b"\0", b"?").decode() == prefix
-    if not known or any(len(part.encode()) > LONGEST_NAME for part in parts):
-        raise ValueError(
-            f"filename_prefix is {prefix[:40]!r}{' and so on' if len(prefix) > 40 else ''}: no part of it may be longer than "
-            f"{LONGEST_NAME} bytes or hold NUL or half a character, so give another name."
-        )
+    if faults := [fault for part in parts if (fault := name_fault(part))]:
+        shown = f"{prefix[:40]!r}{' and so on' if len(prefix) > 40 else ''}"
+        raise ValueError(f"filename_prefix is {shown}, of which a part {faults[0]}: give another name.")
     # A name that ends in a folder has no number to go on from, so that core would take the first one again and again.
     prefix = prefix if parts[-1].strip() else f"{prefix.rstrip()}layers"
     folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(

@@ -1,11 +1,14 @@
 """Scenes from layers, and what their training weighs."""
 
 import itertools
+import resource
+from pathlib import Path
 
 import pytest
 import torch
 
 from unclutter.kernels.layers import (
+    Layers,
     compose,
     context_masks,
     depth_order,
@@ -145,3 +148,20 @@ def test_the_border_and_differences_weigh_more_when_asked():
     flat = torch.ones(1, 1, 8, 8)
     assert float(region_loss(flat, target, mask, gradient=1.0)) == pytest.approx(1.0)
     assert float(region_loss(inside, target, mask, gradient=1.0)) == pytest.approx(1 / 16 + 2 / 12 + 2 / 12)
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="asks Linux for the memory of this process")
+def test_layers_of_a_large_picture_take_memory_for_their_boxes_alone():
+    def resident():
+        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+    height, width, people = 1500, 2000, 20
+    masks = torch.zeros(people, height, width)
+    for index, mask in enumerate(masks):
+        mask[700:900, 90 * index : 90 * index + 80] = 1
+    image = torch.rand(3, height, width)
+    taken_apart = Layers(image, 1 - image, masks, masks, {})
+    before = resident()
+    rgba = taken_apart.rgba()
+    assert rgba.shape == (people + 1, height, width, 4) and rgba[1, 800, 40].tolist() == [*image[:, 800, 40], 1.0]
+    assert resident() - before < 0.3 * rgba.numel() * rgba.itemsize

@@ -9,6 +9,7 @@ from unclutter.kernels.morphology import (
     morphology_attention,
     morphology_from_state,
     parsing_one_hot,
+    row_tokens,
 )
 
 
@@ -91,3 +92,18 @@ def test_label_maps_become_one_plane_a_label():
 def test_pictures_of_other_channels_are_refused(trained):
     with pytest.raises(ValueError, match="parsing is .* expected .1 or 1, 20"):
         trained(torch.zeros(1, 8, 8), parsing=torch.zeros(1, 18, 8, 8))
+
+
+@torch.no_grad()
+def test_the_background_gets_everyones_pose_and_parsing_where_it_was_trained_so():
+    module, generator = HumanMorphology(6, 3), torch.Generator().manual_seed(0)
+    for parameter in module.parameters():
+        parameter.copy_(torch.randn(parameter.shape, generator=generator))
+    others, pose = torch.rand(2, 32, 32, generator=generator).round(), torch.rand(2, 3, 32, 32, generator=generator)
+    parsing = parsing_one_hot(torch.randint(3, (1, 32, 32), generator=generator), 3)
+    without, with_both = (row_tokens(module, others, pose, parsing, background) for background in (False, True))
+    assert torch.equal(without[:2], with_both[:2]) and not without[2].any()
+    alone = row_tokens(module, others[:0], pose.amax(dim=0, keepdim=True), parsing, True)
+    assert torch.allclose(alone[0], with_both[2], atol=1e-5)
+    assert with_both[2, :128].any() and not with_both[2, 128:].any()
+    assert row_tokens(module, others[:0], None, None, False) is None

@@ -298,7 +298,7 @@ def test_a_name_that_is_only_a_folder_is_counted_on_too(layers, prefix):
 @pytest.mark.parametrize("prefix", ["a\0b", "x" * 300, "folder/" + "ü" * 150, "\ud800"])
 def test_a_name_that_no_file_can_have_is_one_sentence(layers, prefix):
     with pytest.raises(
-        ValueError, match="^filename_prefix is .*: no part of it may be longer than 200 bytes or hold NUL"
+        ValueError, match="^filename_prefix is .*, of which a part (holds NUL|is 30.* bytes long|is 300 bytes long)"
     ):
         save(layers, prefix)
 

@@ -163,12 +163,14 @@ def random_mini_adapter(seed=0, strength=0.3):
     return layered.Layered(*branches, {key: torch.randn(2) for key in fresh.sma}, morphology)
 
 
-def test_both_hosts_make_the_same_layers(mini, picture):
+@pytest.mark.parametrize("trained_with", ["false", "true"])
+def test_both_hosts_make_the_same_layers(mini, picture, trained_with):
     from unclutter.nodes.layers import LayeredSampler
     from unclutter.nodes.morphology import HumanMorphology
 
     model, clip, vae = mini
     adapter, masks = random_mini_adapter(), boxes(*BOXES)
+    adapter = dataclasses.replace(adapter, metadata={"unclutter.background_morphology": trained_with})
     pose = torch.rand(1, 64, 64, 3, generator=torch.Generator().manual_seed(1))
     labels = torch.randint(0, 20, (64, 64), generator=torch.Generator().manual_seed(2))
     parsing = (labels / 255)[None, ..., None].expand(1, 64, 64, 3)
@@ -189,6 +191,11 @@ def test_both_hosts_make_the_same_layers(mini, picture):
     assert all(psnr(ours.generated[k], layers[k]) >= 40 for k in (0, 1))
     _, without = erase_layers(load_mini(), adapter, image, masks, wanted=[], **{**named, "guidance": (3.0, 1.0)})
     assert psnr(without, background) < 40
+    # Alone, the background has pose and parsing where it was trained with them, and the same result.
+    alone = {"wanted": [], **named}
+    _, given = erase_layers(load_mini(), adapter, image, masks, pose=pose[0].movedim(-1, 0), parsing=labels, **alone)
+    _, bare = erase_layers(load_mini(), adapter, image, masks, **alone)
+    assert psnr(given, background) >= 40 and (psnr(given, bare) < 60) == (trained_with == "true")
 
 
 def test_an_eraser_that_has_learned_nothing_is_the_model_itself(mini, picture):
@@ -494,7 +501,7 @@ def test_a_mask_of_another_size_is_brought_to_the_pictures(tiny, picture):
         (
             boxes(BOXES[0], size=128)[:, :32],
             {},
-            "The batch of masks is 128x32 and the picture .* 64x64: expected the same",
+            "The mask is 128x32 and the picture 64x64, another shape",
         ),
         (boxes(BOXES[0], (0, 0, 0, 0)), {}, "Mask 2 of 2 is empty"),
         (torch.zeros(1, 64, 64), {}, "blank 64×64"),

@@ -680,7 +680,10 @@ def test_a_wrong_file_is_one_sentence_at_the_node(comfy, comfy_server):
     from unclutter.adapters import lora
 
     pairs = {f"unet.{path}": pair for path, pair in mini_file().lora.items()}
-    lora.save(comfy_server.base_directory / "models" / "loras" / "plain.safetensors", lora.Lora(pairs))
+    says_so = {"unclutter.kind": "one_step"}  # else the loader would not offer it
+    lora.save(comfy_server.base_directory / "models" / "loras" / "plain.safetensors", lora.Lora(pairs, says_so))
+    for name in ("example_scene.png", "example_mask.png"):
+        comfy_server.upload(PACK / "workflows" / name)
     nodes = graph(1, 64)
     nodes["load"]["inputs"]["file"] = "plain.safetensors"
     with pytest.raises(RuntimeError, match="plain.safetensors holds .* tensors and no last layer") as raised:

@@ -304,7 +304,7 @@ def test_auto_without_a_model_says_that_it_is_a_draft(server):
 
 def test_the_mini_model_says_that_it_is_a_toy_where_it_gets_a_photograph(server, tmp_path):
     large = one_node("plain", steps=1)
-    large["picture"] = nodes(a=("EmptyImage", {"width": 640, "height": 480, "batch_size": 1, "color": 0x305070}))["a"]
+    large["picture"] = nodes(a=("EmptyImage", {"width": 640, "height": 640, "batch_size": 1, "color": 0x305070}))["a"]
     assert "toy" in " ".join(spoken(server, large)["remove"])
     assert "toy" not in " ".join(spoken(server, one_node("plain", steps=1, seed=12))["remove"])
 

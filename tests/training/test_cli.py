@@ -14,7 +14,8 @@ from unclutter.training.comfyui_server import PACK
 from unclutter.training.evaluation.demo import METHODS, PHOTOGRAPHS, demo, photographs, score
 from unclutter.training.evaluation.judge import own_ground
 from unclutter.training.evaluation.settings import DemoConfig
-from unclutter.training.images.files import read_image, read_mask, read_metadata, write_image
+from unclutter.training.images.files import read_image, read_mask, write_image
+from unclutter.training.images.photo import read_photo, write_photo
 from unclutter.training.images.sheets import write_page
 
 
@@ -112,7 +113,19 @@ def test_a_start_and_how_much_of_it_is_kept_change_the_picture(photo):
     made = {}
     for start in ("noise", "picture", "draft", "draft --denoise 0.9", "draft --show-draft"):
         files = [str(photo / name) for name in ("photo.png", "mask.png", "out.png")]
-        command = ["remove", *files[:2], "-o", files[2], "--base", "mini", "--method", "sra", "--steps", "2"]
+        command = [
+            "remove",
+            *files[:2],
+            "-o",
+            files[2],
+            "--base",
+            "mini",
+            "--method",
+            "sra",
+            "--steps",
+            "2",
+            "--overwrite",
+        ]
         assert main([*command, "--start", *start.split()]) == 0
         made[start] = read_image(photo / "out.png")
     pictures = list(made.values())
@@ -144,11 +157,12 @@ def test_a_photo_keeps_its_profile_its_data_and_its_quality(photo):
             change = np.asarray(out, dtype=int)[:, 110:] - picture[:, 110:]
         assert abs(change).max() <= (0 if name == "out.png" else 4)
     Image.fromarray(picture).convert("CMYK").save(photo / "cmyk.jpg", icc_profile=profile[:16] + b"CMYK" + profile[20:])
-    assert read_metadata(photo / "cmyk.jpg") == {}
+    assert read_photo(photo / "cmyk.jpg").metadata == {}
     for name in ("scan.tif", "scan.webp"):
         Image.fromarray(picture).save(photo / name, icc_profile=profile)
         for out in ("a.tif", "a.png", "a.jpg", "a.webp"):
-            write_image(photo / out, read_image(photo / name), read_metadata(photo / name))
+            read = read_photo(photo / name)
+            write_photo(photo / out, read, read.picture)
             with Image.open(photo / out) as written:
                 assert written.size == (150, 90) and written.info["icc_profile"] == profile
 
@@ -182,7 +196,7 @@ def test_adapters_choose_the_method_they_were_trained_for(photo, capsys):
     for more in ([], ["--method", "sra"], ["--method", "plain"]):
         paths = [str(photo / name) for name in ("photo.png", "mask.png", "out.png")]
         command = ["remove", *paths[:2], "-o", paths[2], "--base", "mini", "--adapters", str(trained)]
-        command += ["--steps", "2", *more]
+        command += ["--steps", "2", "--overwrite", *more]
         assert main(command) == 0
         made.append(read_image(photo / "out.png"))
     assert torch.equal(made[0], made[1]) and not torch.equal(made[0], made[2])
@@ -309,3 +323,26 @@ def test_help_explains_every_command(command, capsys):
 def test_an_unknown_command_lists_the_known_ones(capsys):
     assert main(["erase"]) == 2
     assert "train mini" in capsys.readouterr().err
+
+
+OWN = {
+    "masg": [[], ["--schedule", "constant"], ["--cutoff", "1"]],
+    "attentive-eraser": [[], ["--suppression", "1"], ["--suppression-steps", "1"]],
+}
+
+
+@pytest.mark.parametrize("method", OWN)
+def test_the_settings_of_a_method_are_options(photo, capsys, method):
+    files = [str(photo / name) for name in ("photo.png", "mask.png")]
+    base = ["--base", "mini", "--method", method, "--steps", "3", "--start", "noise"]
+    made = []
+    for number, own in enumerate([*OWN[method], ["--whole"]]):
+        out = photo / f"{number}.png"
+        assert main(["remove", *files, "-o", str(out), *base, *own]) == 0
+        made.append(read_image(out))
+    assert not any(torch.equal(one, other) for i, one in enumerate(made) for other in made[:i])
+    outside = regions.grow(read_mask(photo / "mask.png"), pixels=9, percent=7.5)[:, None].expand(-1, 3, -1, -1) == 0
+    assert all(torch.equal(each[outside], read_image(photo / "photo.png")[outside]) for each in made)
+    other, option = ("sra", OWN[method][1])
+    assert main(["remove", *files, "-o", str(photo / "no.png"), "--base", "mini", "--method", other, *option]) == 1
+    assert f"is a setting of {method}, and the method is sra" in capsys.readouterr().err

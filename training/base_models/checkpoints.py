@@ -21,7 +21,7 @@ SCHEDULE_KEYS = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule
 def load_checkpoint(path: Path, device: str | None = None, dtype: torch.dtype | None = None) -> Base:
     """A diffusers folder or a single safetensors file.
 
-    Neither needs a network, and nothing is read from pickles.
+    Both load offline, and nothing is read from pickles.
 
     Args:
         device: "cpu", "cuda" ...; by default the GPU where there is one.

@@ -1,4 +1,4 @@
-"""Checkpoints in one file, in the layout of Stable Diffusion's own code, read without a network.
+"""Checkpoints in one file, in the layout of Stable Diffusion's own code, read offline.
 
 Such a file holds all weights and nothing of how they are put together. Its shapes tell which model it is, and what
 diffusers wants to know of each model stands here; so do CLIP's words, which are the same for all of them.

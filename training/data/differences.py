@@ -11,12 +11,13 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from kornia.color import rgb_to_grayscale, rgb_to_lab
+from kornia.color import rgb_to_grayscale
 from kornia.filters import sobel
 from kornia.morphology import closing, opening
 from scipy.ndimage import binary_fill_holes, distance_transform_edt, find_objects, label
 from torch import Tensor
 
+from .lab import lab_in_bytes
 from .settings import Constants
 
 Corners = tuple[float, float, float, float]
@@ -197,10 +198,9 @@ def bounding_box(mask: np.ndarray) -> Corners:
 
 
 def _features(picture: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    # In 8 bits at each step, cut off and rounded as OpenCV does: the weights and the threshold were chosen on these.
-    lab = rgb_to_lab((picture**2.2 * 255).floor() / 255)[0]
-    light = (lab[0] * 2.55).round() / 2.55
-    return (light + 1e-3).log(), lab[1:].round(), sobel(rgb_to_grayscale(picture) * 255, normalized=False)[0, 0]
+    # In 8 bits at each step, as OpenCV does it: the weights and the threshold were chosen on these.
+    lab = lab_in_bytes((picture[0] ** 2.2 * 255).floor())
+    return (lab[0] / 2.55 + 1e-3).log(), lab[1:], sobel(rgb_to_grayscale(picture) * 255, normalized=False)[0, 0]
 
 
 def _relative(difference: Tensor) -> np.ndarray:

@@ -12,6 +12,7 @@ from PIL.Image import DecompressionBombError
 from torch import Tensor
 from torch.nn import functional as F
 
+from ...adapters.writing import name_fault
 from ..images.files import read_image
 from .differences import Rejection
 from .sample import SUFFIXES
@@ -86,8 +87,8 @@ def _from_folder(root: Path) -> list[Edit]:
     if missing := [part for part in ("shot", "bg", "prompts.json") if not (root / part).exists()]:
         raise FileNotFoundError(f"{root} has no {', '.join(missing)}: expected shot/, bg/ and prompts.json.")
     try:
-        prompts = json.loads((root / "prompts.json").read_text(encoding="utf-8-sig"))
-    except ValueError as error:
+        prompts = json.loads(text_of(root / "prompts.json"))
+    except (ValueError, RecursionError) as error:
         raise ValueError(
             f"{root / 'prompts.json'} is no JSON ({error}): expected file stems with instructions."
         ) from None
@@ -112,12 +113,12 @@ def _from_folder(root: Path) -> list[Edit]:
 def _from_lines(path: Path) -> list[Edit]:
     edits: dict[str, Edit] = {}
     # Not splitlines: JSON's text may hold U+2028, which is a line's end there.
-    for number, line in enumerate(path.read_text(encoding="utf-8-sig").split("\n"), start=1):
+    for number, line in enumerate(text_of(path).split("\n"), start=1):
         if not line.strip():
             continue
         try:
             entry = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"{path}, line {number} is no JSON ({error}): expected one object a line.") from None
         name = entry.get("name") if isinstance(entry, dict) else None
         if not isinstance(name, str) or not name or name.startswith(".") or any(mark in name for mark in "/\\"):
@@ -126,6 +127,21 @@ def _from_lines(path: Path) -> list[Edit]:
             raise ValueError(f"{path}, line {number} names {name} again, expected each name once: rename one.")
         edits[name] = _from_entry(path.parent, name, entry)
     return list(edits.values())
+
+
+def text_of(path: Path) -> str:
+    """A list's text.
+
+    Raises:
+        FileNotFoundError: it is no file.
+        ValueError: it is not UTF-8.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no file {path}: give a list of edits.")
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8 (byte {error.start} is not): save it as UTF-8.") from None
 
 
 def _from_entry(root: Path, name: str, entry: dict) -> Edit:
@@ -142,4 +158,12 @@ def _from_entry(root: Path, name: str, entry: dict) -> Edit:
 
 def _edit(name: str, shot: Path | None, background: Path | None, instruction: object, fault: str | None) -> Edit:
     text = instruction.strip() if isinstance(instruction, str) else ""
-    return Edit(name, shot, background, text, fault or (None if text else "its instruction is empty"))
+    return Edit(
+        name,
+        shot,
+        background,
+        text,
+        (name_fault(name) and f"its name {name_fault(name)}")
+        or fault
+        or (None if text else "its instruction is empty"),
+    )

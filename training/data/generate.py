@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import torch
@@ -19,6 +17,7 @@ from ...adapters.writing import replacing, write_text
 from ..images.files import read_image
 from ..images.sheets import contact_sheet
 from .sample import MANIFEST, Sample, write_manifest
+from .workers import worker_pool
 
 Draw = Callable[[int], dict[str, Tensor]]
 """Makes triplet number i: by kind (source, target, mask, ...) pictures [3, H, W] and masks [1, H, W] in 0..1. The
@@ -98,14 +97,12 @@ def _run(draw: Draw, output: Path, indices: list[int], workers: int) -> Iterator
         finally:
             torch.set_num_threads(threads)
         return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_begin, initargs=(draw, output)) as pool:
+    with worker_pool(workers, _begin, draw, output) as pool:
         yield from pool.map(_make, indices)
 
 
 def _begin(draw: Draw, output: Path) -> None:
-    # Sums over several threads may round otherwise than over one.
-    torch.set_num_threads(1)
+    torch.set_num_threads(1)  # as in the processes of a pool
     _Work.draw, _Work.output = staticmethod(draw), output
 
 

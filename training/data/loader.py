@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -194,7 +195,8 @@ def batches(
         Batches, in which `number` [B] is the batch's number, the same in each row.
 
     Raises:
-        ValueError, OSError: the first fault of a picture, in the process that asks for the batch; it names the file.
+        ValueError, OSError: the first fault of a picture, in the process that asks for the batch; it names the file. Or a
+            process that loads pictures has died.
     """
     dataset = RemovalDataset(
         read_manifest(pairs, targets=not synthesis) if isinstance(pairs, Path) else pairs,
@@ -210,10 +212,35 @@ def batches(
     loader = DataLoader(
         dataset, batch_sampler=order, num_workers=workers, collate_fn=collate, worker_init_fn=ignore_stops
     )
-    for number, items in enumerate(loader, start):
+    for number, items in enumerate(told_in_turn(loader), start):
         if isinstance(items, Exception):
             raise items
         yield {**items, "number": torch.full((len(items["name"]),), number)}
+
+
+def told_in_turn(loader: DataLoader) -> Iterator[Any]:
+    """What a loader gives; the death of one of its processes is told where its next batch is asked for.
+
+    PyTorch would raise it from a signal's handler, in the middle of whatever is going on: of a step, for one.
+
+    Raises:
+        ChildProcessError: a process that loads pictures has died.
+    """
+    is_main = threading.current_thread() is threading.main_thread()
+    handled = signal.getsignal(signal.SIGCHLD) if is_main and hasattr(signal, "SIGCHLD") else None
+    loaded = iter(loader)
+    if handled is not None:
+        signal.signal(signal.SIGCHLD, handled)
+    while True:
+        try:
+            items = next(loaded)
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error):
+                raise
+            raise ChildProcessError(
+                "A process that loads pictures was killed, most often because memory ran out: give fewer --workers."
+            ) from error
+        yield items
 
 
 def ignore_stops(_worker: int) -> None:

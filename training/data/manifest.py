@@ -70,7 +70,7 @@ def _from_lines(root: Path, required: tuple[str, ...]) -> tuple[list[dict[str, A
 def _from_line(inside: _Root, line: bytes, required: tuple[str, ...]) -> dict[str, Any]:
     try:
         entry = json.loads(line.decode())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"is no JSON ({error}): expected one object a line.") from None
     if not isinstance(entry, dict) or (missing := [key for key in required if entry.get(key) is None]):
         what = f"lacks {', '.join(missing)}" if isinstance(entry, dict) else "is no object"

@@ -73,10 +73,13 @@ def read_shards(root: Path, required: tuple[str, ...] = REQUIRED) -> tuple[list[
     description that cannot be read and each pair that lacks one of the `required` kinds."""
     entries, faults = [], []
     for path in sorted(root.glob("*.tar")):
+        if not path.is_file():
+            faults.append(f"{path} is no file: remove it.")
+            continue
         try:
             with tarfile.open(path, "r:") as tar:
                 found = _read_shard(path, tar, faults)
-        except (tarfile.TarError, EOFError) as error:
+        except (tarfile.TarError, EOFError, ValueError, OverflowError) as error:
             faults.append(f"{path} is no whole tar file ({error}): pack the set again.")
             continue
         for name, entry in found.items():
@@ -89,8 +92,14 @@ def read_shards(root: Path, required: tuple[str, ...] = REQUIRED) -> tuple[list[
 
 def _read_shard(path: Path, tar: tarfile.TarFile, faults: list[str]) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
+    length = path.stat().st_size
     for member in tar:
         if not member.isfile():
+            continue
+        if member.offset_data + member.size > length:
+            faults.append(
+                f"{path}/{member.name} claims {member.size} bytes, more than the tar has: pack the set again."
+            )
             continue
         folder, _, file = member.name.removeprefix("./").rpartition("/")
         stem, _, kind = file.partition(".")
@@ -111,7 +120,7 @@ def _read_shard(path: Path, tar: tarfile.TarFile, faults: list[str]) -> dict[str
 def _description(content: Member) -> dict[str, str]:
     try:
         values = json.loads(content.read_bytes())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"is no JSON ({error})") from None
     if not isinstance(values, dict) or not all(isinstance(values.get(k), str | None) for k in ("name", "prompt")):
         raise ValueError("is no object with the texts name and prompt")

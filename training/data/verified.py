@@ -27,9 +27,12 @@ SHOWN, SIDE = 6, 256
 
 
 def read_report(path: Path) -> list[dict]:
-    lines = path.read_text(encoding="utf-8").split("\n") if path.exists() else []
+    lines = path.read_text(encoding="utf-8", errors="replace").split("\n") if path.is_file() else []
     # A run that was killed may have left half a line, without the newline after it.
-    return [json.loads(line) for line in lines[:-1]]
+    try:
+        return [entry for line in lines[:-1] if isinstance(entry := json.loads(line), dict) and "name" in entry]
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is no report of this command ({error}): give another folder.") from None
 
 
 def write_report(output: Path, entries: Iterable[dict]) -> None:

@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import functools
 import json
-import multiprocessing
 import os
 import pickle
 import time
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, replace
 
 import numpy as np
@@ -41,6 +39,7 @@ from .edits import Edit, list_edits, read_edit
 from .grounding import BoxesFromFile, Detector, GroundingDINO, MasksFromFolder, SegmentAnything, Segmenter
 from .settings import VerifyConfig
 from .verified import is_done, read_report, write_pair, write_report, write_sets, write_sheet
+from .workers import worker_pool
 
 CORPUS = 680_088
 """Edits in the corpus that the paper went through (Table 7)."""
@@ -165,8 +164,7 @@ def run_local(config: VerifyConfig, edits: list[Edit]) -> Iterator[dict]:
         finally:
             torch.set_num_threads(threads)
         return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+    with worker_pool(workers) as pool:
         yield from pool.map(job, edits, chunksize=max(1, min(16, len(edits) // (4 * workers))))
 
 

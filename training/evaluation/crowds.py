@@ -13,6 +13,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ...adapters import layered, one_step
+from ...adapters.methods import LAYERED_RECIPE, LRNR, ONE_STEP_RECIPE
 from ...kernels.layers import recompose, visible_masks
 from ...kernels.scene_layers import Scenes
 from ...kernels.scenes import CROWD, draw_scenes
@@ -107,17 +108,17 @@ def ways(
     for folder in adapters:
         recipe = recipe_of(folder)
         name = f"{folder.name} ({recipe})"
-        if recipe == "mild":
+        if recipe == LAYERED_RECIPE:
             adapter = layered.load(folder / "layered.safetensors")
             yield f"{name}, one sampling", in_layers(adapter, guidance, steps, seed)
             if adapter.morphology:
                 bodies = drawn.pose(), drawn.parsing()
                 yield f"{name}, with pose and parsing", in_layers(adapter, guidance, steps, seed, *bodies)
-        elif recipe == "osor":
+        elif recipe == ONE_STEP_RECIPE:
             yield f"{name}, one after the other", in_turn(once(one_step.load(folder / "one_step.safetensors"), seed))
         else:
             base, text = with_adapters(load_mini(), folder)
-            method = MASG(guidance=3.0) if text else Plain()
+            method = MASG(guidance=LRNR.mini_strength) if text else Plain()
             yield f"{name}, one after the other", in_turn(sampled(base, steps, seed, method, text))
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from torch import Tensor
 from tqdm import tqdm
 
+from ...adapters import methods as facts
 from ...adapters import mini, one_step
 from ...kernels import seams
 from ...kernels.exemplar import exemplar_fill
@@ -16,7 +17,7 @@ from ..base_models.mini import load_mini
 from ..images.flat_fills import grey_fill, ring_fill
 from ..paths import recipe_of
 from ..sampling.adapters import load_eraser, with_adapters
-from ..sampling.methods import MASG, Method, Plain, SelfRectifying
+from ..sampling.methods import METHODS, Method, Plain
 from ..sampling.one_step import erase_once
 from ..sampling.sampler import Start, remove
 
@@ -28,33 +29,41 @@ PAINT: dict[str, Remove] = {RING: ring_fill, "grey": grey_fill, "exemplar fill":
 
 
 def plain_ways(guidance: float, steps: int, seed: int, model: Path = mini.FOLDER) -> dict[str, Remove]:
-    """The mini model without adapters."""
+    """The mini model without adapters: plain, guided, and by each method that a training is made for."""
     base = load_mini(model)
-    return {
+    ways = {
         "mini": sampled(base, steps, seed, Plain()),
-        "mini + CFG": sampled(base, steps, seed, Plain(guidance), "background"),
-        "mini + MASG": sampled(base, steps, seed, MASG(guidance=guidance), "background"),
-        "mini + SRA": sampled(base, steps, seed, SelfRectifying()),
+        "mini + CFG": sampled(base, steps, seed, Plain(guidance), facts.BACKGROUND),
     }
+    for name, known in facts.METHODS.items():
+        if known.recipe is not None:
+            method = guided_by(METHODS[name], guidance)
+            ways[f"mini + {known.title}"] = sampled(base, steps, seed, method, method.words)
+    return ways
 
 
 def adapted_ways(
     adapters: tuple[Path, ...], guidance: float, steps: int, seed: int, model: Path = mini.FOLDER
 ) -> Iterator[tuple[str, Remove]]:
-    """Each training in the ways that its paper compares."""
-    masg = MASG(guidance=guidance)
+    """Each training in the ways that its paper compares: alone, and by the method that it is made for."""
     for folder in adapters:
         recipe = recipe_of(folder)
         name = f"{folder.name} ({recipe})"
-        if recipe == "osor":
+        if recipe == facts.ONE_STEP_RECIPE:
             yield name, once(load_eraser(folder), seed, model)
             continue
         adapted, text = with_adapters(load_mini(model), folder)
         yield name, sampled(adapted, steps, seed, Plain(), text)
-        if recipe == "lrnr" and text:
-            yield f"{name} + MASG", sampled(adapted, steps, seed, masg, text)
-        if recipe == "eradiff":
-            yield f"{name} + SRA", sampled(adapted, steps, seed, SelfRectifying(), text)
+        for key, known in facts.METHODS.items():
+            # A method that guides to words has nothing to guide to where the training has no prompt.
+            if known.recipe == recipe and (text or not METHODS[key].words):
+                method = guided_by(METHODS[key], guidance)
+                yield f"{name} + {known.title}", sampled(adapted, steps, seed, method, text)
+
+
+def guided_by(method: Method, guidance: float) -> Method:
+    """A method that guides to words, with this guidance; another one as it is."""
+    return method.with_strength(guidance if method.words else None)
 
 
 def sampled(base: Base, steps: int, seed: int, method: Method, text: str = "") -> Remove:

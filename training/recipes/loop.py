@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from typing import Any
@@ -34,6 +35,7 @@ from ..paths import RECIPE, STATE
 from .objective import Objective, Turn
 from .recipe import Recipe
 from .run_folder import check_output, fingerprint, only_training_in, read_state, stop_on_signal, write_state
+from .samples import sample_rows
 
 SAMPLES = 4
 """Pictures on a sample sheet."""
@@ -113,14 +115,14 @@ class Trainer:
             FloatingPointError, InterruptedError: as for `train`.
         """
         recipe, objective = self.recipe, self.objective
+        self.begun = time.monotonic()
         steps = range(self.start, recipe.steps)
         progress = tqdm(steps, initial=self.start, total=recipe.steps, desc=objective.name, disable=not self.is_main)
         given, shown = self.batches(), {}
         with stop_on_signal() as stopped:
             for step in progress:
                 losses, terms, stop = {}, {}, False
-                for turn in objective.turns:
-                    batch = next(given)
+                for turn, batch in zip(objective.turns, self.loaded(given, step), strict=True):
                     shown = shown or {key: value[:SAMPLES] for key, value in batch.items()}
                     losses[turn.name], stop = self.turn(turn, batch, step, stopped)
                     terms |= {name: float(value) for name, value in objective.terms.items()}
@@ -144,6 +146,20 @@ class Trainer:
             people=objective.people,
             short_side=objective.short_side,
         )
+
+    def loaded(self, given: Iterator[dict[str, Any]], step: int) -> list[dict[str, Any]]:
+        """The batches of a step, one for each turn, before anything is learned from any of them.
+
+        Raises:
+            ChildProcessError: a process that loads pictures has died; what was learned is saved.
+        """
+        try:
+            return [next(given) for _ in self.objective.turns]
+        except ChildProcessError as lost:
+            if step == self.start:
+                raise
+            self.save(step)
+            raise ChildProcessError(f"{lost} Saved at step {step}: the same command with --resume continues.") from None
 
     def turn(self, turn: Turn, batch: dict[str, Any], step: int, stopped: threading.Event) -> tuple[float, bool]:
         """One loss on this process's share of a batch; its mean over all processes, and whether any of them is to stop."""
@@ -185,13 +201,23 @@ class Trainer:
             self.save(done)
         if recipe.sample_every and (done % recipe.sample_every == 0 or last):
             if self.is_main:
-                sheet = recipe.output / "samples" / f"step_{done:06}.png"
-                contact_sheet(sheet, sample_rows(self.objective, shown))
-                board: Any = self.accelerator.get_tracker("tensorboard")
-                board.log_images({"samples": read_image(sheet)}, step=done)
+                self.draw(done, shown)
             self.accelerator.wait_for_everyone()
         if stop:
             raise InterruptedError(f"Stopped at step {done}, and saved: the same command with --resume continues.")
+
+    def draw(self, done: int, shown: dict[str, Any]) -> None:
+        """Draw the sheet of samples after `done` steps."""
+        sheet = self.recipe.output / "samples" / f"step_{done:06}.png"
+        rows = sample_rows(self.objective, shown, time.monotonic() - self.begun)
+        if not rows:
+            self.accelerator.print(
+                f"No samples of step {done}: one alone would take more than a tenth of the training."
+            )
+            return
+        contact_sheet(sheet, rows)
+        board: Any = self.accelerator.get_tracker("tensorboard")
+        board.log_images({"samples": read_image(sheet)}, step=done)
 
     def save(self, step: int) -> None:
         """Write the adapters and the state after `step` steps.
@@ -242,17 +268,6 @@ class Trainer:
 def row_generator(seed: int, number: int, row: int) -> torch.Generator:
     """Everything random in one row of batch `number`."""
     return seeds.generator(seeds.derived(seed, number) * 65_537 + row)
-
-
-def sample_rows(objective: Objective, batch: dict[str, Any]) -> list[list[tuple[str, Tensor]]]:
-    """For each picture of a batch: what was given, what the adapters make of it, what it should be."""
-    rows = []
-    for row in range(len(batch["source"])):
-        source, target, mask = (batch[key][row : row + 1] for key in ("source", "target", objective.mask_key))
-        result = objective.erase(source, mask).cpu()
-        white = mask[:, None].expand(-1, 3, -1, -1)
-        rows.append([("source", source), ("mask", white), ("result", result), ("target", target)])
-    return rows
 
 
 def move(value: Any, device: torch.device) -> Any:

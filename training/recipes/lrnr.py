@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ...adapters import methods as facts
 from ...adapters import prompt
 from ..base_models.base import Base
 from ..base_models.mini import is_mini
@@ -81,7 +82,7 @@ class LRNR(Objective):
     def guidance(self) -> float:
         """LRNR's, or what the mini model bears."""
         base = self.recipe.base
-        return 3.0 if base is None or is_mini(base) else 12.5
+        return facts.LRNR.mini_strength if base is None or is_mini(base) else facts.LRNR.strength
 
 
 def check_room(texts: Texts, recipe: LRNRRecipe) -> None:

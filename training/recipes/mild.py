@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -119,8 +120,12 @@ class MILD(Objective):
         return rows
 
     def background_row(self, batch: dict[str, Any], index: int, generator: torch.Generator) -> Row:
-        prompt, _ = self.prompt(self.recipe.background_prompt, generator)
-        return Row(index, BACKGROUND, batch["mask"][index], batch["mask"][index], prompt, (False, False, False))
+        prompt, dropped = self.prompt(self.recipe.background_prompt, generator)
+        given = (False, False, False)
+        if self.recipe.background_morphology:
+            withheld = torch.rand(2, generator=generator) < self.recipe.morphology_dropout
+            given = (not (dropped or withheld[0]), not (dropped or withheld[1]), False)
+        return Row(index, BACKGROUND, batch["mask"][index], batch["mask"][index], prompt, given)
 
     def prompt(self, text: str, generator: torch.Generator) -> tuple[str, bool]:
         """A row's prompt, and whether it was dropped."""
@@ -130,7 +135,7 @@ class MILD(Objective):
     def tokens(self, batch: dict[str, Any], rows: list[Row], owner: Tensor) -> Tensor | None:
         """Morphology of each row, null tokens where something is not given: [R, T, width]."""
         module = self.network.morphology
-        if module is None or not any(row.branch == PERSON for row in rows):  # to a background tokens are null
+        if module is None or not any(row.branch == PERSON or any(row.given) for row in rows):
             return None
         others = torch.stack([row.hidden for row in rows])
         tokens = module(others, batch["pose"][owner], parsing_one_hot(batch["parsing"][owner], module.labels))
@@ -155,13 +160,17 @@ class MILD(Objective):
 
     def file_metadata(self, step: int) -> dict[str, str]:
         prompts = json.dumps([self.recipe.person_prompt, self.recipe.background_prompt])
-        return self.metadata(step) | {"unclutter.guidance": "cfg 5", "unclutter.prompts": prompts}
+        given = str(self.recipe.background_morphology).lower()
+        own = {"unclutter.prompts": prompts, "unclutter.background_morphology": given}
+        return self.metadata(step) | {"unclutter.guidance": "cfg 5", **own}
 
-    def erase(self, source: Tensor, mask: Tensor) -> Tensor:
+    def erase(self, source: Tensor, mask: Tensor, progress: Callable[[Iterable], Iterable] = iter) -> Tensor:
         """The backgrounds, which are what is there when everyone is removed."""
         adapter = self.network.adapter(self.file_metadata(0))
         pictures = zip(source, mask, strict=True)
-        erased = (erase_layers(self.base, adapter, one, hole[None], wanted=[]) for one, hole in pictures)
+        erased = (
+            erase_layers(self.base, adapter, one, hole[None], wanted=[], progress=progress) for one, hole in pictures
+        )
         return torch.stack([background for _, background in erased])
 
 

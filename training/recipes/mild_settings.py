@@ -46,6 +46,8 @@ class MILDRecipe(Recipe):
     """Labels of the parsing maps, the background's included."""
     morphology_dropout: float = 0.1
     """Chance of a pose, and of a parsing map, to be withheld, so that the eraser works without them."""
+    background_morphology: bool = False
+    """The background gets pose and parsing too, those of everyone, as in the paper; else null tokens in their place."""
     instances: int = 4
     """Most instances of a picture that a step trains, drawn at random: each costs memory."""
     occlusion: float = 1.0
@@ -77,8 +79,15 @@ PRESETS = {
         MILDRecipe(tyro.MISSING, tyro.MISSING),
     ),
     "paper": (
-        "as the paper says, where it does: learning rate 1e-6, no occlusion",
-        MILDRecipe(tyro.MISSING, tyro.MISSING, learning_rate=1e-6, sma_learning_rate=1e-6, occlusion=0.0),
+        "as the paper says, where it does: learning rate 1e-6, no occlusion, pose and parsing for the background too",
+        MILDRecipe(
+            tyro.MISSING,
+            tyro.MISSING,
+            learning_rate=1e-6,
+            sma_learning_rate=1e-6,
+            occlusion=0.0,
+            background_morphology=True,
+        ),
     ),
     "mini": (
         "for the mini model: 1,400 steps at 64 pixels, LoRAs at 1e-3, max pooling",

@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 
 from ...adapters.writing import replacing
 from ..data.sample import Sample
-from ..paths import RECIPE, STATE
+from ..paths import STATE, read_settings
 from .recipe import Recipe
 
 
@@ -59,15 +59,27 @@ def write_state(folder: Path, state: dict[str, Any]) -> None:
         with replacing(path) as temporary:
             torch.save(state, temporary)
     except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
-        raise OSError(
-            f"Step {state['step']} could not be saved to {path} ({error}): make room, and --resume continues from the last "
-            "checkpoint, which is whole."
-        ) from error
+        kept = "--resume continues from the last checkpoint, which is whole" if path.exists() else "begin anew"
+        raise OSError(f"Step {state['step']} could not be saved to {path} ({error}): make room, and {kept}.") from error
 
 
 def read_state(folder: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
-    """The state that `write_state` wrote."""
-    return torch.load(folder / STATE, map_location=device, weights_only=True)
+    """The state that `write_state` wrote.
+
+    Raises:
+        ValueError: it is damaged, or something else.
+    """
+    path = folder / STATE
+    try:
+        state = torch.load(path, map_location=device, weights_only=True)
+    except Exception as error:  # a damaged pickle makes the reader fail in any way
+        raise ValueError(
+            f"{path} is damaged ({type(error).__name__}), so the training cannot go on from it: get it back from a copy, or "
+            "begin anew in another folder. The adapters beside it are files of their own."
+        ) from error
+    if not isinstance(state, dict) or not {"step", "parameters", "optimizer", "scaler"} <= state.keys():
+        raise ValueError(f"{path} is no state of a training: get it back from a copy, or begin anew in another folder.")
+    return state
 
 
 def fingerprint(samples: list[Sample]) -> str:
@@ -86,7 +98,7 @@ def check_output(recipe: Recipe, settings: dict[str, Any]) -> None:
         return
     if not state.exists():
         raise ValueError(f"{recipe.output} holds no {STATE} to resume from: leave --resume out, or give its folder.")
-    before = json.loads((recipe.output / RECIPE).read_text())
+    before = read_settings(recipe.output)
     check_same(recipe.output, before, settings, recipe.may_change)
 
 

@@ -119,7 +119,7 @@ def matched(unet: nn.Module, adapter: lora.Lora) -> list[tuple[nn.Parameter, lor
     for module, pair in adapter.pairs.items():
         if module.startswith("unet."):
             weight = weights.get(f"{module.removeprefix('unet.')}.weight")
-            if weight is not None and weight.shape[:2] == (pair.up.shape[0], pair.down.shape[1]):
+            if weight is not None and pair.changes(weight.shape):
                 fitting.append((weight, pair))
             else:
                 foreign.append(module)

@@ -11,9 +11,10 @@ from torch import Tensor
 
 from ...adapters.layered import Layered
 from ...adapters.lora import LoraPair
+from ...kernels.finite import check_finite
 from ...kernels.layers import check_indices, context_masks
 from ...kernels.lowrank import BACKGROUND, PERSON
-from ...kernels.morphology import HumanMorphology, parsing_one_hot
+from ...kernels.morphology import HumanMorphology, parsing_one_hot, row_tokens
 from ...kernels.regions import latent_mask
 from ...kernels.vocabulary import LIP
 from ..base_models.base import Base, masked_grey
@@ -70,7 +71,7 @@ def erase_layers(
     union, others = masks.amax(dim=0, keepdim=True), context_masks(masks)[chosen]
     holes = torch.cat([masks[chosen], union])
     shown = masked_grey(image.expand(len(holes), -1, -1, -1), torch.cat([others, union]))
-    # Of each row what it is shown, in which nobody's colours are that have gone from it.
+    # The picture that each row is shown, with the hidden people greyed out, so that their colours cannot leak in.
     latent = base.encode(2 * shown - 1)
     size = latent.shape[-2:]
     free = latent_mask(holes, *size, pooling="max").to(latent)
@@ -94,7 +95,8 @@ def erase_layers(
         if network.morphology is not None:
             one_hot = None if parsing is None else parsing_one_hot(parsing[None], network.morphology.labels).to(device)
             pictures = (None if pose is None else pose[None].to(device), one_hot)
-            tokens["positive"] = with_null(network.morphology(others, *pictures), 1) if chosen else None
+            background = layered.header.background_morphology
+            tokens["positive"] = row_tokens(network.morphology, others, *pictures, background)
         for sigma, t in zip(scheduler.sigmas.tolist(), progress(scheduler.timesteps), strict=False):
             x = torch.where(free > 0, x, latent + sigma * noise)
 
@@ -108,6 +110,7 @@ def erase_layers(
             x = scheduler.step(torch.where(free > 0, x0, latent), t, x).prev_sample
     finally:
         base.network.set_attn_processor(before)
+    check_finite(x, "The network's result")
     pictures = ((base.decode(x) + 1) / 2).clamp(0, 1)
     layers = image.expand(len(masks), -1, -1, -1).clone()
     layers[chosen] = pictures[:-1]
@@ -128,8 +131,3 @@ def fresh_adapter(
     biases = {layer: torch.zeros(2, device=device) for layer in layers} if sma else {}
     state = HumanMorphology(unet.config["cross_attention_dim"], labels).state_dict() if morphology else {}
     return Layered(*branches, biases, state)
-
-
-def with_null(tokens: Tensor, count: int) -> Tensor:
-    """Tokens [N, T, width] of instances, and null tokens for `count` rows of the background after them."""
-    return torch.cat([tokens, tokens.new_zeros(count, *tokens.shape[1:])])

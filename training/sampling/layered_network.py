@@ -15,13 +15,12 @@ from torch.nn import functional as F
 
 from ...adapters.layered import Layered
 from ...adapters.lora import LoraPair
+from ...adapters.names import QKV
 from ...kernels.attention import RegionSettings, region_attention, sma
 from ...kernels.lowrank import BACKGROUND, PERSON, Joined, LowRank, add_branches, join, row_selection, stack_branches
 from ...kernels.morphology import morphology_attention
 from ...kernels.regions import object_tokens
 from .region_attention import grid
-
-PROJECTIONS = ("to_q", "to_k", "to_v")
 
 
 class LayeredNetwork(nn.Module):
@@ -105,7 +104,7 @@ class LayeredAttnProcessor(nn.Module):
         self.projections: Mapping[str, Projection] = nn.ModuleDict(  # pyright: ignore[reportAttributeAccessIssue]
             {
                 name: Projection(layered.foreground.get(module), layered.background.get(module))
-                for name in PROJECTIONS
+                for name in QKV
                 if (module := f"{path}.{name}") in layered.foreground or module in layered.background
             }
         )
@@ -116,10 +115,10 @@ class LayeredAttnProcessor(nn.Module):
         self, attn: Any, hidden_states: Tensor, encoder_hidden_states: Tensor | None = None, *_: Any, **__: Any
     ) -> Tensor:
         if encoder_hidden_states is None:
-            projected = self.project(attn, PROJECTIONS, hidden_states)
+            projected = self.project(attn, QKV, hidden_states)
         else:
-            projected = self.project(attn, PROJECTIONS[:1], hidden_states)
-            projected += self.project(attn, PROJECTIONS[1:], encoder_hidden_states)
+            projected = self.project(attn, QKV[:1], hidden_states)
+            projected += self.project(attn, QKV[1:], encoder_hidden_states)
         q, k, v = (rearrange(one, "b n (heads d) -> b heads n d", heads=attn.heads) for one in projected)
         if encoder_hidden_states is not None:
             out = morphology_attention(q, k, v, self.call.tokens, F.scaled_dot_product_attention)
@@ -195,12 +194,11 @@ def check_fits(unet: UNet2DConditionModel, layered: Layered) -> None:
             "inpainting version of the checkpoint."
         )
     shapes = projection_shapes(unet)
-    pairs = [*layered.foreground.items(), *layered.background.items()]
-    fitting = sum(shapes.get(module) == (len(pair.up), pair.down.shape[1]) for module, pair in pairs)
+    fitting, count = layered.fitting(shapes)
     layers = sum(f"{layer}.to_q" in shapes for layer in layered.sma)
-    if fitting < len(pairs) or layers < len(layered.sma):
+    if fitting < count or layers < len(layered.sma):
         raise ValueError(
-            f"{fitting} of the layered eraser's {len(pairs)} LoRAs and {layers} of its {len(layered.sma)} attention layers fit "
+            f"{fitting} of the layered eraser's {count} LoRAs and {layers} of its {len(layered.sma)} attention layers fit "
             "this network, expected all: it was made for another model."
         )
     width = layered.morphology["pose.project.weight"].shape[0] if layered.morphology else 0
@@ -218,7 +216,7 @@ def projection_shapes(unet: UNet2DConditionModel) -> dict[str, tuple[int, int]]:
     return {
         f"{path}.{name}": (weights[f"{path}.{name}.weight"][0], weights[f"{path}.{name}.weight"][1])
         for path in paths
-        for name in PROJECTIONS
+        for name in QKV
     }
 
 

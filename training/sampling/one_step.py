@@ -15,6 +15,7 @@ from ...adapters.lora import LoraPair
 from ...adapters.methods import ONE_STEP_PROMPT as PROMPT
 from ...adapters.methods import ONE_STEP_TIMESTEP as TIMESTEP
 from ...adapters.one_step import OneStep
+from ...kernels.finite import check_finite
 from ...kernels.onestep import add_noise, alpha_from_logits, blend, noise_level, predict_clean
 from ...kernels.regions import latent_mask
 from ..base_models.base import Base
@@ -107,6 +108,7 @@ def run_once(
         drafted = base.encode(2 * torch.where(mask[:, None] > 0, draft.to(image), image) - 1)
         again, _ = erased(torch.where(within, drafted, shot))
         latent = torch.where(within, again, latent)
+    check_finite(latent, "The network's result")
     return Erased(((base.decode(latent) + 1) / 2).clamp(0, 1), alpha[:, 0], latent)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -57,6 +58,7 @@ def sampling(
 
     Args:
         show_draft: show an inpainting model the draft, where it would see a grey hole or the object.
+        context: as for `remove_region`; infinite for the whole picture, at the size that the model was trained at.
 
     Raises:
         ValueError: the base is no inpainting model and cannot be shown anything, or nothing is there to guide.
@@ -64,7 +66,7 @@ def sampling(
     network = load_base(base, device)
     if show_draft and not network.inpaints:
         raise ValueError("The base is no inpainting model and is shown nothing: leave --show-draft out.")
-    maximum = 2 * network.native_size if base == MINI else None
+    maximum = 2 * network.native_size if base == MINI else network.native_size if math.isinf(context) else None
     if adapters is not None:
         network, learned = with_adapters(network, adapters)
         positive = f"{learned} {positive}".strip()

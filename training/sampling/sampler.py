@@ -14,6 +14,7 @@ import torch
 from diffusers import EulerDiscreteScheduler
 from torch import Tensor
 
+from ...kernels.finite import check_finite
 from ...kernels.guidance import schedule_position
 from ...kernels.regions import latent_mask
 from ..base_models.base import Base, masked_grey
@@ -67,6 +68,7 @@ def remove(
         x0 = method.predict(base.network, call, hole, positive, negative, position, steps)
         x0 = torch.where(hole > 0, x0, latent)
         x = scheduler.step(x0, t, x).prev_sample
+    check_finite(x, "The network's result")
     return ((base.decode(x) + 1) / 2).clamp(0, 1)
 
 

@@ -22,6 +22,7 @@ from unclutter.training.data.differences import (
     regions_in,
     split_effect,
 )
+from unclutter.training.data.lab import lab_in_bytes
 from unclutter.training.data.settings import Constants
 
 SMALL = Constants(min_area=40, max_hole_area=20, disk_radius=1)
@@ -175,3 +176,13 @@ def test_through_the_noise_of_jpeg_the_object_and_its_shadow_are_found():
     mask = changed_mask(heat_map(photograph(shot, 90), photograph(background, 80), constants), constants)
     truth = mask_of((80, 60, 150, 150), (70, 150, 190, 166), size=256)
     assert mask[truth].mean() > 0.95 and (mask & ~truth).sum() < 0.15 * truth.sum()
+
+
+def test_lab_is_opencvs_to_the_last_bit():
+    cv2 = pytest.importorskip("cv2")
+    generator = np.random.default_rng(0)
+    colours = [generator.integers(0, top, (300, 1000, 3)).astype(np.uint8) for top in (256, 40)]
+    picture = np.concatenate(colours)
+    expected = cv2.cvtColor(picture, cv2.COLOR_RGB2LAB).astype(int)
+    light, red, yellow = lab_in_bytes(torch.from_numpy(picture).movedim(-1, 0).float()).numpy()
+    assert np.array_equal(np.stack([light, red + 128, yellow + 128], axis=-1), expected)

@@ -269,6 +269,25 @@ def test_lists_that_cannot_be_used_say_what_is_wrong(config, tmp_path):
         verify_pairs(replace(config, edits=tmp_path / "nowhere"))
 
 
+def test_a_name_that_no_file_can_have_rejects_its_edit_alone(config, tmp_path):
+    listed = tmp_path / "edits.jsonl"
+    line = {
+        "before": "edits/shot/ball.png",
+        "after": "edits/bg/ball.png",
+        "instruction": "the ball",
+        "direction": "remove",
+    }
+    names = {"x" * 300: "is 300 bytes long", "a\0b": "holds NUL", "\ud800": "half a character", "good": None}
+    listed.write_text("".join(json.dumps(line | {"name": name}) + "\n" for name in names))
+    verify_pairs(replace(config, edits=listed))
+    for name, words in names.items():
+        entry = report(config)[name]
+        assert entry["accepted"] if words is None else entry["reason"] == "input" and words in entry["detail"]
+    listed.write_bytes(b'{"name": "\xff"}')
+    with pytest.raises(ValueError, match="edits.jsonl is not UTF-8"):
+        verify_pairs(replace(config, edits=listed, output=tmp_path / "other"))
+
+
 def test_a_set_of_other_settings_is_kept_apart(config):
     verify_pairs(config)
     with pytest.raises(ValueError, match="made with other settings"):

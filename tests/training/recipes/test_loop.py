@@ -1,6 +1,7 @@
 """Training from a folder of pairs: what is learned, what stays, and what a stop in the middle leaves behind."""
 
 import json
+import multiprocessing
 import os
 import re
 import resource
@@ -8,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 
@@ -30,7 +32,7 @@ from unclutter.training.recipes.loop import train
 from unclutter.training.recipes.lrnr import LRNR
 from unclutter.training.recipes.lrnr_settings import LRNRRecipe
 from unclutter.training.recipes.objective import Objective
-from unclutter.training.recipes.run_folder import only_training_in
+from unclutter.training.recipes.run_folder import only_training_in, write_state
 
 RECIPES = {"lrnr": (LRNRRecipe, LRNR), "eradiff": (EraDiffRecipe, EraDiff)}
 
@@ -105,6 +107,39 @@ def test_a_resumed_training_ends_with_the_same_weights(quick, tmp_path):
     train(replace(quick, steps=5, output=tmp_path / "half", resume=True), LRNR)
     whole, resumed = weights(quick.output), weights(tmp_path / "half")
     assert whole and all(torch.equal(value, resumed[name]) for name, value in whole.items())
+    for name in ("lora.safetensors", "prompt.safetensors"):
+        assert (quick.output / name).read_bytes() == (tmp_path / "half" / name).read_bytes()
+
+
+@pytest.mark.parametrize("name", ["state.pt", "recipe.json"])
+@pytest.mark.parametrize("content", [b"", b"[" * 10_000, b'{"recipe": 5}', None])
+def test_a_damaged_training_cannot_be_resumed_and_says_which_file(quick, name, content):
+    from unclutter.training.recipes.run_folder import check_output, read_state
+
+    quick.output.mkdir(parents=True)
+    torch.save({"step": 1, "parameters": {}, "optimizer": {}, "scaler": None}, quick.output / "state.pt")
+    (quick.output / "recipe.json").write_text('{"recipe": "lrnr"}')
+    path = quick.output / name
+    path.write_bytes(path.read_bytes()[:-9] if content is None else content)
+    with pytest.raises(
+        ValueError, match=rf"{name} (is damaged|is no state|names no recipe).*begin anew in another folder"
+    ):
+        check_output(replace(quick, resume=True), {})
+        read_state(quick.output)
+
+
+def test_a_killed_process_that_loads_pictures_saves_the_step_in_hand(quick):
+    def kill_one():
+        while not (children := multiprocessing.active_children()) or not (quick.output / "samples").exists():
+            time.sleep(0.05)
+        children[0].kill()
+
+    killer = threading.Thread(target=kill_one, daemon=True)
+    killer.start()
+    with pytest.raises(ChildProcessError, match="was killed, .* fewer --workers. Saved at step") as told:
+        train(replace(quick, steps=1_000_000, workers=1, save_every=1_000_000, sample_every=1), LRNR)
+    step = int(str(told.value).partition("Saved at step ")[2].partition(":")[0])
+    assert step > 0 and torch.load(quick.output / "state.pt", weights_only=True)["step"] == step
 
 
 @pytest.mark.parametrize(
@@ -192,7 +227,20 @@ def test_a_full_disk_leaves_the_last_checkpoint_whole(quick):
     assert failed.returncode == 1 and "could not be" in failed.stderr and "Traceback" not in failed.stderr
     after = weights(quick.output)
     assert all(torch.equal(value, after[name]) for name, value in before.items())
-    assert not list(quick.output.glob("*.part"))
+    assert not list(quick.output.glob(".*part*"))
+
+
+def test_a_disk_that_is_full_at_the_first_save_promises_no_checkpoint(tmp_path):
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    try:
+        with pytest.raises(
+            OSError, match=r"Step 7 could not be saved to .*state\.pt .*: make room, and begin anew"
+        ) as told:
+            write_state(tmp_path, {"step": 7, "parameters": {"a": torch.zeros(10_000)}})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert "resume" not in str(told.value) and not list(tmp_path.iterdir())
 
 
 def test_a_loss_that_is_not_finite_stops_and_names_the_files(quick):

@@ -1,7 +1,7 @@
 """OSOR's discriminator: patches of a picture at four scales, each judged by how much of it was painted.
 
-A frozen network gives features at four strides; small heads on them are all that is trained. What a patch should be
-called is the share of it that lies outside the mask (arXiv 2606.28094, Section 3.3 and Appendix B.6 and B.7).
+A frozen network gives features at four strides; small heads on them are all that is trained. A patch's target is the
+share of it that lies outside the mask (arXiv 2606.28094, Section 3.3 and Appendix B.6 and B.7).
 """
 
 from __future__ import annotations

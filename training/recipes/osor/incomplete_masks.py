@@ -11,13 +11,13 @@ from ...images.masks import convex_hulls, dilate, move, shrink
 from .settings import IncompleteMasks, Mode
 
 TOGETHER = 2
-"""Pictures that suffer the same: what one device held in OSOR's training, where each draws once for its batch."""
+"""Consecutive rows that share one mode, as on each of the devices of OSOR's training, which drew once for its batch."""
 
 
 def incomplete_masks(
     targets: Tensor, cores: Tensor, settings: IncompleteMasks, generators: list[torch.Generator]
 ) -> Tensor:
-    """Masks [B, H, W] as phase 2 is shown them: rows 0 and 1 suffer one mode, rows 2 and 3 another, each in its own way.
+    """Masks [B, H, W] as phase 2 is shown them: rows 0 and 1 are changed in one mode, rows 2 and 3 in another, each by its own random numbers.
 
     Args:
         targets, cores: [B, H, W] of 0 and 1, as in `incomplete_mask`.

@@ -8,7 +8,7 @@ and one of the discriminator's heads on the next.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -183,7 +183,7 @@ class OSOR(Objective):
         heads = self.discriminator.heads.state_dict()
         files.write_safetensors(folder / HEADS, heads, {"format": "pt", "unclutter.kind": "osor.discriminator"})
 
-    def erase(self, source: Tensor, mask: Tensor) -> Tensor:
+    def erase(self, source: Tensor, mask: Tensor, progress: Callable[[Iterable], Iterable] = iter) -> Tensor:
         types = {"bf16": torch.bfloat16, "fp16": torch.float16}
         dtype = types.get(self.recipe.mixed_precision)
         with torch.autocast(self.unet.device.type, dtype=dtype, enabled=dtype is not None):

@@ -28,7 +28,7 @@ else:
 
 @dataclass(frozen=True)
 class IncompleteMasks:
-    """How often masks suffer what, and how much. The defaults are OSOR's for SDXL at a short side of 512 pixels."""
+    """How often masks are changed in each mode, and how much. The defaults are OSOR's for SDXL at a short side of 512 pixels."""
 
     shrink: float = 0.35
     """Chance that only the innermost part is kept."""
