@@ -27,7 +27,7 @@ EMPTY_MASK = """() => {
     return data.every((value, index) => index % 4 < 3 || !value)
 }"""
 SETTLED = """async () => {
-    for (let still = 0, before = ""; still < 3; ) {
+    for (let still = 0, before = "", frames = 0; still < 3 && frames < 300; frames++) {
         await new Promise(requestAnimationFrame)
         const now = JSON.stringify(app.graph.nodes.map(({boundingRect}) => [...boundingRect]))
         still = now === before ? still + 1 : 0
