@@ -620,7 +620,7 @@ TEMPLATES = {
     "Remove what a box marks, SDXL": by_boxes(),
     "Steps of Attentive Eraser, SDXL": attention(
         sdxl(BASE),
-        note("Attentive Eraser", STEPS, "It was made for a base checkpoint, not an inpainting one.", PAINT, KEPT),
+        note("Attentive Eraser", STEPS, "It was made for a base checkpoint, not an inpainting one.", PAINT),
         attentive(9.0, suppression_steps=0.25),
         "attentive_eraser",
         0.8,
