@@ -543,7 +543,7 @@ UNSEEN = "How well this model removes with the pack nobody has shown yet: tell u
 EDITS = "The model sees the picture, and again with the mask in red, and is told to remove what is red. Or tell it yourself, in *words for background*."
 
 TEMPLATES = {
-    "Remove by instruction, FLUX.2 Klein": on_family(
+    "Remove by asking, FLUX.2 Klein": on_family(
         note("An edit model is shown what goes, FLUX.2 Klein", EDITS, PAINT, UNSEEN),
         "flux-2-klein-4b-fp8.safetensors",
         ("qwen_3_4b.safetensors", "flux2"),
@@ -551,7 +551,7 @@ TEMPLATES = {
         references="picture and marked picture",
         start="noise",
     ),
-    "Remove by instruction, Qwen-Image-Edit": on_family(
+    "Remove by asking, Qwen Edit": on_family(
         note("An edit model is shown what goes, Qwen-Image-Edit", EDITS, PAINT, UNSEEN),
         "qwen_image_edit_2511_fp8mixed.safetensors",
         ("qwen_2.5_vl_7b_fp8_scaled.safetensors", "qwen_image"),
@@ -560,7 +560,7 @@ TEMPLATES = {
         references="picture and marked picture",
         start="noise",
     ),
-    "Remove an object, Z-Image-Turbo": on_family(
+    "Remove by attention, Z-Image": on_family(
         note("One node on Z-Image-Turbo, in 8 steps", "Its attention does not see the object. " + PAINT, UNSEEN, KEPT),
         "z_image_turbo_bf16.safetensors",
         ("qwen_3_4b.safetensors", "lumina2"),
@@ -569,7 +569,7 @@ TEMPLATES = {
         steps=8,
         denoise=0.8,
     ),
-    "Remove an object, Stable Diffusion 3.5": remove_object(
+    "Remove by attention, SD 3.5": remove_object(
         sdxl(SD3, "coffee"),
         note("One node on Stable Diffusion 3.5", "Its attention does not see the object. " + PAINT, UNSEEN, KEPT),
         "removed",

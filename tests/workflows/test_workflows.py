@@ -28,7 +28,7 @@ FOLDER = PACK / "workflows"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.json") if not path.stem.endswith(".app"))
 TOYS = [name for name in NAMES if name.startswith("Toy model")]
 PHOTOS = PACK.parent / "shared" / "photos"
-MODELS = ("ckpt_name", "unet_name", "clip_name1", "clip_name2", "vae_name", "lora_name", "file")
+MODELS = ("ckpt_name", "unet_name", "clip_name", "clip_name1", "clip_name2", "vae_name", "lora_name", "file")
 FOLDERS = {"checkpoints", "diffusion_models", "text_encoders", "vae", "loras"}
 
 
