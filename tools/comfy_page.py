@@ -12,7 +12,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import ConsoleMessage, Locator, Page, sync_playwright
 
 from unclutter.training.comfyui_server import PACK_FOLDER, ComfyServer
 
@@ -26,6 +26,7 @@ EMPTY_MASK = """() => {
     const {data} = mask.getContext("2d").getImageData(0, 0, mask.width, mask.height)
     return data.every((value, index) => index % 4 < 3 || !value)
 }"""
+MORE_CARDS = "(shown) => document.querySelectorAll('[data-testid^=template-workflow-]').length > shown"
 SETTLED = """async () => {
     for (let still = 0, before = "", frames = 0; still < 3 && frames < 300; frames++) {
         await new Promise(requestAnimationFrame)
@@ -143,10 +144,23 @@ class ComfyPage:
             self.page.get_by_text("Unclutter: remove objects").first.click()
         self.page.locator("[data-testid^='template-workflow-Remove an object']").first.wait_for()
 
+    def cards(self) -> Locator:
+        """The cards that the template browser shows so far."""
+        return self.page.locator("[data-testid^=template-workflow-]")
+
+    def show_more_cards(self) -> None:
+        """Scrolls down in the template browser, which then shows more of its cards; an error after the last of them."""
+        shown = self.cards().count()
+        self.cards().last.scroll_into_view_if_needed()
+        self.wait_for(MORE_CARDS, shown)
+
     def open_template(self, name: str) -> None:
         """Opens a template of this pack by clicks in the template browser."""
         self.open_templates()
-        self.page.get_by_test_id(f"template-workflow-{name}").click()
+        card = self.page.get_by_test_id(f"template-workflow-{name}")
+        while not card.count():
+            self.show_more_cards()
+        card.click()
         self.page.get_by_test_id("template-workflows-content").wait_for(state="hidden")
         opened = "(name) => app.extensionManager.workflow.activeWorkflow?.filename === name"
         self.wait_for(opened, name.removesuffix(".app"))

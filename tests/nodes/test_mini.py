@@ -95,9 +95,9 @@ def psnr(one, other):
         Plain(),
         Plain(3.0),
         MASG(6.0),
-        AttentiveEraser(3.0),
-        AttentiveEraser(1.0),
-        AttentiveEraser(3.0, guidance=2.0),
+        AttentiveEraser(removal_scale=3.0),
+        AttentiveEraser(removal_scale=1.0),
+        AttentiveEraser(removal_scale=3.0, guidance=2.0),
         SelfRectifying(),
         SelfRectifying(strict=True),
     ],
@@ -110,7 +110,7 @@ def test_both_hosts_make_the_same_picture(loaded, scene, method):
     assert method == Plain() or not torch.allclose(in_diffusers, plain, atol=1e-3)
 
 
-@pytest.mark.parametrize("method", [Plain(), MASG(6.0), AttentiveEraser(3.0), SelfRectifying()], ids=str)
+@pytest.mark.parametrize("method", [Plain(), MASG(6.0), AttentiveEraser(removal_scale=3.0), SelfRectifying()], ids=str)
 def test_a_draft_is_the_same_start_in_both_hosts(loaded, scene, method):
     draft = exemplar_fill(*scene)
     words = {"positive": "blue background", "steps": STEPS, "seed": SEED}

@@ -15,7 +15,6 @@ TO_BE_TRAINED = {f"unclutter-{recipe}.safetensors" for recipe in ("eradiff", "lr
 NAMES = sorted((path.stem for path in FOLDER.glob("*.json") if ".app" not in path.stem), key=str.casefold)
 RUNNABLE = [name for name in NAMES if name.startswith("Toy") or name.endswith("no model")]
 """Those that need no file that does not come with the pack."""
-MORE_CARDS = "(shown) => document.querySelectorAll('[data-testid^=template-workflow-]').length > shown"
 LEGIBLE = 8 / 14
 """The zoom at which a title's font of 14 has 8 pixels; at a smaller one the classic canvas draws no text."""
 
@@ -36,11 +35,9 @@ def holds(outer, inner):
 def test_the_template_browser_shows_every_card_and_opens_one(comfy_page, screenshot):
     comfy_page.use_nodes_2(False)
     comfy_page.open_templates()
-    cards = comfy_page.page.locator("[data-testid^=template-workflow-]")
-    while cards.count() < len(list(FOLDER.glob("*.json"))):  # it shows more of them once one scrolls down
-        shown = cards.count()
-        cards.last.scroll_into_view_if_needed()
-        comfy_page.wait_for(MORE_CARDS, shown)
+    cards = comfy_page.cards()
+    while cards.count() < len(list(FOLDER.glob("*.json"))):
+        comfy_page.show_more_cards()
     assert sorted(cards.evaluate_all("(cards) => cards.map(({dataset}) => dataset.testid)")) == sorted(
         f"template-workflow-{path.stem}" for path in FOLDER.glob("*.json")
     )

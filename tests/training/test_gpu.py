@@ -40,7 +40,7 @@ def test_without_time_it_says_what_is_left(tmp_path, capsys):
 
 
 def test_a_training_that_is_not_done_in_time_is_saved(tmp_path):
-    assert not finished([*TINY, "--output", str(tmp_path / "mini")], tmp_path / "log", seconds=45)
+    assert not finished([*TINY, "--output", str(tmp_path / "mini")], tmp_path / "log", seconds=30)
     step = torch.load(tmp_path / "mini" / "state.pt", weights_only=True)["step"]
     assert step > 0 and f"Stopped at step {step}, and saved" in (tmp_path / "log").read_text()
 

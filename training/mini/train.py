@@ -180,6 +180,6 @@ def state_of(config: MiniConfig, device: torch.device) -> dict[str, Any]:
     Raises:
         ValueError: it was made with other settings.
     """
-    state = read_state(config.output, device)
+    state = read_state(config.output, ("step", "config", "averages", "optimizer"), device)
     check_same(config.output, state["config"], config.values(), {"steps", "decay", "learning_rate"})
     return state

@@ -246,7 +246,10 @@ class Trainer:
 
     def restore(self) -> int:
         """Load the state in the output folder; the number of steps that were taken."""
-        state, current = read_state(self.recipe.output), self.objective.state()
+        state, current = (
+            read_state(self.recipe.output, ("step", "parameters", "optimizer", "scaler")),
+            self.objective.state(),
+        )
         if current.keys() != state["parameters"].keys():
             raise ValueError(
                 f"{self.recipe.output / STATE} holds other parameters than this recipe trains: give its own folder."

@@ -6,7 +6,7 @@ import hashlib
 import json
 import signal
 import threading
-from collections.abc import Iterator, Set
+from collections.abc import Collection, Iterator, Set
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -63,8 +63,8 @@ def write_state(folder: Path, state: dict[str, Any]) -> None:
         raise OSError(f"Step {state['step']} could not be saved to {path} ({error}): make room, and {kept}.") from error
 
 
-def read_state(folder: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
-    """The state that `write_state` wrote.
+def read_state(folder: Path, holds: Collection[str], device: torch.device | str = "cpu") -> dict[str, Any]:
+    """The state that `write_state` wrote, which `holds` these parts at least.
 
     Raises:
         ValueError: it is damaged, or something else.
@@ -77,7 +77,7 @@ def read_state(folder: Path, device: torch.device | str = "cpu") -> dict[str, An
             f"{path} is damaged ({type(error).__name__}), so the training cannot go on from it: get it back from a copy, or "
             "begin anew in another folder. The adapters beside it are files of their own."
         ) from error
-    if not isinstance(state, dict) or not {"step", "parameters", "optimizer", "scaler"} <= state.keys():
+    if not isinstance(state, dict) or not {*holds} <= state.keys():
         raise ValueError(f"{path} is no state of a training: get it back from a copy, or begin anew in another folder.")
     return state
 

@@ -40,12 +40,12 @@ def test_attention_table_compares_every_method(capsys):
 def test_attention_table_by_the_shapes_of_families(monkeypatch):
     monkeypatch.setattr("unclutter.training.bench.attention.FAMILIES", {"Qwen-Image": (2, 8, 7)})
     monkeypatch.setattr("unclutter.training.bench.attention.PICTURE", 64)
-    (row,) = bench_attention(masked=(0.3,), repeats=1, families=True)
+    (row,) = bench_attention(AttentionBenchConfig(masked=(0.3,), repeats=1, families=True))
     assert row["family"] == "Qwen-Image" and row["heads"] == "2 of 8" and row["N"] == "71"
 
 
 def test_guider_table_comes_from_a_real_server(comfyui_path):
-    masg, sarg = bench_guider(GuiderBenchConfig(comfyui_path, steps=1, repeats=1))
+    masg, sarg = bench_guider(GuiderBenchConfig(comfyui_path, size=64, steps=1, repeats=1))
     assert masg["step"].startswith("MASG") and sarg["step"].startswith("SARG")
     assert all(math.isfinite(row["ratio"]) for row in (masg, sarg))
 
