@@ -49,7 +49,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     # The files that take longest go first, so that two processes end together (`-n 2 --dist loadfile`).
-    items.sort(key=lambda item: not {"page", "workflows"} & set(item.path.parts))
+    slow = ("page", "workflows", "training")
+    items.sort(key=lambda item: next((rank for rank, tier in enumerate(slow) if tier in item.path.parts), len(slow)))
     full_size = config.getoption("--full-size")
     others = [item for item in items if bool(item.get_closest_marker("full_size")) != full_size]
     config.hook.pytest_deselected(items=others)

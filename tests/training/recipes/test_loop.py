@@ -158,7 +158,9 @@ def test_a_killed_training_resumes_to_the_same_weights(quick, tmp_path, number, 
     send(process.pid, number)
     _, errors = process.communicate(timeout=60)  # which waits for all that have its stderr: no worker outlives it
     assert process.returncode == (-9 if number == signal.SIGKILL else 1)
-    assert ("--resume continues" in errors) == (number != signal.SIGKILL) and "Traceback" not in errors
+    assert ("--resume continues" in errors) == (number != signal.SIGKILL)
+    # After SIGKILL the process that loads pictures may complain that the other end of its pipe is gone.
+    assert number == signal.SIGKILL or "Traceback" not in errors
     done = torch.load(killed.output / "state.pt", weights_only=True)["step"]
     train(replace(killed, steps=done + 2, workers=0, resume=True), LRNR)
     train(replace(quick, steps=done + 2), LRNR)
