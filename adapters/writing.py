@@ -38,7 +38,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def name_fault(name: str) -> str | None:
-    """What is wrong with a name, so that no file can have it, as "is ..." or "holds ..."; None where one can."""
+    """Tells why no file can have this name, as the rest of a sentence that begins with it; None where a file can."""
     if name.encode(errors="replace").replace(b"\0", b"?").decode() != name:
         return "holds NUL or half a character"
     length = len(name.encode())

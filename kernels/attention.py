@@ -152,7 +152,8 @@ def region_attention(
 def region_attention_reference(
     q: Tensor, k: Tensor, v: Tensor, objects: Tensor, settings: RegionSettings, mask: Tensor | None = None
 ) -> Tensor:
-    """The same, plainly: every M×N logit in fp32, or in fp64 for fp64 input. `mask` is added to the logits."""
+    """Region attention by the plain formula, for tests: every M×N logit in fp32, or in fp64 for fp64 input. `mask` is added
+    to the logits."""
     q, k, v = (x if x.dtype == torch.float64 else x.float() for x in (q, k, v))
     k, v = (x.repeat_interleave(q.shape[1] // x.shape[1], dim=1) for x in (k, v))
     only_objects = objects.all(dim=1, keepdim=True)

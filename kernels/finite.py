@@ -10,7 +10,7 @@ RESULT = (
     "a damaged LoRA or adapter makes them, leave it out or get its file again, and so does a model or a VAE in fp16, run "
     "those in bf16 or fp32 (in ComfyUI --bf16-unet, --fp32-vae)."
 )
-"""What to do about them in a picture that came in, and in one that a network made."""
+"""Advice for messages: for numbers that are not finite in a picture that came in, and in one that a network made."""
 
 
 def check_finite(values: Tensor, name: str, remedy: str = RESULT) -> None:

@@ -227,7 +227,7 @@ def untouched_zeros(shape: tuple[int, ...], like: Tensor) -> Tensor:
 
 
 def joined(masks: Tensor | Sequence[Tensor], indices: Iterable[int], like: Tensor | None = None) -> Tensor:
-    """What any of the masks of these indices marks, [H, W]; `like` gives the shape where there may be none."""
+    """The union [H, W] of the masks with these indices; `like` gives the shape where there may be no mask."""
     marked = torch.zeros_like(masks[0] if like is None else like)
     for index in indices:
         marked = torch.maximum(marked, masks[index])

@@ -41,7 +41,7 @@ def embedding_files() -> list[str]:
 
 
 def file_path(folder: str, name: str) -> Path:
-    """Where a file of one of these lists lies; the user's goes before one of the mini model with the same name.
+    """The path of a file of one of these lists; a file of the user is taken before one of the mini model with the same name.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -66,7 +66,8 @@ def mini_files(folder: str) -> list[str]:
 
 
 def kind_of(name: str, path: Path) -> str | None:
-    """What a file says it is, or seems to be: lora, layered, one_step, prompt, pickle, or "" where nothing tells."""
+    """The kind of a file, as its header says or its tensors suggest: lora, layered, one_step, prompt, pickle, or "" where
+    neither tells; None for other files."""
     if name.endswith(PICKLES):
         return "pickle"
     if not name.endswith(".safetensors") or not path.is_file():
