@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from ..adapters.methods import LRNR, METHODS, ONE_STEP_RECIPE, MethodFacts, Start
+from ..adapters.methods import METHODS, ONE_STEP_RECIPE, MethodFacts, Start, method_facts
 from ..adapters.names import Style
 from ..kernels.vocabulary import Schedule
 from .paths import MINI, check_checkpoint, check_file, check_picture, check_writable, recipe_of
@@ -230,8 +230,7 @@ class RemoveConfig:
 
     def facts(self) -> MethodFacts | None:
         """The facts of the method where it samples, with its adapters where they are LRNR's."""
-        name = self.chosen_method()
-        return LRNR if name == "masg" and self.recipe() == LRNR.recipe else METHODS.get(name)
+        return method_facts(self.chosen_method(), self.recipe())
 
     def start_and_denoise(self) -> tuple[Start, float]:
         """The start of a method that samples, by default a draft, and how far up the noise schedule it begins."""
