@@ -124,6 +124,7 @@ class RemovalConditioning(io.ComfyNode):
         finite.check_finite(image, "The picture", finite.PICTURE)
         mask = regions.normalize_mask(mask.to(image.device), pictures, height, width, skip_empty=True)
         host.warn_of_empty_masks(cls, mask)
+        host.warn_of_photograph(cls, vae, height, width)
 
         def in_cells(pooling: str) -> torch.Tensor:
             # At the size of the picture, one value a cell: models, samplers and other nodes all scale masks themselves,

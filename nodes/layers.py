@@ -70,6 +70,7 @@ class LayeredSampler(io.ComfyNode):
                 "Generates the background behind all people, and the hidden parts of those who stay, in one call of the "
                 "network a step. Compose Layers then shows any subset of them without sampling again."
             ),
+            hidden=[io.Hidden.unique_id],
             search_aliases=["mild", "remove people", "multi instance removal", "crowd"],
             inputs=[
                 LAYERED_MODEL.Input("layered_model", tooltip="From Load Layered Eraser."),
@@ -229,6 +230,7 @@ class LayeredSampler(io.ComfyNode):
             maximum=maximum,
         )
         picture, masks, holes = check_people(image, masks, grow_percent)
+        host.warn_of_photograph(cls, layered_model, *picture.shape[-2:])
         kept, chosen = chosen_layers(keep, masks)
         scene = prepare(picture, masks, holes, chosen, vae, layered_model.mask_pooling, (context, minimum, maximum))
         rows = host.Rows(

@@ -268,6 +268,8 @@ class RemoveObject(io.ComfyNode):
         if name == "auto":
             name, reason = methods.choose(None if model is None else host.facts_of(model), steps)
             reason = f"auto took {name}: {reason}.\n"
+        if name != "draft" and (spoiled := host.spoiled_photograph(model, *image.shape[1:3])):
+            reason = f"{spoiled}\n{reason}"
         wish = removal.Wish(
             say=lambda text: host.tell(cls, reason + text),
             seed=seed,
