@@ -7,7 +7,7 @@ from comfy_api.latest import io
 
 from ..kernels import regions
 from . import host, masks, methods, removal
-from .conditioning import REFERENCES
+from .conditioning import references_input
 from .draft import draft_fill
 from .masks import PrepareMask
 from .onestep import LoadOneStep
@@ -212,14 +212,9 @@ class RemoveObject(io.ComfyNode):
                     )
                 ),
                 advanced(
-                    io.Combo.Input(
-                        "references",
-                        options=REFERENCES,
-                        default="none",
-                        optional=True,
-                        tooltip="For edit models (FLUX Kontext, FLUX.2, Qwen-Image-Edit, OmniGen2): what they are shown beside "
+                    references_input(
                         "the instruction, which is the text of background, or, where that is empty, one that says to remove "
-                        "what is marked in red.",
+                        "what is marked in red."
                     )
                 ),
             ],

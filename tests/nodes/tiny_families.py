@@ -60,23 +60,7 @@ def whole_text(seed: int) -> dict:
     return {"attention_mask": torch.ones(1, TEXT, dtype=torch.long)}
 
 
-FLUX = {
-    "in_channels": 16,
-    "out_channels": 16,
-    "vec_in_dim": 16,
-    "context_in_dim": 32,
-    "hidden_size": 64,
-    "mlp_ratio": 2.0,
-    "num_heads": 2,
-    "depth": 2,
-    "depth_single_blocks": 2,
-    "axes_dim": [8, 12, 12],
-    "theta": 10000,
-    "patch_size": 2,
-    "qkv_bias": True,
-    "guidance_embed": True,
-    "txt_ids_dims": [],
-}
+FLUX = {**tiny.FLUX, "txt_ids_dims": []}
 CHROMA = {
     **{name: FLUX[name] for name in FLUX if name != "guidance_embed"},
     "in_channels": 64,
