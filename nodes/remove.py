@@ -99,8 +99,9 @@ class RemoveObject(io.ComfyNode):
                     min=0,
                     max=1000,
                     step=1,
-                    tooltip="0: as many as the method wants, 40 or 50. For a model made for few steps (Turbo, Lightning, LCM) "
-                    "set its number, 4 to 8. One step and draft take none.",
+                    tooltip="0: as many as the method or the model's makers want. Up to 10 mean a model made for few steps "
+                    "(Turbo, Lightning, LCM), without guidance; more mean a base model. 0 takes Klein, Z-Image and ERNIE for "
+                    "their versions of few steps. One step and draft take none.",
                 ),
                 io.Float.Input(
                     "strength",
