@@ -20,7 +20,7 @@ FACTS = {
 }
 """The facts of the methods that sample, which both hosts share, by their names here."""
 SMALL_STEPS = 10
-"""So few steps are asked of models made for few steps only."""
+"""Up to so many steps are asked of models made for few steps only, and more of no such model."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,9 +84,12 @@ def method_for(name: str, facts: host.Facts, steps: int) -> Method:
         scale = facts.guidance
     guidance = 1.0 if weak else facts.guidance or 1.0
     method = Method(attention, masg, scale, known.steps, guidance, {**known.denoise})
-    wanted = steps or (20 if facts.mini else 4 if facts.few_steps else facts.steps or method.steps)
+    wanted = steps or (20 if facts.mini else facts.few_steps or facts.steps or method.steps)
     return dataclasses.replace(method, steps=wanted)
 
 
 def few_steps(facts: host.Facts, steps: int) -> bool:
-    return not facts.mini and (facts.few_steps or 0 < steps <= SMALL_STEPS)
+    """Whether a run of so many steps (0: its own number) is that of a model made for few steps, which bears no guidance."""
+    if facts.mini or steps > SMALL_STEPS and facts.twin:
+        return False
+    return facts.few_steps is not None or 0 < steps <= SMALL_STEPS

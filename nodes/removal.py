@@ -125,7 +125,7 @@ def sampled(
         cfg = 1.0 if unguided else max(scale, 1.0)
         guider, push = host.guided(model, positive, negative, cfg), f"guidance {cfg:g}"
     wish.say(
-        f"{method.steps} steps from {wish.start if denoise == 1 else f'the {wish.start} at denoise {denoise:g}'}, {push}, at {part.shape[2]}×{part.shape[1]} pixels."
+        f"{taken_for_few_steps(facts, wish.steps)}{method.steps} steps from {wish.start if denoise == 1 else f'the {wish.start} at denoise {denoise:g}'}, {push}, at {part.shape[2]}×{part.shape[1]} pixels."
     )
     samples = host.sample_latent(guider, latent, wish.seed, method.steps, wish.sampler_name, wish.scheduler, denoise)
     return PasteBack.execute(host.decode(vae, samples), crop, wish.feather, True, 32).args[0]
@@ -153,3 +153,13 @@ def check_inputs(name: str, model: io.Model.Type, vae: io.Vae.Type, clip: io.Cli
         raise ValueError(
             "A model is connected and no clip: connect the CLIP of the same checkpoint, or Load CLIP where it holds none."
         )
+
+
+def taken_for_few_steps(facts: host.Facts, steps: int) -> str:
+    """The version that the model is taken for, where its build does not tell and the artist set no steps; else nothing."""
+    if steps or not facts.twin:
+        return ""
+    return (
+        "The version for few steps and the base model of this family are built alike, and this one is taken for the former: "
+        f"for the base model set steps to {facts.steps}.\n"
+    )

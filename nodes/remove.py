@@ -7,7 +7,7 @@ from comfy_api.latest import io
 
 from ..kernels import regions
 from . import host, masks, methods, removal
-from .conditioning import REFERENCES
+from .conditioning import references_input
 from .draft import draft_fill
 from .masks import PrepareMask
 from .onestep import LoadOneStep
@@ -99,8 +99,9 @@ class RemoveObject(io.ComfyNode):
                     min=0,
                     max=1000,
                     step=1,
-                    tooltip="0: as many as the method wants, 40 or 50. For a model made for few steps (Turbo, Lightning, LCM) "
-                    "set its number, 4 to 8. One step and draft take none.",
+                    tooltip="0: as many as the method or the model's makers want. Up to 10 mean a model made for few steps "
+                    "(Turbo, Lightning, LCM), without guidance; more mean a base model. 0 takes Klein, Z-Image and ERNIE for "
+                    "their versions of few steps. One step and draft take none.",
                 ),
                 io.Float.Input(
                     "strength",
@@ -212,14 +213,9 @@ class RemoveObject(io.ComfyNode):
                     )
                 ),
                 advanced(
-                    io.Combo.Input(
-                        "references",
-                        options=REFERENCES,
-                        default="none",
-                        optional=True,
-                        tooltip="For edit models (FLUX Kontext, FLUX.2, Qwen-Image-Edit, OmniGen2): what they are shown beside "
+                    references_input(
                         "the instruction, which is the text of background, or, where that is empty, one that says to remove "
-                        "what is marked in red.",
+                        "what is marked in red."
                     )
                 ),
             ],

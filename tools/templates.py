@@ -548,6 +548,7 @@ TEMPLATES = {
         "flux-2-klein-4b-fp8.safetensors",
         ("qwen_3_4b.safetensors", "flux2"),
         "flux2-vae.safetensors",
+        steps=4,
         references="picture and marked picture",
         start="noise",
     ),
