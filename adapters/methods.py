@@ -100,3 +100,5 @@ ONE_STEP_TIMESTEP = 400
 """The timestep that OSOR is trained and run with, where a file does not say otherwise."""
 PERSON_PROMPT, BACKGROUND_PROMPT = "a person", "clean background, empty scene"
 """The prompts of MILD's two branches."""
+LAYERED_STEPS, LAYERED_GUIDANCE = 25, 5.0
+"""MILD's sampling steps, and the classifier-free guidance of all its rows, which the paper does not give."""
