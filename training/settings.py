@@ -90,7 +90,8 @@ class RemoveConfig:
         order: Everyone from the one furthest back to the one in front, such as "3, 1, 2": who hides whom where masks overlap.
             By default the first is furthest back.
         start: The content of the hole that is noised when sampling begins: nothing (noise), the photo with the object
-            (picture, the authors' way), or a draft of the background, which is the default: on 64 drawn scenes it beats
+            (picture, the authors' way), inversion (the noise that the photo itself is sampled from, so that no seed matters:
+            Attentive Eraser's DIP), or a draft of the background, which is the default: on 64 drawn scenes it beats
             the picture by 3.4 dB [2.6, 4.1] (attentive-eraser), 2.5 dB [2.2, 2.9] (sra), 8.6 dB [7.5, 9.6] (masg) and
             1.4 dB [0.7, 2.1] (LRNR).
         denoise: How far up the noise schedule sampling begins, above 0 to 1, as in ComfyUI's KSampler: less keeps more

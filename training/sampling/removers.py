@@ -79,7 +79,7 @@ def sampling(
 
     def run(picture: Tensor, hole: Tensor, avoid: Tensor | None, keeps_bar: bool) -> Tensor:
         draft = exemplar_fill(picture, hole, avoid, seed, bar("draft", False)) if start == "draft" else picture
-        begun: Start = "noise" if start == "noise" else draft
+        begun: Start = start if start in ("noise", "inversion") else draft
         return remove_region(
             replace(network, condition_image="full") if show_draft else network,
             draft if show_draft else picture,
