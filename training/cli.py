@@ -197,6 +197,11 @@ COMMANDS: dict[str, Command] = {
         "evaluation.settings:StartsConfig",
         "evaluation.starts:evaluate_starts",
     ),
+    "evaluate stability": Command(
+        "how much Attentive Eraser's fill changes with the seed, from each start",
+        "evaluation.settings:StabilityConfig",
+        "evaluation.stability:evaluate_stability",
+    ),
     "evaluate photos": Command(
         "any method on any pictures: a table, a gallery, and which method when",
         "evaluation.photographs.settings:PhotosConfig",

@@ -161,7 +161,12 @@ class MILD(Objective):
     def file_metadata(self, step: int) -> dict[str, str]:
         prompts = json.dumps([self.recipe.person_prompt, self.recipe.background_prompt])
         given = str(self.recipe.background_morphology).lower()
-        own = {"unclutter.prompts": prompts, "unclutter.background_morphology": given}
+        side = str(self.recipe.size or self.base.native_size)
+        own = {
+            "unclutter.prompts": prompts,
+            "unclutter.background_morphology": given,
+            "unclutter.resolution": side,
+        }
         return self.metadata(step) | {"unclutter.guidance": "cfg 5", **own}
 
     def erase(self, source: Tensor, mask: Tensor, progress: Callable[[Iterable], Iterable] = iter) -> Tensor:

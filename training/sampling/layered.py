@@ -11,8 +11,9 @@ from torch import Tensor
 
 from ...adapters.layered import Layered
 from ...adapters.lora import LoraPair
+from ...kernels.crowd import row_regions
 from ...kernels.finite import check_finite
-from ...kernels.layers import check_indices, context_masks
+from ...kernels.layers import check_indices
 from ...kernels.lowrank import BACKGROUND, PERSON
 from ...kernels.morphology import HumanMorphology, parsing_one_hot, row_tokens
 from ...kernels.regions import latent_mask
@@ -30,6 +31,7 @@ def erase_layers(
     image: Tensor,
     masks: Tensor,
     *,
+    holes: Tensor | None = None,
     wanted: Iterable[int] | None = None,
     pose: Tensor | None = None,
     parsing: Tensor | None = None,
@@ -49,6 +51,7 @@ def erase_layers(
     Args:
         image: [3, H, W] in 0..1; H and W multiples of `base.multiple`.
         masks: [N, H, W] of 0 and 1, N at least 1.
+        holes: [N, H, W] of 0 and 1, what is filled when an instance goes, its mask or more than that; by default the mask.
         wanted: the instances to generate, all by default; none of them costs a background alone.
         pose: [3, H, W] in 0..1, a rendered pose.
         parsing: [H, W], a map of labels.
@@ -65,17 +68,18 @@ def erase_layers(
     device, dtype = base.network.device, base.network.dtype
     chosen = sorted(check_indices(range(len(masks)) if wanted is None else wanted, len(masks), "wanted"))
     image, masks = image.to(device), masks.to(device)
+    holes = masks if holes is None else holes.to(device)
     if len(masks) == 0 or masks.shape[-2:] != image.shape[-2:]:
         raise ValueError(f"The masks are {list(masks.shape)} for a picture {list(image.shape)}: expected [N, H, W].")
     pooling: Any = layered.header.mask_pooling or base.mask_pooling
-    union, others = masks.amax(dim=0, keepdim=True), context_masks(masks)[chosen]
-    holes = torch.cat([masks[chosen], union])
-    shown = masked_grey(image.expand(len(holes), -1, -1, -1), torch.cat([others, union]))
+    made, hidden = row_regions(masks, holes, chosen)
+    others = hidden[:-1]
+    shown = masked_grey(image.expand(len(made), -1, -1, -1), hidden)
     # The picture that each row is shown, with the hidden people greyed out, so that their colours cannot leak in.
     latent = base.encode(2 * shown - 1)
     size = latent.shape[-2:]
-    free = latent_mask(holes, *size, pooling="max").to(latent)
-    channel = latent_mask(holes, *size, pooling=pooling).to(latent)
+    free = latent_mask(made, *size, pooling="max").to(latent)
+    channel = latent_mask(made, *size, pooling=pooling).to(latent)
     condition = torch.cat([channel, latent], dim=1)
     rows = torch.tensor([PERSON] * len(chosen) + [BACKGROUND])
 

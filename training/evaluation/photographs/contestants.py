@@ -83,7 +83,7 @@ class Made(Contestant):
 class Sampled(Contestant):
     """A method of `unclutter remove` on a checkpoint, with all of its options."""
 
-    options: RemoveConfig = RemoveConfig(NOWHERE, NOWHERE, NOWHERE)  # noqa: RUF009 (it is frozen)
+    options: RemoveConfig = RemoveConfig(NOWHERE, NOWHERE, out=NOWHERE)  # noqa: RUF009 (it is frozen)
 
     @property
     def network(self) -> tuple[str, str]:
@@ -199,7 +199,7 @@ def of_network(
     if method in METHODS:
         asked |= {"steps": config.steps, "start": config.start, "prompt": config.prompt, "negative": config.negative}
     asked |= {key: value for key, value in options.items() if key in OPTIONS}
-    remove = RemoveConfig(NOWHERE, NOWHERE, NOWHERE, base=base, adapters=adapters, method=method)
+    remove = RemoveConfig(NOWHERE, NOWHERE, out=NOWHERE, base=base, adapters=adapters, method=method)
     remove = replace(remove, **{**asked, "grow": grow})
     try:
         remove.check_settings()

@@ -139,7 +139,7 @@ def sampled(
             feather=options.feather,
             positive=f"{learned} {prompt}".strip(),
             negative=negative,
-            steps=options.steps,
+            steps=options.steps_taken(),
         )
         chosen = [pictures[row].before for row in rows]
         for row, filled in zip(rows, sampler(chosen, [holes[row] for row in rows], [seed] * len(rows)), strict=True):
