@@ -161,6 +161,12 @@ COMMANDS: dict[str, Command] = {
     "data drawn": Command(
         "pairs of drawn scenes, for the mini model", "data.settings:DrawnConfig", "data.drawn:draw_pairs"
     ),
+    "data rendered": Command(
+        "pairs of physically rendered scenes, with shadows and reflections that are truly gone",
+        "data.rendered.settings:RenderedConfig",
+        "data.rendered.make:render_pairs",
+        "render",
+    ),
     "data check": Command(
         "every fault in a set, before a training finds it", "data.settings:CheckConfig", "data.check:check_data"
     ),
