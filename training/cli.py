@@ -167,6 +167,12 @@ COMMANDS: dict[str, Command] = {
         "data.rendered.make:render_pairs",
         "render",
     ),
+    "data cases": Command(
+        "a public set that you downloaded, as a folder that evaluate and the trainings read",
+        "data.public.settings:CasesConfig",
+        "data.public.write:write_cases",
+        "public",
+    ),
     "data check": Command(
         "every fault in a set, before a training finds it", "data.settings:CheckConfig", "data.check:check_data"
     ),

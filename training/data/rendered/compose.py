@@ -37,7 +37,7 @@ def room(rng: Generator) -> Setting:
     back = rng.uniform(1.6, 2.4)
     parts, words = walls(rng, back), [f"{floor.words} on the floor"]
     parts.append((plane(9, 9), Material(texture=floor, gloss=gloss, turn=TURNS[rng.integers(4)])))
-    if rng.random() < 0.4:
+    if rng.random() < 0.55:
         parts += mirror(rng, back)
         words.append("a mirror")
     if rng.random() < 0.4:
@@ -78,7 +78,7 @@ def tabletop(rng: Generator) -> Setting:
         (wall(6, 4).moved((0, rng.uniform(0.6, 1.1), -1.5)), Material(texture=paper)),
     ]
     words = f"a table with {top.words} before {paper.words}"
-    if rng.random() < 0.25:
+    if rng.random() < 0.35:
         parts += small_mirror(rng)
         words += " and a mirror"
     parts.append(square_lamp(rng, (side_of(rng) * 0.9, -0.25, 0.95), (0, 0, 0.05), rng.uniform(0.25, 0.55), 1.6))
@@ -124,7 +124,7 @@ def courtyard(rng: Generator) -> Setting:
 
 
 SETTINGS: tuple[Callable[[Generator], Setting], ...] = (room, hall, tabletop, shelf, courtyard)
-SHARES = (0.28, 0.15, 0.25, 0.12, 0.20)
+SHARES = (0.34, 0.14, 0.26, 0.08, 0.18)
 
 
 def _arrange(

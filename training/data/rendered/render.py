@@ -20,7 +20,7 @@ from .things import Material, Thing
 
 VARIANTS = {"llvm": "llvm_ad_rgb", "scalar": "scalar_rgb"}
 TRIAL = "import importlib, sys; importlib.import_module(sys.argv[1]).try_out('llvm_ad_rgb')"
-DEPTH = 6
+DEPTH = 5
 """Longest path of light, in segments."""
 PASS = 16
 """Samples a pixel that are drawn at once."""

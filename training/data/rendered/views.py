@@ -17,7 +17,7 @@ from .things import Thing
 LOOKS, SETTINGS = 24, 8
 """Cameras that are tried in a setting, and settings that are tried for a scene."""
 SIDE, RAYS = 64, 2
-AREA = (0.02, 0.16)
+AREA = (0.025, 0.16)
 """Of the target, as a share of the picture."""
 VISIBLE = 0.62
 """Least share of the target that nothing stands before."""
