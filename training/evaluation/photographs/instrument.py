@@ -27,6 +27,7 @@ from .pictures import Picture, digest, digests, facts, read_picture
 from .report import write_report
 from .settings import PhotosConfig
 from .stored import in_metrics, place_of
+from .summary import summarise
 
 
 def evaluate_photos(config: PhotosConfig) -> None:
@@ -47,8 +48,10 @@ def evaluate_photos(config: PhotosConfig) -> None:
     run.go()
     measure_seeds(run.rows, cases, metrics, run.ledger, config)
     sets = measure_sets(run.rows, cases, metrics, run.ledger, Ledger.open(config.out / SETS), config)
-    report = write_report(config, run.rows, cases, metrics, run.ledger, sets, run.gaps, device)
-    write_gallery(config, run.rows, cases, metrics, run.ledger)
+    summary = summarise(run.rows, cases, metrics, run.ledger, config.seeds)
+    report = write_report(config, summary, run.rows, cases, metrics, run.ledger, sets, run.gaps, device)
+    main_metric = summary.main_metric()
+    write_gallery(config, run.rows, cases, metrics, run.ledger, main_metric and summary.best(main_metric))
     console.print(f"Wrote {report} and {config.out / 'gallery.html'}.", soft_wrap=True)
     failed = [line for line in run.lines() if line["error"] is not None]
     if failed:
