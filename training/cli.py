@@ -197,6 +197,12 @@ COMMANDS: dict[str, Command] = {
         "evaluation.settings:StartsConfig",
         "evaluation.starts:evaluate_starts",
     ),
+    "evaluate photos": Command(
+        "any method on any pictures: a table, a gallery, and which method when",
+        "evaluation.photographs.settings:PhotosConfig",
+        "evaluation.photographs.instrument:evaluate_photos",
+        "evaluate",
+    ),
     "gpu": Command("all that wants a GPU, in stages that go on where they stopped", "gpu:GpuConfig", "gpu:run_on_gpu"),
     "convert": Command("a LoRA file in kohya's keys, or in diffusers'", "settings:ConvertConfig", "convert:convert"),
     "bench draft": Command(

@@ -6,7 +6,7 @@ the same picture in both hosts.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Literal
 
@@ -37,7 +37,7 @@ def remove(
     start: Start = "picture",
     denoise: float = 1.0,
     steps: int = 20,
-    seed: int = 0,
+    seed: int | Sequence[int] = 0,
     progress: Callable[[Iterable], Iterable] = iter,
 ) -> Tensor:
     """Fill the masked part of a picture.
@@ -48,6 +48,7 @@ def remove(
         start: what is noised in the hole when sampling begins.
         denoise: how far up the noise schedule sampling begins, above 0 to 1 (pure noise), as in ComfyUI's KSampler. The
             number of steps stays the same.
+        seed: of the noise of the whole batch; or one for each picture, which then gets the noise that it gets alone.
         progress: wraps the steps, e.g. `tqdm`.
 
     Returns:
@@ -59,7 +60,7 @@ def remove(
     scheduler = euler(base, steps, denoise)
     sigmas = [float(sigma) for sigma in scheduler.sigmas]
     denoised = denoiser(base, scheduler, image, mask, {positive, negative})
-    noise = torch.randn(latent.shape, generator=torch.Generator().manual_seed(seed)).to(latent)
+    noise = noise_of(latent.shape, seed).to(latent)
     x = starting_latent(base, latent, start, hole) + noise * starting_scale(scheduler)
     for index, t in enumerate(progress(scheduler.timesteps)):
         x = torch.where(hole > 0, x, latent + sigmas[index] * noise)
@@ -70,6 +71,13 @@ def remove(
         x = scheduler.step(x0, t, x).prev_sample
     check_finite(x, "The network's result")
     return ((base.decode(x) + 1) / 2).clamp(0, 1)
+
+
+def noise_of(shape: torch.Size, seed: int | Sequence[int]) -> Tensor:
+    """Noise [B, C, h, w] by one seed, or by one for each row."""
+    if isinstance(seed, int):
+        return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+    return torch.cat([noise_of(torch.Size((1, *shape[1:])), each) for each in seed])
 
 
 def euler(base: Base, steps: int, denoise: float = 1.0) -> EulerDiscreteScheduler:
