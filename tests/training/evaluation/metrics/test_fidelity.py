@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from scipy.ndimage import gaussian_filter
+
 from unclutter.training.evaluation.metrics.facts import METRICS, WITHOUT_WEIGHTS, describe
 from unclutter.training.evaluation.metrics.opening import open_metrics
 from unclutter.training.evaluation.metrics.result import Result
