@@ -64,6 +64,6 @@ def test_the_advice_follows_from_the_numbers():
     slow = [value + (-1) ** index for index, value in enumerate(near)]
     told = {line.split("**")[1]: line for line in advice(summary(HOLE, near=near, far=far, slow=slow)) if "**" in line}
     small, large = told["Small holes (under 3 % of the picture)"], told["Large holes (10 % of the picture and more)"]
-    assert "near leads in hole, dB with 31" in small and "noise does not tell it from slow" in small
+    assert "near leads in hole, dB with 30.9" in small and "noise does not tell it from slow" in small
     assert "the fastest of them is near (1 s a picture)" in small
     assert "far leads" in large and "by more than noise" in large
