@@ -161,6 +161,18 @@ COMMANDS: dict[str, Command] = {
     "data drawn": Command(
         "pairs of drawn scenes, for the mini model", "data.settings:DrawnConfig", "data.drawn:draw_pairs"
     ),
+    "data rendered": Command(
+        "pairs of physically rendered scenes, with shadows and reflections that are truly gone",
+        "data.rendered.settings:RenderedConfig",
+        "data.rendered.make:render_pairs",
+        "render",
+    ),
+    "data cases": Command(
+        "a public set that you downloaded, as a folder that evaluate and the trainings read",
+        "data.public.settings:CasesConfig",
+        "data.public.write:write_cases",
+        "public",
+    ),
     "data check": Command(
         "every fault in a set, before a training finds it", "data.settings:CheckConfig", "data.check:check_data"
     ),

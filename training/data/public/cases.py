@@ -9,6 +9,8 @@ from pathlib import Path
 from ..folders import by_stem, pictures_in
 from ..manifest import read_manifest
 from ..sample import MANIFEST, SUFFIXES, Sample
+from .layouts import PUBLIC, recognised
+from .public_case import Source
 
 COMPANIONS = ("mask", "target", "effect_mask", "instance_masks")
 """Of a photo a.jpg in a plain folder: a_mask.png or mask/a.png, and so on. Only the mask is needed."""
@@ -44,7 +46,7 @@ def read_cases(source: Path, layout: str | None = None) -> list[PhotoCase]:
         source: a folder of pairs (`manifest.jsonl`, shards, or folders source/ and mask/), its manifest itself, or a folder
             of photos in which a.jpg goes with a_mask.png or mask/a.png, and with target/a.png, effect_mask/a.png and
             a.txt (a caption) where these exist.
-        layout: "manifest" or "photos"; None recognises it.
+        layout: "manifest", "photos", or the name of a public set (`layouts.PUBLIC`); None recognises it.
 
     Raises:
         FileNotFoundError: there is no such folder.
@@ -54,10 +56,10 @@ def read_cases(source: Path, layout: str | None = None) -> list[PhotoCase]:
         source = source.parent
     if not source.is_dir():
         raise FileNotFoundError(f"There is no folder {source}: give a folder of pictures and masks.")
-    layout = layout or ("manifest" if is_set(source) else "photos")
-    if layout not in LAYOUTS:
-        raise ValueError(f"The layout is {layout}, expected one of {', '.join(LAYOUTS)}.")
-    cases = LAYOUTS[layout](source)
+    layout = layout or ("manifest" if is_set(source) else recognised(source) or "photos")
+    if layout not in LAYOUTS | PUBLIC:
+        raise ValueError(f"The layout is {layout}, expected one of {', '.join(LAYOUTS | PUBLIC)}.")
+    cases = LAYOUTS[layout](source) if layout in LAYOUTS else public_cases(source, layout)
     if not cases:
         raise ValueError(f"{source} holds no cases: expected pictures with masks.")
     return cases
@@ -81,6 +83,28 @@ def _of_sample(sample: Sample, name: str) -> PhotoCase:
     return PhotoCase(
         name, sample.source, sample.mask, truth, sample.effect_mask, sample.instance_masks, caption=sample.prompt
     )
+
+
+def public_cases(folder: Path, name: str) -> list[PhotoCase]:
+    """The cases of a public set whose files can be used as they lie."""
+    if not PUBLIC[name].ready:
+        raise ValueError(
+            f"{folder} is {PUBLIC[name].title}, which has no masks as files: run `unclutter data cases {name} {folder} "
+            "OUTPUT` and give its OUTPUT."
+        )
+    found = list(PUBLIC[name].read(folder))
+    stems = safe_names([case.name for case in found])
+    cases = []
+    for case, stem in zip(found, stems, strict=True):
+        picture, mask, truth, effects = (_file(each) for each in (case.picture, case.mask, case.truth, case.effects))
+        assert picture is not None and mask is not None
+        cases.append(PhotoCase(stem, picture, mask, truth, effects, caption=case.caption))
+    return sorted(cases, key=lambda case: case.name)
+
+
+def _file(source: Source | None) -> Path | None:
+    assert source is None or isinstance(source, Path)
+    return source
 
 
 def photo_cases(folder: Path) -> list[PhotoCase]:

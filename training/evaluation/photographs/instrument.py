@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import median
 from typing import Any
 
@@ -39,7 +39,8 @@ def evaluate_photos(config: PhotosConfig) -> None:
     config.check()
     console = Console(stderr=True)
     device = config.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    metrics, gaps = open_metrics(config.metrics, config.given_weights(), device)
+    judge = replace(config.judge, cache=config.judge.cache or config.out / "judge")
+    metrics, gaps = open_metrics(config.metrics, config.given_weights(), device, judge)
     cases = read_cases(config.source(), config.layout)[: config.limit]
     run = Run(config, config.contestants(), cases, metrics, Ledger.open(config.out / RESULTS), device, gaps)
     check_settings(run.ledger, {row.name: run.settings(row) for row in run.rows})
