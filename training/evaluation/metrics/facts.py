@@ -20,8 +20,9 @@ class MetricFacts:
         kind: a value for each picture, for all pictures of a method, or for one picture filled from several seeds.
         rewards: what it rewards, in one sentence.
         bias: its known bias, in one sentence.
-        implementation: "module:class", beside this file.
+        implementation: "module:class" beside this file, or in `raters` where it is judged.
         networks: names in `networks.NETWORKS` of what it looks through; empty where it needs no weights.
+        judged: a vision-language model is asked, `raters.judge`.
     """
 
     name: str
@@ -32,6 +33,7 @@ class MetricFacts:
     bias: str
     implementation: str
     networks: tuple[str, ...] = ()
+    judged: bool = False
 
 
 METRICS: dict[str, MetricFacts] = {
@@ -208,9 +210,30 @@ METRICS: dict[str, MetricFacts] = {
             "feature_deviation:FeatureDeviation",
             ("sam", "dinov2"),
         ),
+        MetricFacts(
+            "success",
+            "success",
+            "higher",
+            "picture",
+            "A removal that a vision-language model calls complete and plausible, by LRNR's or MILD's instructions to raters.",
+            "It overlooks faint remains and soft shadows, and says now this, now that of the same picture; models differ, so that "
+            "only rates by one model and protocol compare.",
+            "judge:SuccessRate",
+            judged=True,
+        ),
+        MetricFacts(
+            "quality",
+            "quality, 1 to 10",
+            "higher",
+            "picture",
+            "A removal that a vision-language model finds natural, consistent, harmonious and without artefacts (MILD).",
+            "As for success; most scores are 7 to 9 whatever is shown.",
+            "judge:Quality",
+            judged=True,
+        ),
     )
 }
-WITHOUT_WEIGHTS = tuple(name for name, facts in METRICS.items() if not facts.networks)
+WITHOUT_WEIGHTS = tuple(name for name, facts in METRICS.items() if not facts.networks and not facts.judged)
 """Names of the metrics that need no weights: the default of `unclutter evaluate photos`."""
 
 
@@ -224,7 +247,7 @@ def describe() -> list[dict[str, str]]:
             "better": facts.better,
             "rewards": facts.rewards,
             "bias": facts.bias,
-            "networks": ", ".join(facts.networks),
+            "networks": ", ".join(facts.networks) or ("a judge" if facts.judged else ""),
         }
         for facts in METRICS.values()
     ]

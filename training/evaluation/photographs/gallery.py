@@ -41,8 +41,9 @@ def write_gallery(
     cases: Sequence[PhotoCase],
     metrics: Sequence[Metric],
     ledger: Ledger,
+    first: str | None,
 ) -> None:
-    """Write the page, of the first seed's results."""
+    """Write the page, of the first seed's results; `first` is the method that is shown before another is chosen."""
     seed = config.seeds[0]
     found = []
     for case in tqdm(cases, desc="gallery"):
@@ -58,6 +59,7 @@ def write_gallery(
             "Around the hole where a picture is larger than the page."
         ),
         "command": config.command(),
+        "first": first,
         "methods": [row.name for row in rows if any(row.name in good for *_, good in chosen)],
         "pictures": [shown(config, case, good, labels, far) for far, _, case, good in chosen],
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import median
 from typing import Any
 
@@ -27,6 +27,7 @@ from .pictures import Picture, digest, digests, facts, read_picture
 from .report import write_report
 from .settings import PhotosConfig
 from .stored import in_metrics, place_of
+from .summary import summarise
 
 
 def evaluate_photos(config: PhotosConfig) -> None:
@@ -38,7 +39,8 @@ def evaluate_photos(config: PhotosConfig) -> None:
     config.check()
     console = Console(stderr=True)
     device = config.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    metrics, gaps = open_metrics(config.metrics, config.given_weights(), device)
+    judge = replace(config.judge, cache=config.judge.cache or config.out / "judge")
+    metrics, gaps = open_metrics(config.metrics, config.given_weights(), device, judge)
     cases = read_cases(config.source(), config.layout)[: config.limit]
     run = Run(config, config.contestants(), cases, metrics, Ledger.open(config.out / RESULTS), device, gaps)
     check_settings(run.ledger, {row.name: run.settings(row) for row in run.rows})
@@ -47,8 +49,10 @@ def evaluate_photos(config: PhotosConfig) -> None:
     run.go()
     measure_seeds(run.rows, cases, metrics, run.ledger, config)
     sets = measure_sets(run.rows, cases, metrics, run.ledger, Ledger.open(config.out / SETS), config)
-    report = write_report(config, run.rows, cases, metrics, run.ledger, sets, run.gaps, device)
-    write_gallery(config, run.rows, cases, metrics, run.ledger)
+    summary = summarise(run.rows, cases, metrics, run.ledger, config.seeds)
+    report = write_report(config, summary, run.rows, cases, metrics, run.ledger, sets, run.gaps, device)
+    main_metric = summary.main_metric()
+    write_gallery(config, run.rows, cases, metrics, run.ledger, main_metric and summary.best(main_metric))
     console.print(f"Wrote {report} and {config.out / 'gallery.html'}.", soft_wrap=True)
     failed = [line for line in run.lines() if line["error"] is not None]
     if failed:

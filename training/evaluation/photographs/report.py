@@ -12,13 +12,14 @@ from .advice import advice
 from .contestants import RING, Contestant
 from .ledger import Ledger
 from .settings import PhotosConfig
-from .summary import FEWEST, Difference, Mean, Summary, is_rate, summarise
+from .summary import FEWEST, Difference, Mean, Summary, is_rate
 
 SHOWN_FAILURES = 40
 
 
 def write_report(
     config: PhotosConfig,
+    summary: Summary,
     rows: Sequence[Contestant],
     cases: Sequence[PhotoCase],
     metrics: Sequence[Metric],
@@ -28,7 +29,6 @@ def write_report(
     device: str,
 ) -> Path:
     """Write report.md, and say where."""
-    summary = summarise(rows, cases, metrics, ledger, config.seeds)
     failures = failed(rows, cases, ledger, config.seeds)
     seeds = f"seed {config.seeds[0]}" if len(config.seeds) == 1 else f"{len(config.seeds)} seeds"
     size = (

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
 from ....adapters.methods import Start
 from ...paths import check_folder
 from ..metrics.facts import METRICS, WITHOUT_WEIGHTS
+from ..metrics.networks import check_weights
+from ..raters.settings import JudgeOptions
 from .contestants import Contestant, contestants, named
 
 if TYPE_CHECKING:
@@ -55,6 +57,7 @@ class PhotosConfig:
             the way to get them; the report says what each rewards.
         weights: Weights that metrics look through, as NETWORK=PATH or NETWORK=download; the report of a run without them names
             the networks.
+        judge: The vision-language model that the metrics success and quality ask.
         limit: Take the first so many pictures, by name.
         size: Scale pictures down to this length of their longer side, in pixels, before anything else.
         square: Scale pictures to `size` × `size` instead, as some papers do.
@@ -81,6 +84,7 @@ class PhotosConfig:
     seeds: tuple[int, ...] = (0,)
     metrics: tuple[MetricName, ...] = WITHOUT_WEIGHTS
     weights: tuple[str, ...] = ()
+    judge: JudgeOptions = JudgeOptions()  # noqa: RUF009 (it is frozen)
     limit: int | None = None
     size: int | None = None
     square: bool = False
@@ -115,7 +119,8 @@ class PhotosConfig:
             raise ValueError("square needs the side of the square: give --size too, such as --size 1024.")
         if self.out.is_file():
             raise ValueError(f"{self.out} is a file: give a folder for the results.")
-        self.given_weights()
+        check_weights(self.given_weights())
+        self.judge.check()
         check_folder(self.source(), "pictures and masks")
         self.contestants()
 
@@ -139,21 +144,32 @@ class PhotosConfig:
 
     def weights_of(self) -> dict[str, str]:
         """By metric, the weights that it looks through, as they are written in a line of results."""
-        given = self.given_weights()
+        given, judge = self.given_weights(), self.judge
+        asked = f"{judge.model} by {judge.protocol}, {judge.repeats} times at {judge.temperature:g}"
         return {
-            name: ", ".join(f"{network} {given[network]}" for network in METRICS[name].networks if network in given)
+            name: asked
+            if METRICS[name].judged
+            else ", ".join(f"{network} {given[network]}" for network in METRICS[name].networks if network in given)
             for name in self.metrics
-            if METRICS[name].networks
+            if METRICS[name].networks or METRICS[name].judged
         }
 
     def command(self) -> str:
         """The command line that makes these settings."""
-        words = ["unclutter", "evaluate", "photos"]
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if field.default is not MISSING and value == field.default:
-                continue
-            words.append(f"--{field.name}")
-            if not isinstance(value, bool):
-                words += [str(each) for each in (value if isinstance(value, tuple) else (value,))]
-        return shlex.join(words)
+        return shlex.join(["unclutter", "evaluate", "photos", *options(self)])
+
+
+def options(settings: Any, group: str = "") -> list[str]:
+    """The options of a command line that make these settings; what is as by default is left out."""
+    words: list[str] = []
+    for field in fields(settings):
+        value = getattr(settings, field.name)
+        if field.default is not MISSING and value == field.default:
+            continue
+        if is_dataclass(value):
+            words += options(value, f"{field.name}.")
+            continue
+        words.append(f"--{group}{field.name}")
+        if not isinstance(value, bool):
+            words += [str(each) for each in (value if isinstance(value, tuple) else (value,))]
+    return words

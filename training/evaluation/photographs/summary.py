@@ -39,7 +39,7 @@ class Difference:
     """How much a method differs from another on the `count` pictures that both have, with its 95 % interval.
 
     Attributes:
-        chance: of McNemar's test, for rates of one seed; None for other metrics.
+        chance: of McNemar's test, for rates of one seed (of several verdicts the majority counts); None for other metrics.
         noise: whether chance may have made it: at 5 %, or where the interval holds 0, or of fewer than `FEWEST` pictures.
     """
 
@@ -77,7 +77,7 @@ class Summary:
         ]
         if not values:
             return None
-        if is_rate(metric) and self.seeds == 1:
+        if is_rate(metric) and set(values) <= {0.0, 1.0}:
             return Mean(mean(values), *rate_interval(round(sum(values)), len(values)), len(values))
         return Mean(mean(values), *bootstrap_interval(torch.tensor(values)), len(values))
 
@@ -117,8 +117,8 @@ class Summary:
 
 
 def is_rate(metric: Metric) -> bool:
-    """Whether the metric's values are successes, 0 or 1."""
-    return getattr(metric, "is_rate", False)
+    """Whether the metric's values are successes: 0 or 1, or the share of several verdicts."""
+    return getattr(metric, "is_rate", metric.name == "success")
 
 
 def summarise(
