@@ -215,6 +215,12 @@ COMMANDS: dict[str, Command] = {
         "evaluation.photographs.instrument:evaluate_photos",
         "evaluate",
     ),
+    "evaluate reproduce": Command(
+        "a table of one of the five papers, on your pictures and checkpoints",
+        "evaluation.photographs.reproduce_settings:ReproduceConfig",
+        "evaluation.photographs.reproduce:reproduce",
+        "evaluate",
+    ),
     "gpu": Command("all that wants a GPU, in stages that go on where they stopped", "gpu:GpuConfig", "gpu:run_on_gpu"),
     "convert": Command("a LoRA file in kohya's keys, or in diffusers'", "settings:ConvertConfig", "convert:convert"),
     "bench draft": Command(
