@@ -41,7 +41,7 @@ def test_one_command_makes_a_table_a_gallery_and_a_line_for_each_result(scenes, 
         "mini",
         "--methods",
         "masg",
-        "sra:strength=2",
+        "attentive-eraser:strength=2",
         "--steps",
         "2",
         "--limit",
@@ -52,7 +52,7 @@ def test_one_command_makes_a_table_a_gallery_and_a_line_for_each_result(scenes, 
     ]
     assert run(scenes, out, *more) == 0
     results = lines(out)
-    names = [*PAINT, "masg", "sra, strength 2"]
+    names = [*PAINT, "masg", "attentive-eraser, strength 2"]
     expected = {(name, seed) for name in names for seed in (0, 1) if seed == 0 or name not in PAINT or name == "draft"}
     assert {(line["method"], line["seed"]) for line in results} == expected
     assert len(results) == 2 * len(expected)
