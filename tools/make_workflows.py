@@ -59,7 +59,7 @@ BUILD = """async ([template, names]) => {
 RUN = """async ([picture, samplers, speakers]) => {
     for (const node of app.graph.nodes) {
         const id = String(node.id)
-        if (samplers.includes(node.type) || node.constructor.nodeData?.output_node)
+        if (samplers.includes(node.type) || (node.constructor.nodeData?.output_node && node.type !== "CreateBoundingBoxes"))
             app.api.dispatchCustomEvent("executed", {node: id, display_node: id, output: {images: [picture]}, prompt_id: ""})
         if (speakers.includes(node.type))
             app.api.dispatchCustomEvent("progress_text", {nodeId: id, text: "Remove Object says its method. ".repeat(4)})
@@ -73,8 +73,8 @@ SAMPLERS = (
     "SamplerCustomAdvanced",
     "UnclutterLayeredSampler",
     "UnclutterOneStepErase",
-    "UnclutterRemoveObject",
 )
+"""Nodes that show a live preview above other nodes of their column; Remove Object stands alone in its own."""
 SPEAKERS = ("UnclutterRemoveObject", "GetImageSize")
 
 
