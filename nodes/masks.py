@@ -312,7 +312,7 @@ class PasteBack(io.ComfyNode):
                 advanced(
                     io.Int.Input(
                         "ring",
-                        display_name="match colours within",
+                        display_name="match within (pixels)",
                         default=32,
                         min=1,
                         max=512,
@@ -324,7 +324,7 @@ class PasteBack(io.ComfyNode):
                 advanced(
                     io.Combo.Input(
                         "registration",
-                        display_name="lay on the picture",
+                        display_name="align with the picture",
                         options=["auto", "off"],
                         default="auto",
                         optional=True,

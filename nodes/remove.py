@@ -284,7 +284,7 @@ class RemoveObject(io.ComfyNode):
         )
         prepared, preview = PrepareMask.execute(mask, image, grow_percent, 0, True, 0, skip_empty).args
         if name == "draft":
-            wish.say("Copies of the surroundings fill the place; nothing understands the picture.")
+            wish.say("Copies of the surroundings fill the place.")
             return io.NodeOutput(draft_fill(image, prepared, seed=seed), prepared, preview)
         removal.check_inputs(name, model, vae, clip)
         if name == "one step":
