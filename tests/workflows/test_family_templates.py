@@ -46,7 +46,7 @@ def run(server: ComfyServer, graph: dict) -> tuple[dict, str]:
     while True:
         message = events.recv()
         if isinstance(message, bytes):
-            kind, rest = int.from_bytes(message[:4]), message[4:]
+            kind, rest = int.from_bytes(message[:4], "big"), message[4:]
             words += rest if kind == 3 else b""  # text; else a preview
             continue
         event = json.loads(message)
