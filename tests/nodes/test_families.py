@@ -169,6 +169,42 @@ def test_two_pictures_with_a_mask_each(comfy, name):
         )  # a prediction of noise comes out thousands of times larger
 
 
+LORA_TARGETS = {
+    "Qwen-Image": ("transformer.transformer_blocks.1.attn.to_q", "transformer_blocks.1.attn.to_q"),
+    "FLUX.1": ("transformer.single_transformer_blocks.0.proj_out", "single_blocks.0.linear2"),
+    "FLUX.2 Klein": ("diffusion_model.double_blocks.0.img_attn.proj", "double_blocks.0.img_attn.proj"),
+    "Z-Image": ("diffusion_model.layers.1.attention.out", "layers.1.attention.out"),
+    "ERNIE-Image": ("diffusion_model.layers.1.self_attention.to_q", "layers.1.self_attention.to_q"),
+}
+"""A layer by the key of LoRA files that people have, in the manner of diffusers or of ComfyUI, and by its name here."""
+
+
+@pytest.mark.parametrize("name", LORA_TARGETS)
+@torch.inference_mode()
+def test_a_lora_loads_as_ever(comfy, name):
+    """Before the removal or behind it, through core's loader: the result is that of the changed weights."""
+    import comfy.sd
+
+    key, path = LORA_TARGETS[name]
+    model = tiny_families.build(name)
+    layer = model.model.diffusion_model.get_submodule(path)
+    down, up = (tiny_families.noise(*shape, seed=5) for shape in ((2, layer.in_features), (layer.out_features, 2)))
+    weights = {f"{key}.lora_A.weight": down, f"{key}.lora_B.weight": 0.1 * up}
+    latent, mask = tiny_families.latent(name, model), tiny_families.object_mask(name)
+
+    def with_lora(model):
+        return comfy.sd.load_lora_for_models(model, None, dict(weights), 0.5, 0.0)[0]
+
+    plain = sample(name, rectify(model, mask), latent)
+    before, after = (
+        sample(name, chain, latent) for chain in (rectify(with_lora(model), mask), with_lora(rectify(model, mask)))
+    )
+    assert torch.equal(before, after) and not torch.equal(before, plain)
+    assert torch.equal(sample(name, rectify(model, mask), latent), plain)
+    layer.weight.add_(0.5 * 0.1 * up @ down)
+    torch.testing.assert_close(sample(name, rectify(model, mask), latent), before, atol=1e-4, rtol=1e-3)
+
+
 def test_every_layout_is_tried(comfy):
     """A record in layouts.py without a row here would be a promise that nothing holds."""
     from unclutter.nodes.host.layouts import LAYOUTS
