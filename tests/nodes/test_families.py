@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
 import torch
 from einops import rearrange
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from unclutter.kernels import attention
 from unclutter.tests.nodes import tiny, tiny_families
@@ -167,6 +169,64 @@ def test_two_pictures_with_a_mask_each(comfy, name):
         assert error < 1e-4 * alone.abs().max().clamp(
             min=1
         )  # a prediction of noise comes out thousands of times larger
+
+
+class Operations(TorchDispatchMode):
+    """Counts the operations of PyTorch by name, with indexing by a bool mask, which waits for the device, under its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.counts = Counter()
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        name = function.overloadpacket.__name__
+        tensors = [x for x in (args[1] if name in ("index", "index_put") else ()) if isinstance(x, torch.Tensor)]
+        self.counts["by_mask" if any(x.dtype == torch.bool for x in tensors) else name] += 1
+        return function(*args, **(kwargs or {}))
+
+
+VIEWS = {
+    "view",
+    "_unsafe_view",
+    "transpose",
+    "permute",
+    "expand",
+    "unsqueeze",
+    "squeeze",
+    "slice",
+    "select",
+    "alias",
+    "reshape",
+}
+VIEWS |= {"clone", "detach", "as_strided", "t", "split", "split_with_sizes", "unbind"}
+WAITS = {"_local_scalar_dense", "nonzero", "masked_select", "by_mask", "item", "unique", "is_nonzero"}
+
+
+@pytest.mark.parametrize("mode", ["AAS", "SRA"])
+@pytest.mark.parametrize(
+    ("name", "layers"), [("Qwen-Image", "num_layers"), ("Z-Image", "n_layers"), ("ERNIE-Image", "num_layers")]
+)
+@torch.inference_mode()
+def test_a_layer_costs_gathers_and_attention_and_waits_for_nothing(comfy, name, layers, mode):
+    """What two more layers add under the removal, beyond what they add without it."""
+
+    def operations(depth, removing):
+        model = tiny_families.build(name, **{layers: depth})
+        latent = tiny_families.latent(name, model)
+        if removing:
+            model = MODES[mode][0](model, tiny_families.object_mask(name))
+        sample(name, model, latent)
+        with Operations() as counted:
+            sample(name, model, latent)
+        return counted.counts
+
+    plain, removed = (operations(5, removing) - operations(3, removing) for removing in (False, True))
+    extra = removed - plain
+    assert not WAITS & set(extra)
+    assert extra["index_select"] >= 2
+    if mode == "AAS" and name != "ERNIE-Image":  # SRA attends once more, and ERNIE's own attention is one fused kernel
+        others = set(extra) - VIEWS - {"index_select", "gather"}
+        assert all("attention" in kind for kind in others), others
 
 
 LORA_TARGETS = {
