@@ -346,7 +346,7 @@ def test_a_family_that_nobody_knows_is_named(comfy):
     model = tiny_families.build("ERNIE-Image")
     network = model.model.diffusion_model
     network.__class__ = type("NextYearsModel", (type(network),), {})
-    with pytest.raises(ValueError, match="ErnieImage.*Qwen-Image.*nodes/host/layouts.py"):
+    with pytest.raises(ValueError, match="ErnieImage.*Qwen-Image.*DESIGN.md"):
         rectify(model, tiny.square_mask())
 
 
