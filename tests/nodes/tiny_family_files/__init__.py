@@ -1,8 +1,9 @@
 """Files with random weights for the templates of FLUX.2 Klein, Qwen-Image-Edit, Z-Image and Stable Diffusion 3.5, under the
-names that the templates ask for. They have the layout of the real files, and core's own loaders read them.
+names that the templates ask for, and of ERNIE-Image's network. They have the layout of the real files, and core's own loaders
+read them.
 
 ComfyUI fixes the width of some networks by their family. It finds this folder in a test's custom_nodes, and then builds
-those narrow: the text encoders Qwen3-4B and Qwen2.5-VL-7B, Z-Image, Qwen-Image, and the text encoders of SD 3.5. FLUX.2 and
+those narrow: the text encoders Qwen3-4B and Qwen2.5-VL-7B, Z-Image, Qwen-Image, ERNIE-Image, and the text encoders of SD 3.5. FLUX.2 and
 the network of SD 3.5 it builds as wide as a file is.
 """
 
@@ -68,6 +69,17 @@ class TinyZImage(comfy.supported_models.ZImage):
     }
 
 
+class TinyErnie(comfy.supported_models.ErnieImage):
+    unet_extra_config = {
+        "hidden_size": 64,
+        "num_attention_heads": 2,
+        "num_layers": 3,
+        "ffn_hidden_size": 64,
+        "text_in_dim": WIDTH,
+        "rope_axes_dim": (8, 12, 12),
+    }
+
+
 class TinySD3Clip(sd3_clip.SD3ClipModel):
     def __init__(self, device: Any = "cpu", dtype: Any = None, model_options: dict | None = None) -> None:
         small = {"clip_l_model_config": CLIP, "clip_g_model_config": CLIP}
@@ -88,7 +100,7 @@ def know_them(detect: Callable) -> None:
 
     comfy.sd.detect_te_model = detect_te_model
     llama.Qwen3_4B, llama.Qwen25_7BVLI = TinyQwen3, TinyQwen25VL
-    comfy.supported_models.models[:0] = [TinyQwenImage, TinyZImage, TinySD3]
+    comfy.supported_models.models[:0] = [TinyQwenImage, TinyZImage, TinyErnie, TinySD3]
 
 
 if not __name__.startswith(
@@ -115,6 +127,7 @@ def write(models: Path) -> None:
         (comfy.supported_models.Flux2(klein), "flux-2-klein-4b-fp8", 1),
         (TinyQwenImage(qwen), "qwen_image_edit_2511_fp8mixed", 2),
         (TinyZImage({**zimage, "n_layers": 3, "qk_norm": True}), "z_image_turbo_bf16", 3),
+        (TinyErnie({"image_model": "ernie"}), "ernie-image-turbo", 9),
     ):
         save(models / "diffusion_models" / f"{folder}.safetensors", tiny.patcher(config, seed).model.diffusion_model)
     operations = (torch.float32, "cpu", comfy.ops.disable_weight_init)
