@@ -341,6 +341,25 @@ def test_a_sequence_of_another_length_is_refused(comfy):
         sample("Qwen-Image", rectify(joined, mask), latent)
 
 
+def test_merged_tokens_are_refused_where_the_picture_stands_alone(comfy):
+    """PixArt's text comes in by cross-attention: any number of tokens but the picture's is another node's doing."""
+    model = tiny_families.build("PixArt")
+    erased = rectify(model, tiny_families.object_mask("PixArt"))
+
+    def doubled(module, args, more):
+        return (torch.cat([args[0], args[0]], 1), *args[1:]), more
+
+    def halved(module, args, out):
+        return out[:, : out.shape[1] // 2]
+
+    layer = model.model.diffusion_model.blocks[1].attn
+    hooks = [layer.register_forward_pre_hook(doubled, with_kwargs=True), layer.register_forward_hook(halved)]
+    with pytest.raises(ValueError, match="PixArt has 48 tokens, of which 24 are the picture's"):
+        sample("PixArt", erased, tiny_families.latent("PixArt", model))
+    for hook in hooks:
+        hook.remove()
+
+
 def test_a_family_that_nobody_knows_is_named(comfy):
     """A class of its own may lay out its tokens otherwise, whatever it is derived from."""
     model = tiny_families.build("ERNIE-Image")
