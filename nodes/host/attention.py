@@ -314,7 +314,7 @@ def claim_attention(model: Any, name: str) -> Any:
         raise ValueError(
             f"{name} cannot patch a model of the family {type(model.model).__name__}. It works on SD 1.5, SD 2 and SDXL, and "
             f"on {', '.join(sorted(layout.name for layout in LAYOUTS.values()))}; how a family is added is told in "
-            "nodes/host/layouts.py of the pack."
+            "DESIGN.md of the pack, under Add a model family."
         )
     if before := model.model_options.get("unclutter_attention"):
         raise ValueError(

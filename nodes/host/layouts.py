@@ -109,6 +109,11 @@ def as_many(network: Any, context: Tensor) -> int:
     return context.shape[1]
 
 
+def none(network: Any, context: Tensor) -> int:
+    """The text comes in by cross-attention."""
+    return 0
+
+
 def padded(network: Any, context: Tensor) -> int:
     multiple = network.pad_tokens_multiple or 1
     return math.ceil(context.shape[1] / multiple) * multiple
@@ -131,7 +136,7 @@ def version_of_lumina(network: Any) -> dict[str, Any]:
 FLUX = Layout("FLUX", ("double_blocks", "single_blocks"), encoder=("double_blocks",), text=as_many)
 QWEN = Layout("Qwen-Image", ("transformer_blocks",), text=as_many, steps=20, guidance=2.5)
 OMNIGEN = Layout("OmniGen2", ("noise_refiner", "layers"), text=as_many, steps=50, guidance=5.0)
-COSMOS = Layout("Cosmos Predict2", ("blocks",), patch="patch_spatial", aside=("cross_attn",))
+COSMOS = Layout("Cosmos Predict2", ("blocks",), patch="patch_spatial", text=none, aside=("cross_attn",))
 
 LAYOUTS = {
     "flux.model.Flux": dataclasses.replace(FLUX, version=version_of_flux),
@@ -191,15 +196,23 @@ LAYOUTS = {
         steps=20,
         few_steps=8,
     ),
-    "pixart.pixartms.PixArtMS": Layout("PixArt", ("blocks",), own=("attn", pixart), steps=20, guidance=4.5),
-    "hydit.models.HunYuanDiT": Layout("HunyuanDiT", ("blocks",), own=("attn1", hunyuan_dit), steps=50, guidance=6.0),
+    "pixart.pixartms.PixArtMS": Layout("PixArt", ("blocks",), text=none, own=("attn", pixart), steps=20, guidance=4.5),
+    "hydit.models.HunYuanDiT": Layout(
+        "HunyuanDiT", ("blocks",), text=none, own=("attn1", hunyuan_dit), steps=50, guidance=6.0
+    ),
     "joyimage.model.JoyImageTransformer3DModel": Layout("JoyImage", ("double_blocks",), first=True),
     "lens.model.LensTransformer2DModel": Layout("Lens", ("transformer_blocks",), patch=1, first=True),
     "cosmos.predict2.MiniTrainDIT": COSMOS,
     "anima.model.Anima": dataclasses.replace(COSMOS, name="Anima"),
-    "kandinsky5.model.Kandinsky5": Layout("Kandinsky 5", ("visual_transformer_blocks",), aside=("cross_attention",)),
+    "kandinsky5.model.Kandinsky5": Layout(
+        "Kandinsky 5", ("visual_transformer_blocks",), text=none, aside=("cross_attention",)
+    ),
     "wan.model.WanModel": Layout(
-        "Wan 2", ("blocks",), aside=("cross_attn",), refused={"context_latents": "a reference among its tokens"}
+        "Wan 2",
+        ("blocks",),
+        text=none,
+        aside=("cross_attn",),
+        refused={"context_latents": "a reference among its tokens"},
     ),
 }
 """By the class of the network, under `comfy.ldm`."""

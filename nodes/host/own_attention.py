@@ -54,7 +54,8 @@ def ernie(
     q, k = layer.norm_q(q), layer.norm_k(k)
     if image_rotary_emb is not None:
         q, k = comfy.quant_ops.ck.apply_rope_split_half(q, k, image_rotary_emb)
-    return Projected(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), attention_mask, layer.to_out[0])
+    q, k, v = (tokens.transpose(1, 2) for tokens in (q, k, v))
+    return Projected(q, k, v, attention_mask, layer.to_out[0])
 
 
 def pixart(layer: Any, x: Tensor, mask: Tensor | None = None, HW: Any = None, block_id: Any = None) -> Projected:
@@ -64,9 +65,8 @@ def pixart(layer: Any, x: Tensor, mask: Tensor | None = None, HW: Any = None, bl
             "object's among them: use a PixArt without it, such as PixArt-Sigma at 1024, or MASG."
         )
     q, k, v = layer.qkv(x).chunk(3, dim=-1)
-    split, heads = "b n (h d) -> b h n d", {"h": layer.num_heads}
     q, k = layer.q_norm(q), layer.k_norm(k)
-    q, k, v = (rearrange(tokens, split, **heads) for tokens in (q, k, v))
+    q, k, v = (rearrange(tokens, "b n (h d) -> b h n d", h=layer.num_heads) for tokens in (q, k, v))
     return Projected(q, k, v, mask, layer.proj)
 
 

@@ -482,13 +482,13 @@ FAMILIES = {
 }
 
 
-def build(name: str, seed: int = 0) -> Any:
-    """A ModelPatcher over a tiny network of the family."""
+def build(name: str, seed: int = 0, **network: Any) -> Any:
+    """A ModelPatcher over a tiny network of the family, with `network` in place of its own values."""
     import comfy.supported_models
 
     row = FAMILIES[name]
     known = getattr(comfy.supported_models, row.config)
-    config = type(f"Tiny{row.config}", (known,), {"unet_extra_config": {}})(dict(row.network))
+    config = type(f"Tiny{row.config}", (known,), {"unet_extra_config": {}})({**row.network, **network})
     model = tiny.patcher(config, seed)
     for part, buffer in model.model.diffusion_model.named_buffers():
         if part == "pos_embed":  # Stable Diffusion 3 keeps its places in a buffer, which comes with a checkpoint
