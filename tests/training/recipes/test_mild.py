@@ -21,7 +21,7 @@ from unclutter.training.recipes import loop, mild
 from unclutter.training.recipes.mild import MILD, occluder
 from unclutter.training.recipes.mild_settings import MILDRecipe, choose
 from unclutter.training.sampling.adapters import merge
-from unclutter.training.sampling.layered import erase_layers, fresh_adapter
+from unclutter.training.sampling.layered import erase_backgrounds, erase_layers, fresh_adapter
 from unclutter.training.sampling.layered_network import LayeredNetwork
 from unclutter.training.sampling.methods import Plain
 from unclutter.training.sampling.sampler import remove
@@ -139,6 +139,19 @@ def test_the_background_alone_is_that_of_all_layers(base, learned, scene):
     some, _ = erase_layers(base, learned, image, masks, steps=2, wanted=[1])
     torch.testing.assert_close(some[1], layers[1], atol=1e-4, rtol=0)
     assert torch.equal(some[0], image)
+
+
+def test_the_sheets_backgrounds_come_in_one_batch_as_they_come_alone(base, learned, scene):
+    image, masks = scene
+    learned = replace(learned, metadata={"unclutter.background_morphology": "true"})
+    pictures, calls = torch.stack([image, image.flip(0), image.flip(1)]), []
+    watch = base.network.register_forward_pre_hook(lambda _, inputs: calls.append(len(inputs[0])))
+    together = erase_backgrounds(base, learned, pictures, masks, steps=2)
+    watch.remove()
+    assert calls == [3] * 4  # two steps, each with and without the prompt
+    for picture, mask, made in zip(pictures, masks, together, strict=True):
+        _, alone = erase_layers(base, learned, picture, mask[None], wanted=[], steps=2)
+        torch.testing.assert_close(made, alone, atol=1e-4, rtol=0)
 
 
 def test_an_instance_is_shown_itself_and_not_the_others(base, learned, scene):
@@ -315,8 +328,8 @@ def test_the_ablations_of_table_2_save_what_they_trained(base, recipe, batch, sm
 
 
 def test_saved_layers_are_what_training_had(base, recipe, batch, tmp_path, monkeypatch):
-    few = functools.partial(erase_layers, steps=2)
-    monkeypatch.setattr(mild, "erase_layers", few)
+    few = functools.partial(erase_backgrounds, steps=2)
+    monkeypatch.setattr(mild, "erase_backgrounds", few)
     torch.manual_seed(0)
     objective = MILD(base, recipe)
     with torch.no_grad():
@@ -325,7 +338,7 @@ def test_saved_layers_are_what_training_had(base, recipe, batch, tmp_path, monke
     objective.save(tmp_path, 1)
     erased = objective.erase(batch["source"][:1], batch["mask"][:1])[0]
     saved = layered.load(tmp_path / "layered.safetensors")
-    _, again = few(load_mini(), saved, batch["source"][0], batch["mask"][:1], wanted=[])
+    _, again = erase_layers(load_mini(), saved, batch["source"][0], batch["mask"][:1], wanted=[], steps=2)
     torch.testing.assert_close(again, erased, atol=1e-5, rtol=0)
     # And training goes on with its own network.
     assert torch.isfinite(losses(objective, batch, 9)).all()
