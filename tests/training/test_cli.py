@@ -1,3 +1,4 @@
+import math
 import shutil
 
 import numpy as np
@@ -6,9 +7,10 @@ import torch
 import torch.nn.functional as F
 from PIL import ExifTags, Image, ImageCms
 
-from unclutter.adapters import mini
-from unclutter.kernels import regions
+from unclutter.adapters import mini, one_step
+from unclutter.kernels import regions, seams
 from unclutter.kernels.scenes import draw_scenes
+from unclutter.training.base_models.mini import load_mini
 from unclutter.training.cli import COMMANDS, main
 from unclutter.training.comfyui_server import PACK
 from unclutter.training.evaluation.demo import METHODS, PHOTOGRAPHS, demo, photographs, score
@@ -17,6 +19,7 @@ from unclutter.training.evaluation.settings import DemoConfig
 from unclutter.training.images.files import read_image, read_mask, write_image
 from unclutter.training.images.photo import read_photo, write_photo
 from unclutter.training.images.sheets import write_page
+from unclutter.training.sampling.one_step import erase_once
 
 
 @pytest.fixture
@@ -209,7 +212,7 @@ def test_adapters_choose_the_method_they_were_trained_for(photo, capsys):
     capsys.readouterr()
     assert main(command) == 1
     error = capsys.readouterr().err
-    assert "layered.safetensors: give the path of a .safetensors file" in error and error.count("\n") == 1
+    assert "holds a layered eraser, and plain samples" in error and error.count("\n") == 1
 
 
 ERASER = mini.FOLDER / "loras" / "unclutter-mini-osor.safetensors"
@@ -248,6 +251,34 @@ def test_an_eraser_takes_the_shadow_too_and_nothing_else(tmp_path, file):
         assert (after - truth)[here].square().mean() < 0.5 * (before - truth)[here].square().mean()
     far = (regions.grow(effect, pixels=12) == 0)[:, None].expand_as(before)
     assert torch.equal(before[far], after[far])
+
+
+def test_an_eraser_takes_the_whole_photo_as_the_paper_does(tmp_path):
+    """As one call on all of the photo, scaled to the side of the training; by default on the part around the mask."""
+    truth, place, effect = drawn_photo(tmp_path)
+    paths = [str(tmp_path / name) for name in ("photo.png", "mask.png")]
+    options = ["--grow", "0", "--feather", "2", "--base", "mini", "--adapters", str(ERASER)]
+    for name, more in (("part", []), ("whole", ["--whole"])):
+        assert main(["remove", *paths, "-o", str(tmp_path / f"{name}.png"), *options, *more]) == 0
+    before, part, whole = (read_image(tmp_path / f"{name}.png") for name in ("photo", "part", "whole"))
+    here = torch.maximum(place, effect)[:, None].expand_as(before) > 0
+    assert (whole - truth)[here].square().mean() < 0.6 * (before - truth)[here].square().mean()
+    assert not torch.equal(part, whole)
+
+    base, eraser = load_mini(), one_step.load(ERASER)
+    side = eraser.header.resolution or base.native_size
+    height, width = before.shape[-2:]
+    scaled = seams.plan_crop(place, math.inf, base.multiple, side, side)
+    assert scaled.boxes[0] == (0, 0, height, width) and max(scaled.size) <= side
+    image, mask = seams.extract(before, scaled, "image"), seams.extract(place[:, None], scaled, "mask")[:, 0]
+    erased, alpha, _ = erase_once(base, eraser, image, mask)
+    taken = place.maximum((F.interpolate(alpha[:, None], (height, width), mode="bilinear")[:, 0] > 0.5).float())
+    far = (regions.grow(taken, pixels=5) == 0)[:, None].expand_as(before)
+    assert far.float().mean() > 0.5 and torch.equal(before[far], whole[far])
+    by_hand = F.interpolate(erased, (height, width), mode="bicubic", antialias=True).clamp(0, 1)
+    matched = seams.match_color(by_hand, before, (regions.feather(place, 2) > 0).float())
+    inside = place[:, None].expand_as(before) > 0
+    assert (whole - matched)[inside].abs().mean() < 0.02
 
 
 @pytest.mark.parametrize(
