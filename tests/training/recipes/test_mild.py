@@ -354,6 +354,8 @@ def test_a_training_stopped_within_the_ramp_ends_with_the_same_weights(recipe):
     assert any(pair.up.any() for pair in one.foreground.values())
     for module, pair in one.foreground.items():
         assert torch.equal(pair.up, two.foreground[module].up)
+    written = [(folder / "layered.safetensors").read_bytes() for folder in (whole.output, stopped.output)]
+    assert written[0] == written[1]
 
 
 def test_an_occluder_covers_a_part_and_wraps_around_no_edge():
