@@ -637,7 +637,7 @@ TEMPLATES = {
         "attentive_eraser",
         0.8,
         growth={"grow_percent": 0.0, "grow_pixels": 15},
-        **{"steps": 40, "sampler_name": "ddim", "scheduler": "ddim_uniform"},
+        **{"steps": 40, "scheduler": "ddim_uniform"},
     ),
     "Steps to remove, MASG, SDXL": masg(
         sdxl(INPAINTING, "rocket"), note("Mask-aware guidance (MASG)", STEPS, PAINT, KEPT), 12.5, "masg"

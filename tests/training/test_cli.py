@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from PIL import ExifTags, Image, ImageCms
 
 from unclutter.adapters import mini, one_step
+from unclutter.adapters.files import read_safetensors, write_safetensors
 from unclutter.kernels import regions, seams
 from unclutter.kernels.scenes import draw_scenes
 from unclutter.training.base_models.mini import load_mini
@@ -213,6 +214,23 @@ def test_adapters_choose_the_method_they_were_trained_for(photo, capsys):
     assert main(command) == 1
     error = capsys.readouterr().err
     assert "holds a layered eraser, and plain samples" in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize("value", [math.nan, 1e20])
+def test_adapters_of_no_numbers_are_no_black_picture(photo, capsys, value):
+    trained = photo / "trained"
+    trained.mkdir()
+    tensors, header = read_safetensors(mini.FOLDER / "loras" / "unclutter-mini-eradiff.safetensors")
+    name = next(iter(tensors))
+    tensors[name] = torch.full_like(tensors[name], value)
+    write_safetensors(trained / "lora.safetensors", tensors, header)
+    (trained / "recipe.json").write_text('{"recipe": "eradiff"}')
+    files = [str(photo / name) for name in ("photo.png", "mask.png", "out.png")]
+    command = ["remove", *files[:2], "-o", files[2], "--base", "mini", "--adapters", str(trained), "--steps", "1"]
+    assert main(command) == 1
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert "lora.safetensors has NaN or infinite values, or larger ones than any training gives" in error
+    assert not (photo / "out.png").exists()
 
 
 ERASER = mini.FOLDER / "loras" / "unclutter-mini-osor.safetensors"

@@ -383,6 +383,18 @@ def test_presets_and_bad_values(recipe, tmp_path, capsys):
     assert "none" in capsys.readouterr().err
 
 
+def test_the_papers_background_has_pose_and_parsing_and_the_file_says_so(base, recipe, batch, tmp_path):
+    needed = ["--data", str(tmp_path), "--output", str(tmp_path), "--base", "base"]
+    assert choose(["paper", *needed], "unclutter train mild").background_morphology
+    assert not choose(needed, "unclutter train mild").background_morphology
+    assert choose([*needed, "--background-morphology"], "unclutter train mild").background_morphology
+    for given in (True, False):
+        objective = MILD(base, replace(recipe, background_morphology=given))
+        objective.save(tmp_path, 1)
+        header = layered.load(tmp_path / "layered.safetensors").header
+        assert header.background_morphology == given and header.resolution == 64
+
+
 def test_without_a_base_the_settings_are_the_minis():
     folders = ["--data", "pairs", "--output", "out"]
     for arguments in ([], ["mini"]):
