@@ -187,9 +187,10 @@ def test_both_hosts_make_the_same_layers(mini, picture, trained_with):
     layers, background = erase_layers(
         load_mini(), adapter, image, masks, wanted=[0, 1], pose=pose[0].movedim(-1, 0), parsing=labels, **named
     )
-    assert psnr(ours.background, background) >= 40
     assert ours.generated.keys() == {0, 1}
-    assert all(psnr(ours.generated[k], layers[k]) >= 40 for k in (0, 1))
+    parity = min(psnr(ours.background, background), *(psnr(ours.generated[k], layers[k]) for k in (0, 1)))
+    print(f"ComfyUI against diffusers: {parity:.1f} dB")
+    assert parity >= 40
     _, without = erase_layers(load_mini(), adapter, image, masks, wanted=[], **{**named, "guidance": (3.0, 1.0)})
     assert psnr(without, background) < 40
     # Alone, the background has pose and parsing where it was trained with them, and the same result.
@@ -219,6 +220,7 @@ def test_the_command_line_removes_people_as_the_graph_does(mini, picture):
     )
     assert layers.generated.keys() == ours.generated.keys() == {0}
     result, replaced = ours.composed()
+    print(f"ComfyUI against unclutter remove: {psnr(image[0].movedim(-1, 0), result):.1f} dB")
     assert torch.equal(area[0], replaced) and psnr(image[0].movedim(-1, 0), result) >= 45
     assert psnr(result[:, area[0] > 0], picture[0].movedim(-1, 0)[:, area[0] > 0]) < 25
 
