@@ -109,7 +109,7 @@ class MASGGuider(io.ComfyNode):
             cutoff=cutoff,
             schedule=schedule,
         )
-        guider = host.MASGGuider(model, positive, negative, host.normalize_mask(mask), scale_at, background_scale)
+        guider = host.MASGGuider(model, positive, negative, host.binary_mask(mask), scale_at, background_scale)
         steps = PLOT_STEPS if sigmas is None else max(len(sigmas) - 1, 1)
         scales = [scale_at(float(steps - step), steps) for step in range(steps)]
         return io.NodeOutput(guider, plot(scales, background_scale, f"{schedule}, {steps} steps"))

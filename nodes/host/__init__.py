@@ -1,14 +1,14 @@
 """All that the pack touches of ComfyUI's internals. Nothing of ComfyUI is replaced.
 
-Masks here have been through `normalize_mask`: float [masks, H, W] of 0 and 1, where 1 is removed.
+Masks here have been through `binary_mask`: float [masks, H, W] of 0 and 1, where 1 is removed.
 """
 
 from .attention import RegionPatch, with_region_attention
 from .common import (
     Progress,
     add_references,
+    binary_mask,
     encode,
-    normalize_mask,
     set_condition_image,
     sigma_range,
     tracked,
@@ -38,6 +38,7 @@ __all__ = [
     "SAMPLERS",
     "SCHEDULERS",
     "add_references",
+    "binary_mask",
     "decode",
     "embedding_files",
     "encode",
@@ -54,7 +55,6 @@ __all__ = [
     "lora_files",
     "next_output_file",
     "one_step_files",
-    "normalize_mask",
     "prompt_of_training",
     "sample_latent",
     "sample_layers",

@@ -50,7 +50,7 @@ def add_references(conditioning: list, latents: list[Tensor]) -> list:
     return node_helpers.conditioning_set_values(conditioning, {"reference_latents": latents}, append=True)
 
 
-def normalize_mask(mask: Tensor) -> Tensor:
+def binary_mask(mask: Tensor) -> Tensor:
     """The pack's one normalisation, at the mask's own size: float [masks, H, W] of 0 and 1."""
     return regions.normalize_mask(mask, 1 if mask.ndim == 2 else mask.shape[0], *mask.shape[-2:], skip_empty=True)
 

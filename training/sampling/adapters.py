@@ -15,11 +15,12 @@ from ...adapters.names import ldm_keys
 from ..base_models.base import Base
 from ..base_models.mini import load_mini
 from ..base_models.text import removal_prompt
+from ..paths import ADAPTER_FILES
 
 
 def load_eraser(adapters: Path) -> one_step.OneStep:
     """The one-step eraser in an output folder of `unclutter train osor`, or in a file of ours or OSOR's."""
-    return one_step.load(adapters if adapters.is_file() else adapters / "one_step.safetensors")
+    return one_step.load(adapters if adapters.is_file() else adapters / ADAPTER_FILES["one_step"])
 
 
 def with_adapters(base: Base, folder: Path, strength: float = 1.0) -> tuple[Base, str]:
@@ -52,7 +53,7 @@ def with_network(base: Base, file: Path, strength: float = 1.0) -> Base:
         )
     for key, weight in weights.items():
         weight.lerp_(tensors[key].to(weight), strength)
-    return replace(base, **seen(metadata))
+    return replace(base, **shown_in_training(metadata))
 
 
 def with_mini_lrnr() -> tuple[Base, str]:
@@ -90,10 +91,10 @@ def with_files(base: Base, lora_file: Path, prompt_file: Path | None = None, str
                 )
         base.texts.removal = {name: value.to(base.network.device) for name, value in learned.vectors.items()}
         text = removal_prompt(learned.enhancers, learned.prompt_first)
-    return replace(base, **seen(adapter.metadata)), text
+    return replace(base, **shown_in_training(adapter.metadata)), text
 
 
-def seen(metadata: dict[str, str]) -> dict[str, Any]:
+def shown_in_training(metadata: dict[str, str]) -> dict[str, Any]:
     """The kind of picture and mask that a file's network was shown in training, as values of a Base."""
     header = Header(metadata)
     stated = {"condition_image": header.condition_image, "mask_pooling": header.mask_pooling}

@@ -1,4 +1,4 @@
-"""OSOR: its losses by hand, what each turn changes, both phases, and one-step erasing in diffusers."""
+"""OSOR: its losses by hand, what each loss changes, both phases, and one-step erasing in diffusers."""
 
 import math
 import os
@@ -145,13 +145,13 @@ def test_sizes_on_sdxl_are_those_of_the_paper():
     assert round(sum(p.numel() for _, p in trained) / 1e6, 1) == 777.9
 
 
-def test_each_turn_trains_its_own(pairs, quick):
+def test_each_loss_trains_its_own(pairs, quick):
     objective = OSOR(load_mini(), quick)
     trained = objective.trained()
     heads = {name for name in trained if name.startswith("discriminator.heads.")}
-    for turn, own in ((GENERATOR, trained.keys() - heads), (DISCRIMINATOR, heads)):
+    for alternating, own in ((GENERATOR, trained.keys() - heads), (DISCRIMINATOR, heads)):
         objective.zero_grad()
-        objective.begin(turn)
+        objective.begin(alternating)
         loss = objective(a_batch(pairs), generators())
         assert loss.shape == (2,) and loss.isfinite().all()
         loss.mean().backward()
@@ -169,8 +169,8 @@ def test_a_picture_costs_the_same_in_every_batch(pairs, quick, tmp_path, first_p
     for recipe in (quick, second(first_phase, tmp_path / "two", dice_weight=0.0, incomplete=shrunk)):
         objective = OSOR(load_mini(), recipe)
         batch = a_batch(pairs)
-        for turn in objective.turns:
-            objective.begin(turn)
+        for alternating in objective.losses:
+            objective.begin(alternating)
             together = objective(batch, generators())
             alone = [
                 objective({key: value[row : row + 1] for key, value in batch.items()}, [generators()[row]])

@@ -12,9 +12,9 @@ from unclutter.kernels.scenes import draw_scenes
 from unclutter.training.base_models.mini import load_mini
 from unclutter.training.data.drawn import draw_pairs
 from unclutter.training.data.settings import DrawnConfig
+from unclutter.training.evaluation.mini_removers import PAINT
 from unclutter.training.evaluation.removal import evaluate
 from unclutter.training.evaluation.settings import EvaluateConfig
-from unclutter.training.evaluation.ways import PAINT
 from unclutter.training.recipes.eradiff import EraDiff
 from unclutter.training.recipes.eradiff_settings import EraDiffRecipe
 from unclutter.training.recipes.loop import train
