@@ -15,7 +15,7 @@ from .common import (
     with_frame,
 )
 from .facts import Facts, facts_of, prompt_of_training
-from .files import embedding_files, file_path, layered_files, lora_files, one_step_files
+from .files import embedding_files, file_path, layered_files, lora_files, next_output_file, one_step_files
 from .guider import MASGGuider
 from .layered import LayeredModel, Rows, load_layered
 from .mini import load_mini
@@ -23,7 +23,7 @@ from .notice import tell, warn_of_empty_masks, warn_where_all_is_redrawn
 from .onestep import Eraser, OneStepSampler, erase_latent, eraser_of, with_one_step
 from .prompt import encode_with_vectors
 from .redirection import with_removal_guidance
-from .rows import SAMPLERS, SCHEDULERS, next_output_file, sample_layers, stack_conditionings
+from .rows import SAMPLERS, SCHEDULERS, sample_layers, stack_conditionings
 from .sampling import decode, encode_text, guided, sample_latent, with_lora
 
 __all__ = [

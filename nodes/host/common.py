@@ -6,9 +6,7 @@ import functools
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-import comfy.ldm.flux.model
 import comfy.ldm.modules.attention
-import comfy.ldm.modules.diffusionmodules.openaimodel
 import comfy.model_management
 import comfy.utils
 import node_helpers
@@ -84,15 +82,6 @@ def encode(vae: Any, pictures: Tensor) -> Tensor:
 def for_rows(objects: Tensor, rows: int) -> Tensor:
     """Repeats [masks, tokens] for the rows of a call, in which the samples come once for each conditioning."""
     return objects.repeat(rows // objects.shape[0], 1)
-
-
-def is_unet(network: Any) -> bool:
-    return isinstance(network, comfy.ldm.modules.diffusionmodules.openaimodel.UNetModel)
-
-
-def is_flux(network: Any) -> bool:
-    # FLUX.2 shares the class, where ComfyUI knows it, with one modulation for all blocks; it is untried.
-    return type(network) is comfy.ldm.flux.model.Flux and not getattr(network.params, "global_modulation", False)
 
 
 def core_attention(extra: dict) -> Callable[..., Tensor]:

@@ -61,9 +61,8 @@ def removers_with_adapters(
 
 
 def label(adapters: Path) -> str:
-    """The name of a training in tables: of its folder, and of its recipe; or of a file."""
-    recipe = recipe_of(adapters)
-    return f"{adapters.name} ({recipe})" if recipe else adapters.name
+    """The name of a training in tables: of its folder and its recipe, or of an eraser's file."""
+    return f"{adapters.name} ({recipe_of(adapters) or 'one step'})"
 
 
 def guided_by(method: Method, guidance: float) -> Method:

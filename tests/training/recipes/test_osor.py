@@ -31,7 +31,7 @@ from unclutter.training.recipes.osor.objective import (
     reconstruction_loss,
 )
 from unclutter.training.recipes.osor.settings import PRESETS, IncompleteMasks, OSORRecipe, choose
-from unclutter.training.sampling.adapters import merge
+from unclutter.training.sampling.lora import put_on
 from unclutter.training.sampling.one_step import erase_once, run_once
 
 LN2 = math.log(2)
@@ -335,7 +335,7 @@ def test_beside_the_weights_is_as_merged_into_them(pairs):
     beside = erase_once(base, adapter, image, mask)
     plain = run_once(base, image, mask)
     assert (beside.picture - plain.picture).abs().max() > 0.01
-    merge(base.network, type("Merged", (), {"pairs": {f"unet.{name}": pair for name, pair in lora.items()}}))
+    put_on(base.network, lora, merged=True)
     torch.testing.assert_close(beside.picture, run_once(base, image, mask).picture, atol=1e-4, rtol=0)
     # The hard blend of phase 1: what the mask does not touch is the picture, through the autoencoder.
     hole = torch.nn.functional.max_pool2d(mask[:, None], 4)

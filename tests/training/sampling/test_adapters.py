@@ -131,10 +131,10 @@ def test_evaluation_holds_every_method_against_paint_on_the_same_scenes(trained,
     folders = (trained / "lrnr", trained / "eradiff")
     written = {"sheet": tmp_path / "sheet.png", "json": tmp_path / "rows.jsonl"}
     results = evaluate(EvaluateConfig(folders, scenes=4, steps=2, masks=("object", "holed"), markdown=True, **written))
-    ways = [*PAINT, "mini", "mini + CFG", "mini + MASG", "mini + SRA", "lrnr (lrnr)", "lrnr (lrnr) + MASG"]
-    ways += ["eradiff (eradiff)", "eradiff (eradiff) + SRA"]
+    names = [*PAINT, "mini", "mini + CFG", "mini + MASG", "mini + SRA", "lrnr (lrnr)", "lrnr (lrnr) + MASG"]
+    names += ["eradiff (eradiff)", "eradiff (eradiff) + SRA"]
     assert [(result.name, result.mask) for result in results] == [
-        (name, mask) for mask in ("object", "holed") for name in ways
+        (name, mask) for mask in ("object", "holed") for name in names
     ]
     assert all(len(result.removed) == len(result.hole) == 4 and result.outside == 0 for result in results)
     # Nothing marks the shadow, so it stays but for the feathered border: every method has the same error there.
@@ -158,14 +158,14 @@ def test_an_eraser_is_evaluated_from_its_file():
     *paint, result = evaluate(
         EvaluateConfig((mini.FOLDER / "loras" / "unclutter-mini-osor.safetensors",), scenes=4, baselines=False)
     )
-    assert result.name == "unclutter-mini-osor.safetensors (osor)" and result.removed.float().mean() > 0.5
+    assert result.name == "unclutter-mini-osor.safetensors (one step)" and result.removed.float().mean() > 0.5
     assert [each.name for each in paint] == list(PAINT)
 
 
 def test_adapters_for_another_model_are_refused(trained, tmp_path):
     foreign = lora.Lora({"unet.mid_block.to_q": lora.LoraPair(torch.ones(2, 9), torch.ones(9, 2), 2.0)})
     lora.save(tmp_path / "lora.safetensors", foreign)
-    with pytest.raises(ValueError, match=r"0 of the LoRA's 1 modules fit .*unet\.mid_block\.to_q does not"):
+    with pytest.raises(ValueError, match=r"0 of the LoRA's 1 modules fit .*mid_block\.to_q does not"):
         with_adapters(load_mini(), tmp_path)
     (tmp_path / "lora.safetensors").write_bytes((trained / "lrnr" / "lora.safetensors").read_bytes())
     prompt.save(tmp_path / "prompt.safetensors", prompt.RemovalPrompt({"clip_l": torch.zeros(1, 768)}))
