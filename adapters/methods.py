@@ -69,6 +69,9 @@ SRA = MethodFacts("SRA", strength=7.0, mini_strength=3.0, recipe="eradiff")
 METHODS = {"plain": PLAIN, "masg": MASG, "attentive-eraser": ATTENTIVE_ERASER, "sra": SRA}
 """Methods that sample, by their name on the command line. LRNR is what MASG becomes with its adapters."""
 
+ONE_STEP_RECIPE, LAYERED_RECIPE = "osor", "mild"
+"""Recipes whose adapters are no LoRA for a method that samples: a one-step eraser, and a layered one."""
+
 SUPPRESS = SUPPRESSION, SUPPRESSION_STEPS = 0.3, 0.2
 """Attentive Eraser's λ of similarity suppression, and the share of the steps, from the first, in which it acts."""
 MASG_FALL = MASG_SCHEDULE, MASG_CUTOFF = "cosine_step", 0.5

@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
+
+from ..adapters.methods import ONE_STEP_RECIPE
 
 MINI, RANDOM_SDXL = Path("mini"), Path("random-sdxl")
 """Names in place of a checkpoint's path: the mini model in the pack, and a network of SDXL's real size with random weights."""
 RECIPE, STATE = "recipe.json", "state.pt"
 """In the output folder of a training: its recipe and settings, and the state that a resumed training continues from."""
-AdapterKind = Literal["one_step", "layered", "lora"]
-ADAPTER_FILES: dict[AdapterKind, str] = {"one_step": "one_step.safetensors", "layered": "layered.safetensors"}
-"""Files of a training by which its adapters are known; one without them wrote a LoRA, or a whole network."""
 
 WRITABLE = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".tif": "TIFF", ".tiff": "TIFF"}
 """Endings of pictures that are written here, and what Pillow calls their formats."""
@@ -71,23 +70,15 @@ def check_writable(path: Path, *inputs: Path) -> None:
         raise ValueError(f"{path} is what is read here, and would be lost: give another name for the result.")
 
 
-def recipe_of(adapters: Path) -> str | None:
-    """The recipe that trained what lies in an output folder of `unclutter train`; None of a file, which is an eraser's.
+def recipe_of(adapters: Path) -> str:
+    """The recipe that trained what lies in an output folder of `unclutter train`; a file is taken for a one-step eraser.
 
     Raises:
         FileNotFoundError, ValueError: there is no training in it, or a damaged one.
     """
-    return None if adapters.is_file() else read_settings(adapters)["recipe"]
-
-
-def kind_of(adapters: Path) -> AdapterKind:
-    """What a training wrote into its output folder; a file is taken for a one-step eraser."""
     if adapters.is_file():
-        return "one_step"
-    for kind, name in ADAPTER_FILES.items():
-        if (adapters / name).is_file():
-            return kind
-    return "lora"
+        return ONE_STEP_RECIPE
+    return read_settings(adapters)["recipe"]
 
 
 def read_settings(folder: Path) -> dict[str, Any]:

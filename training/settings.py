@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from ..adapters.methods import LRNR, METHODS, MethodFacts, Start
+from ..adapters.methods import LRNR, METHODS, ONE_STEP_RECIPE, MethodFacts, Start
 from ..adapters.names import Style
 from ..kernels.vocabulary import Schedule
-from .paths import MINI, check_checkpoint, check_file, check_picture, check_writable, kind_of, recipe_of
+from .paths import MINI, check_checkpoint, check_file, check_picture, check_writable, recipe_of
 
 DRAFT, ONE_STEP = "draft", "one-step"
 """The methods that do not sample: copies of the photo's own surroundings, and one call of the network."""
@@ -22,6 +22,8 @@ else:
     MethodName = Literal[(DRAFT, *METHODS, ONE_STEP)]
 WITHOUT_ADAPTERS = "attentive-eraser"
 """The method for a base model without adapters."""
+TRAINED_FOR = {ONE_STEP_RECIPE: ONE_STEP, **{facts.recipe: name for name, facts in METHODS.items() if facts.recipe}}
+"""The method for the adapters of each recipe."""
 MODEL_OPTIONS = ("base", "adapters", "strength", "prompt", "negative", "start", "denoise")
 """Options that mean nothing to a draft, which uses no model."""
 OWN_OPTIONS = {
@@ -200,20 +202,18 @@ class RemoveConfig:
         """
         if self.method == DRAFT or not (self.method or self.base or self.adapters):
             return DRAFT
-        recipe, kind = self.recipe(), None if self.adapters is None else kind_of(self.adapters)
-        if kind == "layered":
+        recipe = self.recipe()
+        if recipe is not None and recipe not in TRAINED_FOR:
             raise ValueError(
                 f"{self.adapters} holds a training of {recipe}, which takes a mask for each person: use it in ComfyUI, by "
                 "Load Layered Eraser and Layered Sampler."
             )
-        name = self.method or (
-            WITHOUT_ADAPTERS if kind is None else ONE_STEP if kind == "one_step" else self.trained_for()
-        )
-        if name == ONE_STEP and kind != "one_step":
+        name = self.method or (WITHOUT_ADAPTERS if recipe is None else TRAINED_FOR[recipe])
+        if name == ONE_STEP and recipe != ONE_STEP_RECIPE:
             raise ValueError(
                 "one-step needs an eraser: give the output folder of `unclutter train osor` or a file of OSOR's as --adapters."
             )
-        if kind == "one_step" and name != ONE_STEP:
+        if recipe == ONE_STEP_RECIPE and name != ONE_STEP:
             raise ValueError(
                 f"{self.adapters} holds a one-step eraser, and {name} samples: leave --method out, or --adapters."
             )
@@ -224,13 +224,8 @@ class RemoveConfig:
             )
         return name
 
-    def trained_for(self) -> str:
-        """The method that samples with the LoRA that was given."""
-        recipe = self.recipe()
-        return next((name for name, facts in METHODS.items() if recipe and facts.recipe == recipe), "plain")
-
     def recipe(self) -> str | None:
-        """The recipe that trained the adapters; None without any, or where they are a file."""
+        """The recipe that trained the adapters; None without any."""
         return None if self.adapters is None else recipe_of(self.adapters)
 
     def facts(self) -> MethodFacts | None:

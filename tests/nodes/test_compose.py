@@ -13,6 +13,8 @@ import pytest
 import torch
 from PIL import Image
 
+from unclutter.tests.nodes.running import run_node
+
 SIZE = 48
 BOXES = {0: (4, 20, 4, 20), 1: (12, 36, 14, 30), 2: (4, 20, 36, 46)}
 """Person 1 hides a corner of person 0; person 2 stands alone."""
@@ -38,7 +40,7 @@ def layers(comfy):
 def compose(layers, remove="all", order="", feather=0, **more):
     from unclutter.nodes.compose import ComposeLayers
 
-    return ComposeLayers.execute(layers, remove, order, feather, **more).args
+    return run_node(ComposeLayers, layers, remove=remove, order=order, feather=feather, **more)
 
 
 @pytest.mark.parametrize("remove", ["none", "1", "2", "3", "1, 2", "1-3", "all but 1", "2;3"])
@@ -215,7 +217,7 @@ def test_half_precision_pictures_stay_half_precision(layers):
 def save(layers, prefix="layers"):
     from unclutter.nodes.compose import SaveLayers
 
-    return Path(SaveLayers.execute(layers, prefix).args[0])
+    return Path(run_node(SaveLayers, layers, filename_prefix=prefix)[0])
 
 
 def opened(archive, name):

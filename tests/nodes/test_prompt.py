@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from unclutter.adapters import lora, mini, prompt
+from unclutter.tests.nodes.running import run_node
 from unclutter.training.base_models.mini import load_mini
 from unclutter.training.base_models.text import REMOVAL
 from unclutter.training.cli import main
@@ -34,7 +35,15 @@ def clip(comfy):
 def load(clip, name, enhancers=True, order="as trained", background="", negative=""):
     from unclutter.nodes.prompt import LoadRemovalPrompt
 
-    return LoadRemovalPrompt.execute(clip, name, enhancers, order, background, negative).args
+    return run_node(
+        LoadRemovalPrompt,
+        clip,
+        file=name,
+        enhancers=enhancers,
+        order=order,
+        background=background,
+        negative_text=negative,
+    )
 
 
 def vectors(count=2, width=64, seed=0):

@@ -206,7 +206,6 @@ def test_adapters_choose_the_method_they_were_trained_for(photo, capsys):
         assert main([*command, "--method", "sra"]) == 0
         assert ("made LRNR worse (its Appendix E)" in " ".join(capsys.readouterr().err.split())) == told
     (trained / "recipe.json").write_text('{"recipe": "mild"}')
-    (trained / "layered.safetensors").touch()
     capsys.readouterr()
     assert main(command) == 1
     error = capsys.readouterr().err

@@ -13,19 +13,19 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ...adapters import layered
-from ...adapters.methods import LRNR
+from ...adapters.methods import LAYERED_RECIPE, LRNR, ONE_STEP_RECIPE
 from ...kernels.layers import recompose, visible_masks
 from ...kernels.scene_layers import Scenes
 from ...kernels.scenes import CROWD, draw_scenes
 from ..base_models.mini import load_mini
 from ..images.sheets import contact_sheet
-from ..paths import ADAPTER_FILES, kind_of
+from ..paths import recipe_of
 from ..sampling.adapters import load_eraser, with_adapters
 from ..sampling.layered import erase_layers
 from ..sampling.methods import MASG, Plain
 from .cases import SEED
 from .measures import decibels, error
-from .mini_removers import Remove, by_sampling, in_one_call, label
+from .mini_removers import Remove, by_sampling, in_one_call
 from .report import report
 from .settings import CrowdsConfig
 
@@ -106,14 +106,15 @@ def erasers(
 ) -> Iterator[tuple[str, EraseAll]]:
     yield "mini, one after the other", in_turn(by_sampling(load_mini(), steps, seed, Plain()))
     for folder in adapters:
-        kind, name = kind_of(folder), label(folder)
-        if kind == "layered":
-            adapter = layered.load(folder / ADAPTER_FILES[kind])
+        recipe = recipe_of(folder)
+        name = f"{folder.name} ({recipe})"
+        if recipe == LAYERED_RECIPE:
+            adapter = layered.load(folder / "layered.safetensors")
             yield f"{name}, one sampling", in_layers(adapter, guidance, steps, seed)
             if adapter.morphology:
                 bodies = drawn.pose(), drawn.parsing()
                 yield f"{name}, with pose and parsing", in_layers(adapter, guidance, steps, seed, *bodies)
-        elif kind == "one_step":
+        elif recipe == ONE_STEP_RECIPE:
             yield f"{name}, one after the other", in_turn(in_one_call(load_eraser(folder), seed))
         else:
             base, text = with_adapters(load_mini(), folder)

@@ -15,7 +15,7 @@ from ...kernels.exemplar import exemplar_fill
 from ..base_models.base import Base
 from ..base_models.mini import load_mini
 from ..images.flat_fills import grey_fill, ring_fill
-from ..paths import kind_of, recipe_of
+from ..paths import recipe_of
 from ..sampling.adapters import load_eraser, with_adapters
 from ..sampling.methods import METHODS, Method, Plain
 from ..sampling.one_step import erase_once
@@ -47,8 +47,9 @@ def removers_with_adapters(
 ) -> Iterator[tuple[str, Remove]]:
     """Each training in the ways that its paper compares: alone, and by the method that it is made for."""
     for folder in adapters:
-        recipe, name = recipe_of(folder), label(folder)
-        if kind_of(folder) == "one_step":
+        recipe = recipe_of(folder)
+        name = f"{folder.name} ({recipe})"
+        if recipe == facts.ONE_STEP_RECIPE:
             yield name, in_one_call(load_eraser(folder), seed, model)
             continue
         adapted, text = with_adapters(load_mini(model), folder)
@@ -58,11 +59,6 @@ def removers_with_adapters(
             if known.recipe == recipe and (text or not METHODS[key].words):
                 method = guided_by(METHODS[key], guidance)
                 yield f"{name} + {known.title}", by_sampling(adapted, steps, seed, method, text)
-
-
-def label(adapters: Path) -> str:
-    """The name of a training in tables: of its folder and its recipe, or of an eraser's file."""
-    return f"{adapters.name} ({recipe_of(adapters) or 'one step'})"
 
 
 def guided_by(method: Method, guidance: float) -> Method:

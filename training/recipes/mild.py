@@ -18,7 +18,6 @@ from ...kernels.morphology import parsing_one_hot
 from ...kernels.regions import latent_mask
 from ..base_models.base import Base, masked_grey
 from ..data.sample import Sample
-from ..paths import ADAPTER_FILES
 from ..sampling.layered import erase_layers, fresh_adapter
 from ..sampling.layered_network import LayeredNetwork
 from .mild_settings import MILDRecipe
@@ -157,7 +156,7 @@ class MILD(Objective):
         return [group for group in groups if group["params"]]
 
     def save(self, folder: Path, step: int) -> None:
-        layered.save(folder / ADAPTER_FILES["layered"], self.network.adapter(self.file_metadata(step)))
+        layered.save(folder / "layered.safetensors", self.network.adapter(self.file_metadata(step)))
 
     def file_metadata(self, step: int) -> dict[str, str]:
         prompts = json.dumps([self.recipe.person_prompt, self.recipe.background_prompt])

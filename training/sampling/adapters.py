@@ -14,13 +14,12 @@ from ...adapters.names import ldm_keys
 from ..base_models.base import Base
 from ..base_models.mini import load_mini
 from ..base_models.text import removal_prompt
-from ..paths import ADAPTER_FILES
 from .lora import put_on
 
 
 def load_eraser(adapters: Path) -> one_step.OneStep:
     """The one-step eraser in an output folder of `unclutter train osor`, or in a file of ours or OSOR's."""
-    return one_step.load(adapters if adapters.is_file() else adapters / ADAPTER_FILES["one_step"])
+    return one_step.load(adapters if adapters.is_file() else adapters / "one_step.safetensors")
 
 
 def with_adapters(base: Base, folder: Path, strength: float = 1.0) -> tuple[Base, str]:

@@ -16,6 +16,7 @@ from transformers import CLIPTextModel, CLIPTokenizer, T5Config, T5EncoderModel,
 from unclutter.adapters import mini, one_step
 from unclutter.adapters.families import FLUX, UNET
 from unclutter.kernels.onestep import add_noise, noise_level
+from unclutter.tests.nodes.running import run_node
 from unclutter.training.base_models.checkpoints import load_checkpoint
 from unclutter.training.base_models.mini import load_mini
 from unclutter.training.data.drawn import draw_pairs
@@ -268,7 +269,7 @@ def test_both_hosts_make_the_same_picture(comfy, phases, flux, pairs):
         file = eraser_of(recipe)
         made = erase_once(load_checkpoint(flux, "cpu"), file, image, mask, seed=3)
         eraser = host.with_one_step(model, file, None, "one_step.safetensors")
-        result, alpha, _ = OneStepErase.execute(eraser, vae, image.movedim(1, -1), mask, **values).args
+        result, alpha, _ = run_node(OneStepErase, eraser, vae, image.movedim(1, -1), mask, **values)
         assert -10 * (result.movedim(-1, 1) - made.picture).square().mean().log10() >= 40
         smooth = F.interpolate(made.alpha[:, None], (64, 64), mode="bilinear")[:, 0]
         torch.testing.assert_close(alpha, smooth, atol=1e-3, rtol=0)

@@ -9,6 +9,7 @@ import torch
 from unclutter.adapters import files, lora, mini, prompt
 from unclutter.adapters.names import ldm_keys
 from unclutter.kernels.scenes import draw_scenes
+from unclutter.tests.nodes.running import run_node
 from unclutter.training.base_models.mini import load_mini
 from unclutter.training.data.drawn import draw_pairs
 from unclutter.training.data.settings import DrawnConfig
@@ -109,11 +110,12 @@ def test_both_hosts_make_the_same_picture_with_lora_prompt_and_masg(comfy, train
     positive = host.encode_with_vectors(clip, learned.vectors, "", ", ".join(learned.enhancers))
     negative = host.encode_with_vectors(clip, {}, "", "")
     picture, mask = scene[0].movedim(1, -1), scene[1]
-    positive, negative, latent = RemovalConditioning.execute(
-        positive, negative, vae, picture, mask, "full", "nearest", True
-    ).args
-    values = (method.guidance, method.background, method.schedule, method.cutoff)
-    guider = MASGGuider.execute(model, positive, negative, mask, *values).args[0]
+    positive, negative, latent = run_node(
+        RemovalConditioning, positive, negative, vae, picture, mask, condition_image="full", mask_pooling="nearest"
+    )
+    values = {"mask_scale": method.guidance, "background_scale": method.background}
+    values |= {"schedule": method.schedule, "cutoff": method.cutoff}
+    guider = run_node(MASGGuider, model, positive, negative, mask, **values)[0]
     samples = guider.sample(
         comfy.sample.prepare_noise(latent["samples"], SEED),
         latent["samples"],
@@ -158,7 +160,7 @@ def test_an_eraser_is_evaluated_from_its_file():
     *paint, result = evaluate(
         EvaluateConfig((mini.FOLDER / "loras" / "unclutter-mini-osor.safetensors",), scenes=4, baselines=False)
     )
-    assert result.name == "unclutter-mini-osor.safetensors (one step)" and result.removed.float().mean() > 0.5
+    assert result.name == "unclutter-mini-osor.safetensors (osor)" and result.removed.float().mean() > 0.5
     assert [each.name for each in paint] == list(PAINT)
 
 

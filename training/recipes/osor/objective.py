@@ -25,7 +25,6 @@ from ....kernels.onestep import blend
 from ....kernels.regions import latent_mask
 from ...base_models.base import Base
 from ...base_models.text import Prompt
-from ...paths import ADAPTER_FILES
 from ...sampling.one_step import denoise_once, run_once, with_rows
 from ..objective import AlternatingLoss, Objective, noise_like
 from .discriminator import (
@@ -42,7 +41,7 @@ from .settings import OSORRecipe
 
 GENERATOR = AlternatingLoss("generator", largest_norm=1.0)
 DISCRIMINATOR = AlternatingLoss("discriminator", largest_norm=math.inf)
-ADAPTER, HEADS = ADAPTER_FILES["one_step"], "discriminator.safetensors"
+ADAPTER, HEADS = "one_step.safetensors", "discriminator.safetensors"
 
 
 class OSOR(Objective):
