@@ -207,7 +207,7 @@ print(json.dumps(sorted(set(sys.modules) - before)))
 
 
 def test_loading_the_pack_imports_nothing_heavy(comfyui_path: Path, tmp_path: Path) -> None:
-    """What start-up pays for is what gets imported: a wall time would only measure the machine."""
+    """Start-up is held by what it imports: a wall time would only measure the machine."""
     loaded = subprocess.run(
         [sys.executable, "-c", LOAD_THE_PACK, str(ROOT), str(tmp_path)],
         cwd=comfyui_path,

@@ -101,7 +101,7 @@ def record_flux(model, **more):
 
 
 def expected_unet(model, n, module, objects, settings):
-    """What a self-attention ought to give: the plain formula on its own queries, keys and values."""
+    """The result that a self-attention ought to give: the plain formula on its own queries, keys and values."""
     q, k, v = (
         rearrange(project(n), "b n (h d) -> b h n d", h=module.heads)
         for project in (module.to_q, module.to_k, module.to_v)

@@ -1,4 +1,4 @@
-"""What artists feed the mask nodes by mistake, through a real server's HTTP API where a graph can make it."""
+"""Mistakes that artists make with the mask nodes, through a real server's HTTP API where a graph can make them."""
 
 from __future__ import annotations
 

@@ -132,7 +132,7 @@ def record_outermost(calls):
 
 
 def dropped(made, arrived):
-    """Which keys of a call did not arrive: bool [1, tokens]."""
+    """The keys of a call that did not arrive: bool [1, tokens]."""
     keys, left = made[1][0].movedim(1, 0), arrived[1][0].movedim(1, 0)
     return ~(keys[:, None] == left[None]).flatten(2).all(2).any(1)[None]
 

@@ -19,7 +19,7 @@ from unclutter.training.comfyui_server import PACK
 from unclutter.training.sampling.layered import erase_layers, fresh_adapter
 
 OTHER_BATCH = 1e-4
-"""What the same row may differ by in calls of other sizes, after all steps."""
+"""The most that a row may differ by in calls of other sizes, after all steps."""
 BOXES = ((8, 30, 8, 30), (20, 50, 24, 44), (40, 60, 4, 16))
 """Persons 1 and 2 touch, person 3 stands alone."""
 SETTINGS = {

@@ -275,7 +275,7 @@ def test_half_precision_pictures_stay_half_precision(masks):
 
 
 def test_instances_are_numbered_in_the_order_of_the_batch(masks):
-    """Where a number stands the preview is white or black, as its digits are, and elsewhere in the object tinted."""
+    """The preview is white or black at a number, as its digits are, and tinted in the rest of the object."""
     mask = torch.zeros(1, 600, 800)
     mask[:, 100:300, 100:300] = 1
     mask[:, 300:500, 500:700] = 1

@@ -218,7 +218,7 @@ def test_a_truncated_file_and_a_pickle_are_refused(embeddings, clip):
 
 
 def test_core_applies_every_pair_of_our_lora(comfy, tmp_path):
-    """What LoraLoader does, counted: every module is patched, by alpha / rank · up @ down."""
+    """LoraLoader patches every module, by alpha / rank · up @ down."""
     import comfy.sd
     import comfy.utils
 

@@ -51,7 +51,7 @@ def test_a_lora_for_another_network_is_refused(files, capsys):
 
 
 def change(file, base):
-    """What diffusers makes of a LoRA file: the change of every weight of the network."""
+    """The change that diffusers makes of a LoRA file, for every weight of the network."""
     unet = UNet2DConditionModel.from_pretrained(base, subfolder="unet")
     before = {name: value.clone() for name, value in unet.state_dict().items()}
     state, alphas, metadata = StableDiffusionPipeline.lora_state_dict(file, return_lora_metadata=True)

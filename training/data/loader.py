@@ -219,7 +219,7 @@ def batches(
 
 
 def told_in_turn(loader: DataLoader) -> Iterator[Any]:
-    """What a loader gives; the death of one of its processes is told where its next batch is asked for.
+    """Passes a loader's batches on; the death of one of its processes is told where its next batch is asked for.
 
     PyTorch would raise it from a signal's handler, in the middle of whatever is going on: of a step, for one.
 

@@ -1,4 +1,4 @@
-"""What a training wrote, in diffusers and in ComfyUI: the same picture."""
+"""Trained adapters make the same picture in diffusers and in ComfyUI."""
 
 import json
 from dataclasses import replace
