@@ -179,8 +179,8 @@ def sample_layers(
     """The latents [R,C,h,w] of all rows, from the same noise each.
 
     Args:
-        latent: [R,C,h,w] of what each row is shown, in which nobody's colours are that have gone from it: where it begins,
-            and what it stays around its mask.
+        latent: [R,C,h,w], the picture that each row is shown, with the people hidden from it greyed out so that their
+            colours cannot leak in; sampling begins from it, and around the row's mask it stays.
         cfg: the guidance of each row.
         masg: one of `guidance.SCHEDULES`, with the guidance of a row in its free part and 1 around it; or "off".
         preview: predictions of the rows -> the latent [C,h,w] to show.

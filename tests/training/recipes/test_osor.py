@@ -18,8 +18,6 @@ from unclutter.kernels.onestep import noise_level
 from unclutter.kernels.regions import latent_mask
 from unclutter.training.base_models.checkpoints import load_checkpoint
 from unclutter.training.base_models.mini import load_mini
-from unclutter.training.data.drawn import draw_pairs
-from unclutter.training.data.settings import DrawnConfig
 from unclutter.training.images.files import read_image, read_mask, write_image
 from unclutter.training.recipes.loop import train
 from unclutter.training.recipes.osor.objective import (
@@ -35,13 +33,6 @@ from unclutter.training.sampling.lora import put_on
 from unclutter.training.sampling.one_step import erase_once, run_once
 
 LN2 = math.log(2)
-
-
-@pytest.fixture(scope="module")
-def pairs(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("pairs")
-    draw_pairs(DrawnConfig(folder, count=6))
-    return folder
 
 
 @pytest.fixture

@@ -19,8 +19,6 @@ from unclutter.kernels.onestep import add_noise, noise_level
 from unclutter.tests.nodes.running import run_node
 from unclutter.training.base_models.checkpoints import load_checkpoint
 from unclutter.training.base_models.mini import load_mini
-from unclutter.training.data.drawn import draw_pairs
-from unclutter.training.data.settings import DrawnConfig
 from unclutter.training.images.files import read_image, read_mask
 from unclutter.training.recipes.loop import train
 from unclutter.training.recipes.lrnr import LRNR
@@ -77,13 +75,6 @@ def save_flux(path, in_channels=384):
     )
     pipeline.save_pretrained(path)
     return pipeline
-
-
-@pytest.fixture(scope="module")
-def pairs(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("pairs")
-    draw_pairs(DrawnConfig(folder, count=6))
-    return folder
 
 
 @pytest.fixture(scope="module")
