@@ -110,7 +110,7 @@ class MASGGuider(io.ComfyNode):
             cutoff=cutoff,
             schedule=schedule,
         )
-        mask = host.normalize_mask(mask)
+        mask = host.binary_mask(mask)
         host.warn_of_photograph(cls, model, *mask.shape[-2:])
         guider = host.MASGGuider(model, positive, negative, mask, scale_at, background_scale)
         steps = PLOT_STEPS if sigmas is None else max(len(sigmas) - 1, 1)

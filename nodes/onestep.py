@@ -15,7 +15,7 @@ from ..adapters.header import Header
 from ..kernels import finite, regions
 from . import host, masks
 from .conditioning import with_draft
-from .schema import Schema, check_limits
+from .schema import Schema, check_limits, seed_widget
 
 MULTIPLE = 16
 
@@ -104,14 +104,7 @@ class OneStepErase(io.ComfyNode):
                 io.Vae.Input("vae", tooltip="The VAE of the model."),
                 io.Image.Input("image", tooltip="The picture, of any size."),
                 io.Mask.Input("mask", tooltip="White (1.0) is removed. One for all pictures, or one for each."),
-                io.Int.Input(
-                    "seed",
-                    default=0,
-                    min=0,
-                    max=0xFFFFFFFFFFFFFFFF,
-                    control_after_generate=True,
-                    tooltip="Of the noise. Another seed gives a slightly other background.",
-                ),
+                seed_widget("Of the noise. Another seed gives a slightly other background."),
                 TIMESTEP,
                 ALPHA_STRENGTH,
                 io.Int.Input(

@@ -24,7 +24,7 @@ INSTRUCTIONS = {
     "picture and marked picture": "Remove what is marked in red, and fill its place with what surrounds it. Keep all else "
     "as it is.",
 }
-"""What an edit model is told where the artist says nothing, by what it is shown."""
+"""Instructions to an edit model where the artist gives none, by what it is shown."""
 LARGEST = 1.5
 """The longest side of the part that is worked on, in sides of the pictures that the model is trained on."""
 

@@ -427,7 +427,7 @@ def test_a_picture_that_would_be_redrawn_whole_is_a_warning_on_the_node(server, 
 
 
 def spoken(server, graph: dict) -> dict[str, list[str]]:
-    """What the page is given to show on each node while the graph runs, by node."""
+    """Texts that the page is given to show while the graph runs, by node."""
     import websocket
 
     texts: dict[str, list[str]] = {}

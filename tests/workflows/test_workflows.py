@@ -59,7 +59,7 @@ def quick(name):
 
 
 def scene_of(server, graph, masks=1):
-    """What a graph's Example Scene draws: its picture [1,3,H,W], and its mask, or with masks=2 all of them, [N,H,W]."""
+    """The drawing of a graph's Example Scene: its picture [1,3,H,W], and its mask, or with masks=2 all of them, [N,H,W]."""
     source = key_of(graph, "UnclutterExampleScene")
     nodes = {
         source: graph[source],
