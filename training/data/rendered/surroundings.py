@@ -37,7 +37,7 @@ def mirror(rng: Generator, back: float) -> Parts:
     width, height, low = rng.uniform(1.0, 1.9), rng.uniform(1.1, 1.6), rng.uniform(0.06, 0.22)
     x = rng.uniform(-0.7, 0.7)
     frame = timber(rng) if rng.random() < 0.5 else Material(BRASS, gloss=0.2, metal=True)
-    return _framed(width, height, (x, back - 0.02, low), Material((0.90, 0.91, 0.91), metal=True), frame, 0.05)
+    return _framed(width, height, (x, back - 0.04, low), Material((0.90, 0.91, 0.91), metal=True), frame, 0.05)
 
 
 def small_mirror(rng: Generator) -> Parts:
