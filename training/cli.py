@@ -221,6 +221,12 @@ COMMANDS: dict[str, Command] = {
         "evaluation.photographs.reproduce:reproduce",
         "evaluate",
     ),
+    "rate": Command(
+        "a page on which people say of each result whether the object is gone, without knowing the method",
+        "evaluation.raters.settings:RateConfig",
+        "evaluation.raters.page:rate",
+        "rate",
+    ),
     "gpu": Command("all that wants a GPU, in stages that go on where they stopped", "gpu:GpuConfig", "gpu:run_on_gpu"),
     "convert": Command("a LoRA file in kohya's keys, or in diffusers'", "settings:ConvertConfig", "convert:convert"),
     "bench draft": Command(

@@ -82,7 +82,7 @@ TABLES = (
         settings=SETTINGS,
         cannot=(
             "People chose the best of six pictures, and GPT-4o the better of two; here each picture is judged alone, as success "
-            "or failure: by a model here (--judge.model), by people with `unclutter evaluate rate RUN`.",
+            "or failure: by a model here (--judge.model), by people with `unclutter rate RUN`.",
             FREEU,
             MASKS,
         ),

@@ -158,6 +158,6 @@ TABLES = (
         BASES,
         (MILD,),
         SETTINGS,
-        (UNRELEASED, WITHOUT_HINTS, "People: `unclutter evaluate rate RUN --protocol mild` on what this wrote."),
+        (UNRELEASED, WITHOUT_HINTS, "People: `unclutter rate RUN --protocol mild` on what this wrote."),
     ),
 )
