@@ -215,6 +215,12 @@ COMMANDS: dict[str, Command] = {
         "evaluation.photographs.instrument:evaluate_photos",
         "evaluate",
     ),
+    "evaluate reproduce": Command(
+        "a table of one of the five papers, on your pictures and checkpoints",
+        "evaluation.photographs.reproduce_settings:ReproduceConfig",
+        "evaluation.photographs.reproduce:reproduce",
+        "evaluate",
+    ),
     "rate": Command(
         "a page on which people say of each result whether the object is gone, without knowing the method",
         "evaluation.raters.settings:RateConfig",

@@ -56,7 +56,7 @@ def read_cases(source: Path, layout: str | None = None) -> list[PhotoCase]:
         source = source.parent
     if not source.is_dir():
         raise FileNotFoundError(f"There is no folder {source}: give a folder of pictures and masks.")
-    layout = layout or ("manifest" if is_set(source) else recognised(source) or "photos")
+    layout = layout or layout_of(source)
     if layout not in LAYOUTS | PUBLIC:
         raise ValueError(f"The layout is {layout}, expected one of {', '.join(LAYOUTS | PUBLIC)}.")
     cases = LAYOUTS[layout](source) if layout in LAYOUTS else public_cases(source, layout)
@@ -65,10 +65,14 @@ def read_cases(source: Path, layout: str | None = None) -> list[PhotoCase]:
     return cases
 
 
-def is_set(folder: Path) -> bool:
-    """Whether a folder is one that the trainings read."""
-    folders = all((folder / kind).is_dir() for kind in ("source", "mask"))
-    return (folder / MANIFEST).is_file() or folders or any(folder.glob("*.tar"))
+def layout_of(folder: Path) -> str:
+    """The layout that a folder's files tell."""
+    if (folder / MANIFEST).is_file():
+        return "manifest"
+    if public := recognised(folder):
+        return public
+    is_set = all((folder / kind).is_dir() for kind in ("source", "mask")) or any(folder.glob("*.tar"))
+    return "manifest" if is_set else "photos"
 
 
 def manifest_cases(folder: Path) -> list[PhotoCase]:

@@ -33,6 +33,7 @@ class Layout:
     ready: bool = True
 
 
+# More particular layouts come first: a folder of CORNE has all that one of its benches has.
 PUBLIC: dict[str, Layout] = {
     "rord": Layout(
         "RORD",
@@ -50,14 +51,6 @@ PUBLIC: dict[str, Layout] = {
         folders.is_rorem,
         folders.read_rorem,
     ),
-    "osor": Layout(
-        "CORNE-Val, AnimeEraseBench, TextEraseBench",
-        "as each page says",
-        "https://huggingface.co/QinmingZhou",
-        "the sets' pages (shot/, bg/, mask_sam/, mask_eff/); the folder of TextEraseBench's mask is taken to be mask/",
-        folders.is_osor,
-        folders.read_osor,
-    ),
     "corne": Layout(
         "CORNE",
         "as its page says; made from NHR-Edit (Apache 2.0)",
@@ -65,6 +58,14 @@ PUBLIC: dict[str, Layout] = {
         "OSOR's training code (shot_list.txt, mask_list.txt, bg_list.txt and those of phase II)",
         folders.is_corne,
         folders.read_corne,
+    ),
+    "osor": Layout(
+        "CORNE-Val, AnimeEraseBench, TextEraseBench",
+        "as each page says",
+        "https://huggingface.co/QinmingZhou",
+        "the sets' pages (shot/, bg/, mask_sam/, mask_eff/); the folder of TextEraseBench's mask is taken to be mask/",
+        folders.is_osor,
+        folders.read_osor,
     ),
     "hq-sam": Layout(
         "HQSeg-44K (HQ-SAM)",

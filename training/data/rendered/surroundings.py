@@ -34,8 +34,8 @@ def wall(width: float, height: float) -> Mesh:
 
 
 def mirror(rng: Generator, back: float) -> Parts:
-    width, height, low = rng.uniform(0.7, 1.3), rng.uniform(1.0, 1.5), rng.uniform(0.12, 0.4)
-    x = rng.uniform(-0.5, 0.5)
+    width, height, low = rng.uniform(1.0, 1.9), rng.uniform(1.1, 1.6), rng.uniform(0.06, 0.22)
+    x = rng.uniform(-0.7, 0.7)
     frame = timber(rng) if rng.random() < 0.5 else Material(BRASS, gloss=0.2, metal=True)
     return _framed(width, height, (x, back - 0.02, low), Material((0.90, 0.91, 0.91), metal=True), frame, 0.05)
 
@@ -128,7 +128,7 @@ def sun(direction: tuple[float, float, float], strength: float = 5.0) -> tuple[M
     """
     towards = np.asarray(direction) / np.linalg.norm(direction)
     away, radius = 60.0, 0.9
-    disc = lathe([(0, 0), (radius, 0)], segments=24, smooth=0)
+    disc = lathe([(radius, 0), (0, 0)], segments=24, smooth=0)
     radiance = strength / (pi * (radius / away) ** 2)
     return _facing(disc, tuple(towards * away), (0, 0, 0)), Material((1.0, 0.95, 0.86), light=radiance)
 

@@ -6,16 +6,14 @@ A row is described here without PyTorch. `fillers.py` makes pictures of it.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args, get_type_hints
+from typing import Any, Literal, get_args, get_type_hints
 
-from ....adapters.methods import LAYERED_RECIPE, METHODS
+from ....adapters.methods import LAYERED_RECIPE, METHODS, Start
 from ...paths import MINI, RANDOM_SDXL, check_checkpoint, check_folder, recipe_of
 from ...settings import DRAFT, ONE_STEP, TRAINED_FOR, RemoveConfig
-
-if TYPE_CHECKING:
-    from .settings import PhotosConfig
 
 RING = "ring median"
 PAINT = (RING, "grey", "Telea", "shift map", "draft")
@@ -31,6 +29,18 @@ OPTIONS = (
 OWN = ("base", "adapters", "mask", "name")
 MaskGiven = Literal["object", "effect"]
 NOWHERE = Path("-")
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """Options of every method that takes them, where its own are not given."""
+
+    steps: int
+    start: Start
+    prompt: str
+    negative: str
+    whole: bool
+    grow: float
 
 
 @dataclass(frozen=True)
@@ -112,24 +122,26 @@ class Layers(Contestant):
         return {"base": str(self.base), "adapters": str(self.adapters), "steps": self.steps, **super().settings()}
 
 
-def contestants(config: PhotosConfig) -> list[Contestant]:
-    """All rows of a run: paint first, then the methods in the order given, then what others made.
+def contestants(
+    base: Sequence[str], adapters: Sequence[str], methods: Sequence[str], results: Sequence[str], defaults: Defaults
+) -> list[Contestant]:
+    """All rows of a run, from its options: paint first, then the methods in the order given, then what others made.
 
     Raises:
         ValueError, FileNotFoundError: a method, a base or adapters that are not there, or do not go together.
     """
-    bases = dict(named(each, "base", "CHECKPOINT or NAME=CHECKPOINT") for each in config.base)
-    adapters = dict(named(each, "adapters", "PATH or NAME=PATH") for each in config.adapters)
+    bases = dict(named(each, "base", "CHECKPOINT or NAME=CHECKPOINT") for each in base)
+    trained = dict(named(each, "adapters", "PATH or NAME=PATH") for each in adapters)
     for path in bases.values():
         if path not in (MINI, RANDOM_SDXL):
             check_checkpoint(path)
-    recipes = {name: recipe_of(path) for name, path in adapters.items()}
-    if adapters and not bases:
+    recipes = {name: recipe_of(path) for name, path in trained.items()}
+    if trained and not bases:
         raise ValueError("adapters are given without a base: give the checkpoint that they were trained on as --base.")
-    rows: list[Contestant] = [Painted(name, grow=config.grow, seeded=name == DRAFT, fill=name) for name in PAINT]
-    for spec in config.methods or default_methods(bases, recipes):
-        rows += of_method(spec, config, bases, adapters, recipes)
-    for each in config.results:
+    rows: list[Contestant] = [Painted(name, grow=defaults.grow, seeded=name == DRAFT, fill=name) for name in PAINT]
+    for spec in methods or default_methods(bases, recipes):
+        rows += of_method(spec, defaults, bases, trained, recipes)
+    for each in results:
         name, folder = named(each, "results", "NAME=FOLDER", needs_name=True)
         check_folder(folder, f"the pictures of {name}")
         rows.append(Made(name, folder=folder))
@@ -153,7 +165,7 @@ def method_of(recipe: str) -> str:
 
 
 def of_method(
-    spec: str, config: PhotosConfig, bases: dict[str, Path], adapters: dict[str, Path], recipes: dict[str, str]
+    spec: str, defaults: Defaults, bases: dict[str, Path], adapters: dict[str, Path], recipes: dict[str, str]
 ) -> list[Contestant]:
     """The rows of one method: one for each base, and for each of the adapters that are for it."""
     method, options = parse(spec)
@@ -163,7 +175,7 @@ def of_method(
         if not options:
             return []  # in the table anyway
         label = options.get("name") or described(DRAFT, options)
-        return [Painted(label, options.get("mask", "object"), options.get("grow", config.grow), fill=DRAFT)]
+        return [Painted(label, options.get("mask", "object"), options.get("grow", defaults.grow), fill=DRAFT)]
     if not bases:
         raise ValueError(f"{method} needs a model: give a checkpoint as --base, or `--base mini` to try it.")
     for kind, known in (("base", bases), ("adapters", adapters)):
@@ -181,23 +193,24 @@ def of_method(
             label = options.get("name") or described(method, options)
             label += f" + {name}" if name and len(chosen_adapters) > 1 else ""
             label += f" ({base})" if len(chosen_bases) > 1 else ""
-            row = of_network(label, method, options, config, bases[base], adapters[name] if name else None)
+            row = of_network(label, method, options, defaults, bases[base], adapters[name] if name else None)
             rows.append(row)
     return rows
 
 
 def of_network(
-    label: str, method: str, options: dict[str, Any], config: PhotosConfig, base: Path, adapters: Path | None
+    label: str, method: str, options: dict[str, Any], defaults: Defaults, base: Path, adapters: Path | None
 ) -> Contestant:
-    mask, grow = options.get("mask", "object"), options.get("grow", config.grow)
+    mask, grow = options.get("mask", "object"), options.get("grow", defaults.grow)
     if method == LAYERED:
         if wrong := options.keys() - {"steps", "grow", *OWN}:
             raise ValueError(f"layered takes no {min(wrong)}: expected steps, grow, mask, base, adapters and name.")
         assert adapters is not None
         return Layers(label, mask, grow, base=base, adapters=adapters, steps=options.get("steps", 25))
-    asked: dict[str, Any] = {"whole": config.whole and "context" not in options}
+    asked: dict[str, Any] = {"whole": defaults.whole and "context" not in options}
     if method in METHODS:
-        asked |= {"steps": config.steps, "start": config.start, "prompt": config.prompt, "negative": config.negative}
+        asked |= {"steps": defaults.steps, "start": defaults.start}
+        asked |= {"prompt": defaults.prompt, "negative": defaults.negative}
     asked |= {key: value for key, value in options.items() if key in OPTIONS}
     remove = RemoveConfig(NOWHERE, NOWHERE, NOWHERE, base=base, adapters=adapters, method=method)
     remove = replace(remove, **{**asked, "grow": grow})

@@ -30,8 +30,8 @@ from .stored import in_metrics, place_of
 from .summary import summarise
 
 
-def evaluate_photos(config: PhotosConfig) -> None:
-    """Fill, measure, compare, and write the report and the gallery.
+def evaluate_photos(config: PhotosConfig, appendix: str = "") -> None:
+    """Fill, measure, compare, and write the report, with an appendix in Markdown, and the gallery.
 
     Raises:
         ValueError, OSError: bad settings; or, after all was written, pictures that failed.
@@ -50,7 +50,7 @@ def evaluate_photos(config: PhotosConfig) -> None:
     measure_seeds(run.rows, cases, metrics, run.ledger, config)
     sets = measure_sets(run.rows, cases, metrics, run.ledger, Ledger.open(config.out / SETS), config)
     summary = summarise(run.rows, cases, metrics, run.ledger, config.seeds)
-    report = write_report(config, summary, run.rows, cases, metrics, run.ledger, sets, run.gaps, device)
+    report = write_report(config, summary, run.rows, cases, metrics, run.ledger, sets, run.gaps, device, appendix)
     main_metric = summary.main_metric()
     write_gallery(config, run.rows, cases, metrics, run.ledger, main_metric and summary.best(main_metric))
     console.print(f"Wrote {report} and {config.out / 'gallery.html'}.", soft_wrap=True)

@@ -27,6 +27,7 @@ def write_report(
     sets: Mapping[tuple[str, str], float | None],
     gaps: Mapping[str, str],
     device: str,
+    appendix: str,
 ) -> Path:
     """Write report.md, and say where."""
     failures = failed(rows, cases, ledger, config.seeds)
@@ -48,6 +49,7 @@ def write_report(
         "## Against the best of each column",
         differences(summary, {metric.name: best for metric in summary.metrics if (best := summary.best(metric))}),
         comparisons(summary),
+        appendix,
         "## What is missing",
         missing(summary, metrics, gaps, failures),
         "## What the metrics reward",

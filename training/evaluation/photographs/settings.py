@@ -14,7 +14,7 @@ from ...paths import check_folder
 from ..metrics.facts import METRICS, WITHOUT_WEIGHTS
 from ..metrics.networks import check_weights
 from ..raters.settings import JudgeOptions
-from .contestants import Contestant, contestants, named
+from .contestants import Contestant, Defaults, contestants, named
 
 if TYPE_CHECKING:
     MetricName = str
@@ -136,7 +136,8 @@ class PhotosConfig:
         Raises:
             ValueError, FileNotFoundError: a method, a base or adapters that are not there, or do not go together.
         """
-        return contestants(self)
+        defaults = Defaults(self.steps, self.start, self.prompt, self.negative, self.whole, self.grow)
+        return contestants(self.base, self.adapters, self.methods, self.results, defaults)
 
     def given_weights(self) -> dict[str, Path]:
         """The paths of weights by the network that they are of."""
