@@ -11,7 +11,9 @@ TEXT = (Path(__file__).resolve().parents[4] / "docs" / "metrics.md").read_text(e
 def test_every_metric_has_its_row():
     for facts in METRICS.values():
         through = ", ".join(f"`{name}`" for name in facts.networks) or ("a judge" if facts.judged else "–")
-        (row,) = [line for line in TEXT.splitlines() if line.startswith(f"| `{facts.name}` |") and facts.rewards in line]
+        (row,) = [
+            line for line in TEXT.splitlines() if line.startswith(f"| `{facts.name}` |") and facts.rewards in line
+        ]
         assert facts.label in row and facts.bias in row and row.endswith(f"| {through} |")
         assert ("↑" if facts.better == "higher" else "↓") in row
 
