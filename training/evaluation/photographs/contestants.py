@@ -27,6 +27,8 @@ OPTIONS = (
 )
 """Options of `unclutter remove` that a method may be given."""
 OWN = ("base", "adapters", "mask", "name")
+NONE = "none"
+"""In place of a name of adapters: the method without any."""
 MaskGiven = Literal["object", "effect"]
 NOWHERE = Path("-")
 
@@ -156,7 +158,7 @@ def of_method(
         return [Painted(label, options.get("mask", "object"), options.get("grow", defaults.grow), fill=DRAFT)]
     if not bases:
         raise ValueError(f"{method} needs a model: give a checkpoint as --base, or `--base mini` to try it.")
-    for kind, known in (("base", bases), ("adapters", adapters)):
+    for kind, known in (("base", bases), ("adapters", {**adapters, NONE: None})):
         if kind in options and options[kind] not in known:
             raise ValueError(f"{spec}: no {kind} is called {options[kind]}: expected one of {', '.join(known)}.")
     chosen_bases = [options["base"]] if "base" in options else list(bases)
@@ -164,7 +166,9 @@ def of_method(
     if method in ERASERS and not fitting:
         raise ValueError(f"{method} needs an eraser that was trained for it: give one as --adapters.")
     without: list[str | None] = [] if method in ERASERS else [None]
-    chosen_adapters = [options["adapters"]] if "adapters" in options else [*without, *fitting]
+    chosen_adapters = [*without, *fitting]
+    if "adapters" in options:
+        chosen_adapters = without if options["adapters"] == NONE else [options["adapters"]]
     rows = []
     for base in chosen_bases:
         for name in chosen_adapters:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ....adapters import layered
 from ....adapters.methods import LAYERED_GUIDANCE, method_facts
+from ....adapters.one_step import OneStep
 from ....kernels.exemplar import exemplar_fill
 from ...base_models.base import Base
 from ...base_models.mini import is_mini

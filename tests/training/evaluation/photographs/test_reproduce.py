@@ -90,7 +90,7 @@ def test_a_table_is_run_and_the_papers_numbers_stand_beside(scenes, tmp_path, ca
     assert settings["EraDiff"]["method"] == "sra" and settings["EraDiff"]["start"] == "noise"
     report = (tmp_path / "run" / "report.md").read_text()
     numbers = report.partition("## The paper's numbers")[2]
-    assert "| EraDiff | 6.54 | 0.192 | 3.799 |" in numbers and "| LaMa | 100 [100, 100]" in report
+    assert "| EraDiff | 6.54 | 0.192 | 3.799 |" in numbers and "| LaMa | **100 [100, 100]**" in report
 
 
 def test_what_a_table_does_not_take_is_told(scenes, tmp_path, capsys):
