@@ -141,11 +141,10 @@ def result(scale: Scale, source: str, prefix: str) -> list[Node]:
     ]
 
 
-def masked(scale: Scale) -> list[Node]:
+def masked(scale: Scale, **growth: Any) -> list[Node]:
+    drawn = {"mask": "@picture.MASK", "image": "@picture.IMAGE", **growth}
     return [
-        Node(
-            "mask", "UnclutterPrepareMask", "Prepare Removal Mask", {"mask": "@picture.MASK", "image": "@picture.IMAGE"}
-        ),
+        Node("mask", "UnclutterPrepareMask", "Prepare Removal Mask", drawn),
         Node("shown", "PreviewImage", "What will be removed", {"images": "@mask.preview"}, 190),
         crop(scale, "@mask.mask", 0.5),
     ]
@@ -212,10 +211,17 @@ def remove_object(scale: Scale | None, note: str, prefix: str, **widgets: Any) -
 
 
 def attention(
-    scale: Scale, note: str, method: Node, prefix: str, denoise: float = 1.0, lora_file: str = "", **sampling: Any
+    scale: Scale,
+    note: str,
+    method: Node,
+    prefix: str,
+    denoise: float = 1.0,
+    lora_file: str = "",
+    growth: dict[str, Any] | None = None,
+    **sampling: Any,
 ) -> Template:
-    """A method that changes the model's attention, so that any KSampler samples with it; `sampling` are its settings where
-    they are not the usual ones."""
+    """A method that changes the model's attention, so that any KSampler samples with it; `growth` is how the mask grows and
+    `sampling` are the sampler's settings, where they are not the usual ones."""
     sampler = {
         "model": f"@{method.key}.model",
         **{name: f"@conditioning.{name}" for name in ("positive", "negative")},
@@ -229,7 +235,7 @@ def attention(
     pooling = "nearest" if lora_file and scale.enlarge == 1 else "max"
     columns = {
         "Picture and model": [picture(scale), *loaders],
-        "Mask": masked(scale),
+        "Mask": masked(scale, **(growth or {})),
         "Prompt": [*prompts(clip=f"@{trained}.CLIP"), conditioning(pooling=pooling)],
         "Method": [method, Node("sampler", "KSampler", "Remove", sampler)],
         "Result": [*decoded(scale, "@sampler.LATENT"), *result(scale, "@pasted.image", prefix)],
@@ -620,11 +626,18 @@ TEMPLATES = {
     "Remove what a box marks, SDXL": by_boxes(),
     "Steps of Attentive Eraser, SDXL": attention(
         sdxl(BASE),
-        note("Attentive Eraser", STEPS, "It was made for a base checkpoint, not an inpainting one.", PAINT),
+        note(
+            "Attentive Eraser",
+            STEPS,
+            "It was made for a base checkpoint, not an inpainting one.",
+            "Its authors grow the mask by 15 pixels at 1024: give *grow (pixels)* less for a smaller picture.",
+            PAINT,
+        ),
         attentive(9.0, suppression_steps=0.25),
         "attentive_eraser",
         0.8,
-        **{"steps": 40, "sampler_name": "ddim", "scheduler": "ddim_uniform"},
+        growth={"grow_percent": 0.0, "grow_pixels": 15},
+        **{"steps": 40, "scheduler": "ddim_uniform"},
     ),
     "Steps to remove, MASG, SDXL": masg(
         sdxl(INPAINTING, "rocket"), note("Mask-aware guidance (MASG)", STEPS, PAINT, KEPT), 12.5, "masg"

@@ -179,7 +179,7 @@ class Sampling:
                 self.method,
                 positive=self.words,
                 negative=self.negative,
-                start="noise" if self.start == "noise" else cut(drafts),
+                start=self.start if self.start in ("noise", "inversion") else cut(drafts),
                 denoise=self.denoise,
                 steps=self.steps,
                 seed=[seeds[row] for row in rows],
