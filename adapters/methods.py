@@ -71,6 +71,12 @@ SRA = MethodFacts("SRA", strength=7.0, mini_strength=3.0, recipe="eradiff")
 METHODS = {"plain": PLAIN, "masg": MASG, "attentive-eraser": ATTENTIVE_ERASER, "sra": SRA}
 """Methods that sample, by their name on the command line. LRNR is what MASG becomes with its adapters."""
 
+
+def method_facts(name: str, recipe: str | None) -> MethodFacts | None:
+    """The facts of a method that samples, with the adapters of a recipe; None of any other method."""
+    return LRNR if (name, recipe) == ("masg", LRNR.recipe) else METHODS.get(name)
+
+
 ONE_STEP_RECIPE, LAYERED_RECIPE = "osor", "mild"
 """Recipes whose adapters are no LoRA for a method that samples: a one-step eraser, and a layered one."""
 

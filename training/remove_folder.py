@@ -16,6 +16,7 @@ from typing import Any
 from rich.console import Console
 from tqdm import tqdm
 
+from .data.folders import by_stem, pictures_in
 from .images.instances import instance_files
 from .paths import SUFFIXES
 
@@ -178,24 +179,6 @@ def find_jobs(photos: Path, marks: Marks, avoid: Path | None, out: Path) -> list
             f"{marks.expected(listed[0].stem)}."
         )
     return jobs
-
-
-def pictures_in(folder: Path) -> list[Path]:
-    """The pictures of a folder, sorted by name. Hidden files are what a stopped run or macOS left."""
-    if not folder.is_dir():
-        return []
-    paths = (path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and not path.name.startswith("."))
-    return sorted(path for path in paths if path.is_file())
-
-
-def by_stem(masks: Path) -> dict[str, list[Path]]:
-    """The pictures of a folder of masks and of mask/ in it, by the stem of the photo that they belong to."""
-    known: dict[str, list[Path]] = {}
-    for path in [*pictures_in(masks), *pictures_in(masks / "mask")]:
-        known.setdefault(path.stem.removesuffix("_mask"), []).append(path)
-        if path.stem.endswith("_mask"):  # of a photo that is called so itself
-            known.setdefault(path.stem, []).append(path)
-    return known
 
 
 def open_log(out: Path, settings: dict[str, Any], jobs: list[Job]) -> dict[str, dict[str, Any]]:

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from ..adapters.methods import LAYERED_RECIPE, LAYERED_STEPS, LRNR, METHODS, ONE_STEP_RECIPE, MethodFacts, Start
+from ..adapters.methods import (
+    LAYERED_RECIPE,
+    LAYERED_STEPS,
+    METHODS,
+    ONE_STEP_RECIPE,
+    MethodFacts,
+    Start,
+    method_facts,
+)
 from ..adapters.names import Style
 from ..kernels.vocabulary import Schedule
 from .paths import MINI, check_checkpoint, check_file, check_picture, check_writable, recipe_of
@@ -154,18 +162,8 @@ class RemoveConfig:
         Raises:
             ValueError, FileNotFoundError: values that do not go together, or a file that is not there.
         """
-        for name, least in (("steps", 1), ("grow", -50), ("context", 0), ("feather", 0), ("strength", 0)):
-            value = getattr(self, name)
-            if value is not None and not least <= value < math.inf:
-                raise ValueError(f"{name} is {value}, expected at least {least}, and finite.")
-        if self.denoise is not None and not 0 < self.denoise <= 1:
-            raise ValueError(f"denoise is {self.denoise}, expected a number above 0, up to 1.")
-        for name in OWN_OPTIONS:
-            value = getattr(self, name)
-            if isinstance(value, float) and not 0 <= value <= 1:
-                raise ValueError(f"{name} is {value}, expected a number from 0 to 1.")
         self.check_marks()
-        self.check_method()
+        self.check_settings()
         if self.base is not None and self.base != MINI:
             check_checkpoint(self.base)
         if self.image.is_dir():
@@ -181,6 +179,20 @@ class RemoveConfig:
         check_writable(self.out, *(path for path in (self.image, self.mask, self.instances) if path))
         if self.out.exists() and not self.overwrite:
             raise ValueError(f"{self.out} exists: give another name, or --overwrite.")
+
+    def check_settings(self) -> None:
+        """Raises ValueError where values are out of range, or do not suit the method."""
+        for name, least in (("steps", 1), ("grow", -50), ("context", 0), ("feather", 0), ("strength", 0)):
+            value = getattr(self, name)
+            if value is not None and not least <= value < math.inf:
+                raise ValueError(f"{name} is {value}, expected at least {least}, and finite.")
+        if self.denoise is not None and not 0 < self.denoise <= 1:
+            raise ValueError(f"denoise is {self.denoise}, expected a number above 0, up to 1.")
+        for name in OWN_OPTIONS:
+            value = getattr(self, name)
+            if isinstance(value, float) and not 0 <= value <= 1:
+                raise ValueError(f"{name} is {value}, expected a number from 0 to 1.")
+        self.check_method()
 
     def check_marks(self) -> None:
         """Raises ValueError where it is not clear what is to go."""
@@ -268,8 +280,7 @@ class RemoveConfig:
 
     def facts(self) -> MethodFacts | None:
         """The facts of the method where it samples, with its adapters where they are LRNR's."""
-        name = self.chosen_method()
-        return LRNR if name == "masg" and self.recipe() == LRNR.recipe else METHODS.get(name)
+        return method_facts(self.chosen_method(), self.recipe())
 
     def start_and_denoise(self) -> tuple[Start, float]:
         """The start of a method that samples, by default a draft, and how far up the noise schedule it begins."""

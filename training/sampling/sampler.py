@@ -6,7 +6,7 @@ the same picture in both hosts.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Literal
 
@@ -39,7 +39,7 @@ def remove(
     start: Start = "picture",
     denoise: float = 1.0,
     steps: int = 20,
-    seed: int = 0,
+    seed: int | Sequence[int] = 0,
     progress: Callable[[Iterable], Iterable] = iter,
 ) -> Tensor:
     """Fill the masked part of a picture.
@@ -51,6 +51,7 @@ def remove(
             picture too, level by level; it costs one more call a step.
         denoise: how far up the noise schedule sampling begins, above 0 to 1 (pure noise), as in ComfyUI's KSampler. The
             number of steps stays the same.
+        seed: of the noise of the whole batch; or one for each picture, which then gets the noise that it gets alone.
         progress: wraps the steps, e.g. `tqdm`.
 
     Returns:
@@ -62,7 +63,7 @@ def remove(
     scheduler = euler(base, steps, denoise)
     sigmas = [float(sigma) for sigma in scheduler.sigmas]
     denoised = denoiser(base, image, mask, {positive, negative} | ({""} if start == "inversion" else set()))
-    noise = torch.randn(latent.shape, generator=torch.Generator().manual_seed(seed)).to(latent)
+    noise = noise_of(latent.shape, seed).to(latent)
     if start == "inversion":
         around = invert(lambda x, at: denoised(x, scheduler.timesteps[at], sigmas[at], ""), latent, sigmas, progress)
         x = around[0]
@@ -78,6 +79,13 @@ def remove(
         x = x + (x - x0) / sigmas[index] * (sigmas[index + 1] - sigmas[index])
     check_finite(x, "The network's result")
     return ((base.decode(x) + 1) / 2).clamp(0, 1)
+
+
+def noise_of(shape: torch.Size, seed: int | Sequence[int]) -> Tensor:
+    """Noise [B, C, h, w] by one seed, or by one for each row."""
+    if isinstance(seed, int):
+        return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+    return torch.cat([noise_of(torch.Size((1, *shape[1:])), each) for each in seed])
 
 
 def euler(base: Base, steps: int, denoise: float = 1.0) -> EulerDiscreteScheduler:
