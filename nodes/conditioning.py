@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from comfy_api.latest import io
 
-from ..kernels import finite, regions
+from ..kernels import regions
 from . import host, masks
 from .schema import Schema
 
@@ -116,9 +116,10 @@ class RemovalConditioning(io.ComfyNode):
                 f"The picture is {width}x{height} and this VAE takes sides that are multiples of {cell}: put Crop To "
                 "Mask before this node and Paste Back at the end, so that no pixel is lost."
             )
-        finite.check_finite(image, "The picture", finite.PICTURE)
+        masks.check_picture(image)
         mask = regions.normalize_mask(mask.to(image.device), pictures, height, width, skip_empty=True)
         host.warn_of_empty_masks(cls, mask)
+        host.warn_of_photograph(cls, vae, height, width)
 
         def in_cells(pooling: str) -> torch.Tensor:
             # At the size of the picture, one value a cell: models, samplers and other nodes all scale masks themselves,

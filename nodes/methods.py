@@ -48,7 +48,7 @@ class Method:
 def choose(facts: host.Facts | None, steps: int) -> tuple[str, str]:
     """The method that `auto` takes for a model (None: there is none) and the reason, for the artist to read."""
     if facts is None:
-        return "draft", "no model is connected, so the hole is filled with copies of its surroundings"
+        return "draft", "no model is connected"
     if facts.one_step:
         return "one step", "the model carries a one-step eraser"
     if facts.inpaints and facts.recipe == "lrnr":
@@ -58,9 +58,9 @@ def choose(facts: host.Facts | None, steps: int) -> tuple[str, str]:
     if facts.inpaints and facts.attention and facts.distilled:
         return "SRA", "it is an inpainting model whose guidance is part of its weights"
     if facts.inpaints and facts.attention:
-        return "SRA + MASG", "it is an inpainting model without a removal adapter"
+        return "SRA + MASG", "it is an inpainting model"
     if facts.attention and few_steps(facts, steps):
-        return "Attentive Eraser", "the model cannot inpaint, and it runs few steps, which bear no removal guidance"
+        return "Attentive Eraser", "the model cannot inpaint; few steps"
     if facts.attention:
         return "Attentive Eraser", "the model cannot inpaint"
     return "plain", "this family's attention cannot be steered"

@@ -8,14 +8,14 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-import comfy.model_base
 import comfy.patcher_extension
 import torch
 from einops import rearrange
 from torch import Tensor
 
 from ...kernels import attention, regions
-from .common import check_mask, core_attention, for_rows, is_unet, position
+from .common import check_mask, core_attention, for_rows, position
+from .families import family_of, makes_videos
 from .layouts import LAYOUTS, Layout, layout_of
 from .own_attention import OwnForward
 
@@ -286,10 +286,9 @@ def with_region_attention(model: Any, patch: RegionPatch, name: str) -> Any:
 
 def add_patch(options: dict, patch: RegionPatch, model: Any) -> None:
     """Runs the calls of `model` (ComfyUI's BaseModel) with these model options under `patch`."""
-    if is_unet(model.diffusion_model):
-        ours = (DIFFUSION_MODEL, patch.run_unet)
-    else:
-        ours = (Wrappers.APPLY_MODEL, patch.run_transformer)
+    # Token layouts are those of transformers; a UNet tells each attention layer its grid.
+    is_transformer = layout_of(model.diffusion_model) is not None
+    ours = (Wrappers.APPLY_MODEL, patch.run_transformer) if is_transformer else (DIFFUSION_MODEL, patch.run_unet)
     for kind, wrapper in (ours, (Wrappers.CALC_COND_BATCH, check_areas)):
         comfy.patcher_extension.add_wrapper_with_key(kind, "unclutter", wrapper, options, is_model_options=True)
 
@@ -343,9 +342,7 @@ def patch_own_attention(model: Any) -> None:
 
 def takes_region_attention(model: Any) -> bool:
     network = model.model.diffusion_model
-    if is_unet(network):
-        return not isinstance(model.model, comfy.model_base.SVD_img2vid)
-    return layout_of(network) is not None
+    return layout_of(network) is not None or (family_of(network) is not None and not makes_videos(model.model))
 
 
 def check_tokens(queries: Tensor, keys: Tensor, objects: Tensor) -> None:

@@ -15,7 +15,7 @@ from .layouts import layout_of
 from .onestep import ERASER
 
 MINI = "unclutter_mini"
-"""In the model_options of the mini model: the side of the pictures it is trained on, in pixels."""
+"""In the model_options of the mini model and its VAE: the side of the pictures it is trained on, in pixels."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +62,7 @@ def facts_of(model: Any) -> Facts:
     is_few_step = hasattr(model.get_model_object("model_sampling"), "original_timesteps")
     is_few_step = is_few_step or (family is not None and family.is_few_step(network))
     return Facts(
-        native=options.get(MINI) or native_size(model.model),
+        native=mini_side(model) or native_size(model.model),
         mini=MINI in options,
         inpaints=inpaints(model.model),
         attention=takes_region_attention(model),
@@ -76,6 +76,11 @@ def facts_of(model: Any) -> Facts:
         recipe=header.method,
         training=header.training,
     )
+
+
+def mini_side(part: Any) -> int | None:
+    """The side in pixels of the scenes that the mini model is trained on, of its MODEL or its VAE; None of any other."""
+    return getattr(getattr(part, "patcher", part), "model_options", {}).get(MINI)
 
 
 def inpaints(model: Any) -> bool:

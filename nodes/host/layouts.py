@@ -1,4 +1,4 @@
-"""Where the attention of each transformer that ComfyUI knows finds the tokens of the picture, and how it is sampled.
+"""The layout of the tokens of each transformer that ComfyUI knows, and how its makers sample it.
 
 A family is known by the class of its network. Its record says through which blocks the picture passes and where its
 tokens lie among those of the text and of reference pictures. A network that is not here is refused: to add one, add its

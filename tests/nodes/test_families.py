@@ -18,6 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from unclutter.kernels import attention
 from unclutter.tests.nodes import tiny, tiny_families
+from unclutter.tests.nodes.running import run_node
 from unclutter.tests.nodes.test_attention import erase, rectify
 from unclutter.tests.nodes.tiny_families import FAMILIES
 
@@ -136,7 +137,7 @@ def record_outermost(calls):
 
 
 def dropped(made, arrived):
-    """Which keys of a call did not arrive: bool [1, tokens]."""
+    """The keys of a call that did not arrive: bool [1, tokens]."""
     keys, left = made[1][0].movedim(1, 0), arrived[1][0].movedim(1, 0)
     return ~(keys[:, None] == left[None]).flatten(2).all(2).any(1)[None]
 
@@ -399,7 +400,7 @@ def test_remove_object_on_a_transformer(comfy, references):
     from unclutter.nodes.remove import RemoveObject
     from unclutter.tests.nodes.test_remove import WIDGETS
 
-    _, clip, _ = LoadMini.execute().args
+    _, clip, _ = run_node(LoadMini)
     features, more = host.encode_text(clip, "background")[0]
     model = tiny.flux(
         context_in_dim=features.shape[-1], vec_in_dim=more["pooled_output"].shape[-1], guidance_embed=False
@@ -408,10 +409,10 @@ def test_remove_object_on_a_transformer(comfy, references):
     mask = tiny.square_mask(64, 96)
     parts = {"model": model, "vae": tiny.vae(channels=16), "clip": clip}
     widgets = {**WIDGETS, "resolution": 64, "steps": 2, "background": "remove it"}
-    made, removed, _ = RemoveObject.execute(picture, mask, "auto", **parts, **widgets, references=references).args
+    made, removed, _ = run_node(RemoveObject, picture, mask, method="auto", **parts, **widgets, references=references)
     away = torch.nn.functional.max_pool2d(removed, 19, 1, 9)[0] == 0
     assert torch.equal(made[:, away], picture[:, away])
     assert made.isfinite().all() and not torch.equal(made, picture)
     if references != "none":
-        without, _, _ = RemoveObject.execute(picture, mask, "auto", **parts, **widgets).args
+        without, _, _ = run_node(RemoveObject, picture, mask, method="auto", **parts, **widgets)
         assert not torch.equal(made, without)

@@ -65,7 +65,7 @@ def flux(seed: int = 0, **more: Any) -> Any:
 
 
 def flux_text_ids() -> dict[str, list]:
-    """What a FLUX.1 config says of its text's positions, which ComfyUI asks for since it knows FLUX.2."""
+    """The entry of a FLUX.1 config for its text's positions, which ComfyUI asks for since it knows FLUX.2."""
     from comfy.ldm.flux.model import FluxParams
 
     return {"txt_ids_dims": []} if "txt_ids_dims" in FluxParams.__annotations__ else {}
