@@ -18,7 +18,7 @@ from torch import Tensor, tensor
 
 from ..kernels.lowrank import LowRank, stack_branches
 from ..kernels.morphology import HumanMorphology, morphology_from_state
-from .files import check_choice, check_numbers, read_safetensors, write_safetensors
+from .files import check_choice, check_numbers, check_whole_numbers, read_safetensors, write_safetensors
 from .header import WithHeader
 from .lora import LoraPair, foreign_modules, make_pair
 
@@ -98,6 +98,7 @@ def load(path: Path) -> Layered:
         )
     check_numbers(path.name, tensors)
     check_choice(path, metadata, "unclutter.mask_pooling", ("max", "nearest"))
+    check_whole_numbers(path, metadata, {"unclutter.resolution": (16, 8192)})
     if parts["hmg"]:
         try:
             morphology_from_state(parts["hmg"])

@@ -9,6 +9,7 @@ import torch
 from comfy_api.latest import io
 
 from ..kernels import morphology, regions, seams
+from ..kernels.people import counted
 from . import host
 from .schema import Schema, advanced, check_limits
 
@@ -146,10 +147,6 @@ def check_proportions(name: str, given: torch.Size, height: int, width: int) -> 
             f"The {name} is {given[1]}x{given[0]} and the picture or its masks {width}x{height}: expected the same "
             "proportions, so make it from the same picture, uncropped."
         )
-
-
-def counted(number: int, one: str, several: str) -> str:
-    return f"{number} {one if number == 1 else several}"
 
 
 def one_hot(parsing: torch.Tensor, labels: int) -> torch.Tensor:

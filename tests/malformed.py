@@ -174,7 +174,10 @@ def headers(folder: Path) -> Iterator[Case]:
         tensors, metadata = load_file(path), _metadata(path.read_bytes())
         keys = {"kohya": (lora.HEADER,), "prompt": ("unclutter.enhancers", "unclutter.condition_image")}.get(kind, ())
         keys += {"one_step": ("unclutter.timestep", "unclutter.resolution", "unclutter.phase")}.get(kind, ())
-        keys += {"mini": ("config", "unclutter.kind"), "layered": ("unclutter.mask_pooling",)}.get(kind, ())
+        keys += {
+            "mini": ("config", "unclutter.kind"),
+            "layered": ("unclutter.mask_pooling", "unclutter.resolution", "unclutter.prompts"),
+        }.get(kind, ())
         path.write_bytes(_packed(tensors, {}))
         yield Case(f"{kind}: no header", path, read)
         for key in keys:

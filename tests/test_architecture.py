@@ -29,12 +29,12 @@ DOORS = {
     "base_models": set(),
     "sampling": {"base_models"},
     "recipes": {"sampling", "base_models", "data", "images"},
-    "evaluation": {"sampling", "base_models", "images"},
+    "evaluation": {"sampling", "base_models", "data", "images"},
     "bench": {"recipes", "evaluation", "sampling", "base_models", "images"},
     "mini": {"recipes", "evaluation", "sampling", "base_models", "images"},
 }
-# A client of ComfyUI's server and checks of paths, which import nothing of the pack.
-OPEN_TO_ALL = {"comfyui_server", "paths"}
+# A client of ComfyUI's server, checks of paths and the settings of `remove`, which import no room.
+OPEN_TO_ALL = {"comfyui_server", "paths", "settings"}
 COMFYUI_INTERNALS = {"comfy", "folder_paths", "latent_preview", "node_helpers", "server"}
 COMFYUI = COMFYUI_INTERNALS | {"comfy_api", "comfy_extras", "comfy_execution", "execution", "nodes"}
 RUNTIME = {"torch", "numpy", "scipy", "einops", "kornia", "safetensors", "PIL", "tqdm"}

@@ -161,6 +161,18 @@ COMMANDS: dict[str, Command] = {
     "data drawn": Command(
         "pairs of drawn scenes, for the mini model", "data.settings:DrawnConfig", "data.drawn:draw_pairs"
     ),
+    "data rendered": Command(
+        "pairs of physically rendered scenes, with shadows and reflections that are truly gone",
+        "data.rendered.settings:RenderedConfig",
+        "data.rendered.make:render_pairs",
+        "render",
+    ),
+    "data cases": Command(
+        "a public set that you downloaded, as a folder that evaluate and the trainings read",
+        "data.public.settings:CasesConfig",
+        "data.public.write:write_cases",
+        "public",
+    ),
     "data check": Command(
         "every fault in a set, before a training finds it", "data.settings:CheckConfig", "data.check:check_data"
     ),
@@ -196,6 +208,29 @@ COMMANDS: dict[str, Command] = {
         "noise, the picture or a draft as the beginning of each method",
         "evaluation.settings:StartsConfig",
         "evaluation.starts:evaluate_starts",
+    ),
+    "evaluate stability": Command(
+        "how much Attentive Eraser's fill changes with the seed, from each start",
+        "evaluation.settings:StabilityConfig",
+        "evaluation.stability:evaluate_stability",
+    ),
+    "evaluate photos": Command(
+        "any method on any pictures: a table, a gallery, and which method when",
+        "evaluation.photographs.settings:PhotosConfig",
+        "evaluation.photographs.instrument:evaluate_photos",
+        "evaluate",
+    ),
+    "evaluate reproduce": Command(
+        "a table of one of the five papers, on your pictures and checkpoints",
+        "evaluation.photographs.reproduce_settings:ReproduceConfig",
+        "evaluation.photographs.reproduce:reproduce",
+        "evaluate",
+    ),
+    "rate": Command(
+        "a page on which people say of each result whether the object is gone, without knowing the method",
+        "evaluation.raters.settings:RateConfig",
+        "evaluation.raters.page:rate",
+        "rate",
     ),
     "gpu": Command("all that wants a GPU, in stages that go on where they stopped", "gpu:GpuConfig", "gpu:run_on_gpu"),
     "convert": Command("a LoRA file in kohya's keys, or in diffusers'", "settings:ConvertConfig", "convert:convert"),

@@ -19,7 +19,7 @@ from .files import embedding_files, file_path, layered_files, lora_files, next_o
 from .guider import MASGGuider
 from .layered import LayeredModel, Rows, load_layered
 from .mini import load_mini
-from .notice import tell, warn_of_empty_masks, warn_where_all_is_redrawn
+from .notice import spoiled_photograph, tell, warn_of_empty_masks, warn_of_photograph, warn_where_all_is_redrawn
 from .onestep import Eraser, OneStepSampler, erase_latent, eraser_of, with_one_step
 from .prompt import encode_with_vectors
 from .redirection import with_removal_guidance
@@ -60,10 +60,12 @@ __all__ = [
     "sample_layers",
     "set_condition_image",
     "sigma_range",
+    "spoiled_photograph",
     "stack_conditionings",
     "tell",
     "tracked",
     "warn_of_empty_masks",
+    "warn_of_photograph",
     "warn_where_all_is_redrawn",
     "with_frame",
     "with_lora",

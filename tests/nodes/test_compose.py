@@ -45,7 +45,7 @@ def compose(layers, remove="all", order="", feather=0, **more):
 
 @pytest.mark.parametrize("remove", ["none", "1", "2", "3", "1, 2", "1-3", "all but 1", "2;3"])
 def test_any_subset_shows_the_true_scene(layers, remove):
-    from unclutter.nodes.compose import parse_people
+    from unclutter.kernels.people import parse_people
 
     (image,), (area,), *_ = compose(layers, remove)
     gone = parse_people(remove, 3, "remove")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import resource
 import zipfile
 from pathlib import Path
 from xml.etree import ElementTree
@@ -122,8 +123,23 @@ def test_more_than_a_psd_holds_is_refused(layers, monkeypatch):
         save(layers, "psd")
 
 
-def test_formats_are_counted_together_and_leave_nothing_half_written(layers):
+@pytest.mark.parametrize("format", ["ora", "psd"])
+def test_a_full_disk_is_one_sentence_and_leaves_no_part(layers, format):
+    whole = save(layers, format)
+    there = set(whole.parent.iterdir())
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    try:
+        with pytest.raises(
+            OSError, match=rf"{whole.stem[:-7]}\S*\.{format} could not be written .*: make room, or give"
+        ):
+            save(layers, format)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert set(whole.parent.iterdir()) == there
+
+
+def test_formats_are_counted_together(layers):
     one, two = save(layers, "psd"), save(layers, "ora")
     assert (one.suffix, two.suffix) == (".psd", ".ora")
     assert int(two.stem.split("_")[1]) == int(one.stem.split("_")[1]) + 1
-    assert not list(one.parent.glob("*.part"))

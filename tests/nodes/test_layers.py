@@ -16,6 +16,7 @@ from unclutter.kernels.morphology import HumanMorphology
 from unclutter.tests.nodes.running import run_node
 from unclutter.training.base_models.mini import load_mini
 from unclutter.training.comfyui_server import PACK
+from unclutter.training.sampling.crowd import take_apart
 from unclutter.training.sampling.layered import erase_layers, fresh_adapter
 
 OTHER_BATCH = 1e-4
@@ -185,9 +186,10 @@ def test_both_hosts_make_the_same_layers(mini, picture, trained_with):
     layers, background = erase_layers(
         load_mini(), adapter, image, masks, wanted=[0, 1], pose=pose[0].movedim(-1, 0), parsing=labels, **named
     )
-    assert psnr(ours.background, background) >= 40
     assert ours.generated.keys() == {0, 1}
-    assert all(psnr(ours.generated[k], layers[k]) >= 40 for k in (0, 1))
+    parity = min(psnr(ours.background, background), *(psnr(ours.generated[k], layers[k]) for k in (0, 1)))
+    print(f"ComfyUI against diffusers: {parity:.1f} dB")
+    assert parity >= 40
     _, without = erase_layers(load_mini(), adapter, image, masks, wanted=[], **{**named, "guidance": (3.0, 1.0)})
     assert psnr(without, background) < 40
     # Alone, the background has pose and parsing where it was trained with them, and the same result.
@@ -195,6 +197,31 @@ def test_both_hosts_make_the_same_layers(mini, picture, trained_with):
     _, given = erase_layers(load_mini(), adapter, image, masks, pose=pose[0].movedim(-1, 0), parsing=labels, **alone)
     _, bare = erase_layers(load_mini(), adapter, image, masks, **alone)
     assert psnr(given, background) >= 40 and (psnr(given, bare) < 60) == (trained_with == "true")
+
+
+def test_the_command_line_removes_people_as_the_graph_does(mini, picture):
+    """Layered Sampler and Compose Layers against what `unclutter remove --instances --remove 2` does."""
+    from unclutter.nodes.compose import ComposeLayers
+    from unclutter.nodes.layers import LayeredSampler
+
+    model, clip, vae = mini
+    adapter, masks = random_mini_adapter(), boxes(*BOXES)
+    adapter = dataclasses.replace(adapter, metadata={"unclutter.prompts": '["red disc", "blue background"]'})
+    prompts = [clip.encode_from_tokens_scheduled(clip.tokenize(text)) for text in ("red disc", "blue background", "")]
+    asked = {"keep": "1, 3", "steps": 3, "cfg": 3.0, "person_cfg": 3.0, "grow_percent": 7.5, "match_color": True}
+    with torch.inference_mode():
+        layers = LayeredSampler.execute(
+            load(model, adapter), picture, masks, *prompts, vae, **{**SETTINGS, **asked}
+        ).args[0]
+        image, area, *_ = ComposeLayers.execute(layers, "2", "", 4).args
+    ours = take_apart(
+        load_mini(), adapter, picture[0].movedim(-1, 0), masks, [1], grow=7.5, guidance=3.0, steps=3, seed=3
+    )
+    assert layers.generated.keys() == ours.generated.keys() == {0}
+    result, replaced = ours.composed()
+    print(f"ComfyUI against unclutter remove: {psnr(image[0].movedim(-1, 0), result):.1f} dB")
+    assert torch.equal(area[0], replaced) and psnr(image[0].movedim(-1, 0), result) >= 45
+    assert psnr(result[:, area[0] > 0], picture[0].movedim(-1, 0)[:, area[0] > 0]) < 25
 
 
 def test_an_eraser_that_has_learned_nothing_is_the_model_itself(mini, picture):

@@ -114,7 +114,7 @@ def test_it_is_listed_with_a_thumbnail_groups_and_a_note(comfy_server, name):
     assert name in comfy_server.get("/api/workflow_templates").json()["ComfyUI-Unclutter"]
 
 
-@pytest.mark.parametrize("name", [name for name in TOYS if name != "Toy model, remove people"])
+@pytest.mark.parametrize("name", [name for name in TOYS if "people" not in name])
 def test_a_graph_removes_and_touches_nothing_else(comfy_server, name):
     graph = quick(name)
     after = comfy_server.images(comfy_server.post(graph), key_of(graph, "SaveImage")).movedim(-1, 1)

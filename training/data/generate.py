@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -19,9 +19,10 @@ from ..images.sheets import contact_sheet
 from .sample import MANIFEST, Sample, write_manifest
 from .workers import worker_pool
 
-Draw = Callable[[int], dict[str, Tensor]]
-"""Makes triplet number i: by kind (source, target, mask, ...) pictures [3, H, W] and masks [1, H, W] in 0..1. The
-workers must be able to import it."""
+Draw = Callable[[int], Mapping[str, Tensor | str]]
+"""Makes triplet number i: by kind (source, target, mask, ...) pictures [3, H, W] and masks [1, H, W] in 0..1, and
+PROMPT where only the drawing tells it. The workers must be able to import it."""
+PROMPT = "prompt"
 SETTINGS = "settings.json"
 SHOWN = 8
 
@@ -51,6 +52,11 @@ def generate(
     with tqdm(total=len(files), initial=len(files) - len(missing), unit="picture", desc="making") as progress:
         for _ in _run(draw, output, missing, workers or os.cpu_count() or 1):
             progress.update()
+    told = [output / PROMPT / f"{index:06}.txt" for index in range(len(prompts))]
+    prompts = [
+        path.read_text(encoding="utf-8") if path.exists() else prompt
+        for path, prompt in zip(told, prompts, strict=True)
+    ]
     samples = [Sample(f"{index:06}", prompt=prompt, **files[index]) for index, prompt in enumerate(prompts)]
     write_manifest(output, samples)
     contact_sheet(
@@ -107,7 +113,13 @@ def _begin(draw: Draw, output: Path) -> None:
 
 
 def _make(index: int) -> None:
-    for kind, layer in _Work.draw(index).items():
+    drawn = dict(_Work.draw(index))
+    if isinstance(prompt := drawn.pop(PROMPT, None), str):
+        # Before the pictures, by which a later run knows that this one is finished.
+        (_Work.output / PROMPT).mkdir(exist_ok=True)
+        write_text(_Work.output / PROMPT / f"{index:06}.txt", prompt)
+    for kind, layer in drawn.items():
+        assert isinstance(layer, Tensor)
         path = _Work.output / kind / f"{index:06}.png"
         path.parent.mkdir(exist_ok=True)
         pixels = rearrange((layer.clamp(0, 1) * 255).round().byte(), "c h w -> h w c").numpy()

@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...adapters.writing import write_text
+from ..paths import SUFFIXES as SUFFIXES
 
 MANIFEST = "manifest.jsonl"
 
 REQUIRED = ("source", "target", "mask")
 
 OPTIONAL = ("effect_mask", "instance_masks", "pose", "parsing")
-
-SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp"}
 
 
 @dataclass(frozen=True)
@@ -43,10 +42,13 @@ class Sample:
 
 
 def write_manifest(root: Path, samples: Iterable[Sample]) -> None:
-    """Write `manifest.jsonl`, all of it or nothing; paths become relative to the folder."""
+    """Write `manifest.jsonl`, all of it or nothing; paths become relative to the folder. A sample whose target is its source
+    has none."""
     lines = []
     for sample in sorted(samples, key=lambda sample: sample.name):
         paths = {key: getattr(sample, key) for key in (*REQUIRED, *OPTIONAL)}
+        if sample.target == sample.source:
+            del paths["target"]
         entry = {key: path.relative_to(root).as_posix() for key, path in paths.items() if path is not None}
         prompt = {} if sample.prompt is None else {"prompt": sample.prompt}
         lines.append(json.dumps({"name": sample.name, **entry, **prompt}))

@@ -138,16 +138,16 @@ METHODS: dict[str, Method] = {
 
 
 def mini_methods() -> dict[str, Method]:
-    """The methods as strong as the mini model bears them, and as "lrnr" MASG for LRNR's adapters.
+    """The methods as strong as the mini model bears them, and as "lrnr" MASG for LRNR's adapters."""
+    found = {name: as_mini_bears(name, facts.METHODS[name]) for name in METHODS}
+    return {**found, "lrnr": as_mini_bears("masg", facts.LRNR)}
 
-    Classifier-free guidance stays off where it needs words that nobody gives.
-    """
-    strong = {name for name, method in METHODS.items() if method.words or method.strength_name != "guidance"}
-    found = {
-        name: method.with_strength(facts.METHODS[name].mini_strength if name in strong else None)
-        for name, method in METHODS.items()
-    }
-    return {**found, "lrnr": MASG(guidance=facts.LRNR.mini_strength)}
+
+def as_mini_bears(name: str, known: facts.MethodFacts) -> Method:
+    """A method as strong as the mini model bears it; guidance stays off where it needs words that nobody gives."""
+    method = METHODS[name]
+    strong = method.words or method.strength_name != "guidance"
+    return method.with_strength(known.mini_strength if strong else None)
 
 
 def guided(call: Call, positive: str, negative: str, scale: float | Tensor, plain: Tensor | None = None) -> Tensor:

@@ -365,6 +365,8 @@ def test_a_resumed_training_ends_with_the_same_weights(quick, tmp_path):
     whole, resumed = weights(quick.output), weights(tmp_path / "half")
     assert any(name.endswith("._u") for name in whole)
     assert whole.keys() == resumed.keys() and all(torch.equal(value, resumed[name]) for name, value in whole.items())
+    written = [(folder / "one_step.safetensors").read_bytes() for folder in (quick.output, tmp_path / "half")]
+    assert written[0] == written[1]
 
 
 def test_two_processes_reach_the_weights_of_one(quick, tmp_path):

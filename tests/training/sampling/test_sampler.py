@@ -6,6 +6,7 @@ from einops import rearrange
 
 from unclutter.kernels.attention import AAS, SRA, region_attention_reference
 from unclutter.kernels.regions import object_tokens
+from unclutter.kernels.scenes import draw_scenes
 from unclutter.training.base_models.mini import load_mini
 from unclutter.training.sampling.methods import MASG, AttentiveEraser, Plain, SelfRectifying
 from unclutter.training.sampling.region_attention import attending_by_region, grid
@@ -71,6 +72,24 @@ def test_a_start_from_noise_knows_nothing_of_what_lay_in_the_hole(base):
     one, two = (remove(base, shown, hole(), Plain(), start="noise", steps=3) for shown in (picture(), other))
     torch.testing.assert_close(one, two)
     assert not torch.allclose(one, remove(base, picture(), hole(), Plain(), steps=3), atol=1e-3)
+
+
+def test_a_start_by_inversion_leads_back_to_the_picture_and_no_seed_changes_it(base):
+    drawn = draw_scenes(1, 64, torch.Generator().manual_seed(3))
+    index = drawn.pick_object(torch.Generator().manual_seed(3))
+    scene, mask = drawn.picture(), drawn.instance_masks()[torch.arange(1), index]
+    inside = mask[:, None].expand_as(scene) > 0
+
+    def off(start, method):
+        return (remove(base, scene, mask, method, start=start, steps=20) - scene)[inside].square().mean()
+
+    assert off("inversion", Plain()) < 0.25 * off("picture", Plain())
+    assert off("inversion", AttentiveEraser(removal_scale=3)) > 4 * off("inversion", Plain())
+    one, other = (
+        remove(base, scene, mask, AttentiveEraser(removal_scale=3), start="inversion", steps=3, seed=seed)
+        for seed in (0, 1)
+    )
+    assert torch.equal(one, other)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""Test cases from folders, manifests and public sets."""

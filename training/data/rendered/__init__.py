@@ -1,0 +1,1 @@
+"""Physically rendered scenes with and without one of their objects."""
