@@ -9,10 +9,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from . import methods
 
 PREFIX = "unclutter."
+LARGEST_HEADER = 100_000_000
+"""Bytes; safetensors itself takes no more."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +112,19 @@ class Header:
     def prompt_first(self) -> bool:
         """Whether a removal prompt stands before these words."""
         return self.stated("prompt_first") in (None, "true")
+
+
+def kind_of(path: Path) -> str | None:
+    """What a safetensors file says it holds ("layered", "one-step"), read without its tensors; None where it says nothing
+    or is no such file, of which whoever reads its tensors tells."""
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(min(length, LARGEST_HEADER)))
+        kind = header["__metadata__"][f"{PREFIX}kind"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return kind if isinstance(kind, str) else None
 
 
 class WithHeader:

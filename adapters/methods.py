@@ -10,10 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-Start = Literal["draft", "picture", "noise"]
-"""The content of the hole that is noised when sampling begins: a draft, the picture with the object, or nothing."""
+Start = Literal["draft", "picture", "noise", "inversion"]
+"""The content of the hole that is noised when sampling begins: a draft, the picture with the object, or nothing; or the
+picture's own noise, found by inversion (`kernels/inversion.py`)."""
 STARTS: tuple[Start, ...] = ("draft", "picture", "noise")
-AUTHORS_DENOISE: Mapping[Start, float] = {"draft": 0.4, "picture": 1.0, "noise": 1.0}
+"""Those of Remove Object in ComfyUI, whose samplers begin from noise of a seed."""
+AUTHORS_DENOISE: Mapping[Start, float] = {"draft": 0.4, "picture": 1.0, "noise": 1.0, "inversion": 1.0}
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,12 @@ SRA = MethodFacts("SRA", strength=7.0, mini_strength=3.0, recipe="eradiff")
 METHODS = {"plain": PLAIN, "masg": MASG, "attentive-eraser": ATTENTIVE_ERASER, "sra": SRA}
 """Methods that sample, by their name on the command line. LRNR is what MASG becomes with its adapters."""
 
+
+def method_facts(name: str, recipe: str | None) -> MethodFacts | None:
+    """The facts of a method that samples, with the adapters of a recipe; None of any other method."""
+    return LRNR if (name, recipe) == ("masg", LRNR.recipe) else METHODS.get(name)
+
+
 ONE_STEP_RECIPE, LAYERED_RECIPE = "osor", "mild"
 """Recipes whose adapters are no LoRA for a method that samples: a one-step eraser, and a layered one."""
 
@@ -100,3 +108,5 @@ ONE_STEP_TIMESTEP = 400
 """The timestep that OSOR is trained and run with, where a file does not say otherwise."""
 PERSON_PROMPT, BACKGROUND_PROMPT = "a person", "clean background, empty scene"
 """The prompts of MILD's two branches."""
+LAYERED_STEPS, LAYERED_GUIDANCE = 25, 5.0
+"""MILD's sampling steps, and the classifier-free guidance of all its rows, which the paper does not give."""

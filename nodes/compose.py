@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 
 import numpy
 import torch
@@ -13,14 +12,13 @@ from ..adapters.layered_files import merged, save_openraster, save_psd, sheets_o
 from ..kernels import layers as kernel
 from ..kernels import regions
 from ..kernels.layers import Layers
+from ..kernels.people import parse_order, parse_people
 from . import host
-from .morphology import check_proportions, counted
+from .morphology import check_proportions
 from .schema import Schema, check_limits
 
 LAYERS = io.Custom("UNCLUTTER_LAYERS")
 FORMATS = {"ora": save_openraster, "psd": save_psd}
-WORDS = {"order": "", "remove": ", or all, all but 1, or none", "keep": ", or any, all, all but 1, or none"}
-"""Words that an input takes beside numbers."""
 
 
 class ComposeLayers(io.ComfyNode):
@@ -94,13 +92,7 @@ class ComposeLayers(io.ComfyNode):
         check_limits(cls, feather=feather)
         count, size = len(layers.masks), layers.masks.shape[-2:]
         if order.strip():
-            sequence = [number - 1 for number in numbers(order, "order", order)]
-            if sorted(sequence) != list(range(count)):
-                wanted = f"give each of 1 to {count} once, back to front" if count > 1 else "leave it empty"
-                raise ValueError(
-                    f"order is {order!r} and the masks mark {counted(count, 'person', 'people')}: {wanted}."
-                )
-            layers = dataclasses.replace(layers, order=tuple(sequence))
+            layers = dataclasses.replace(layers, order=parse_order(order, count))
         elif depth is not None:
             check_proportions("depth map", depth.shape[1:3], *size)
             nearness = torch.nn.functional.interpolate(depth[:1].mean(dim=-1)[None].to(layers.masks), size)[0, 0]
@@ -160,35 +152,6 @@ class SaveLayers(io.ComfyNode):
         shown = merged(sheets_of(layers)).convert("RGB")
         picture = torch.from_numpy(numpy.array(shown))[None].float() / 255
         return io.NodeOutput(str(path), ui={"files": [saved], **ui.PreviewImage(picture, cls=cls).as_dict()})
-
-
-def parse_people(text: str, count: int, name: str) -> list[int]:
-    """Indices from 0 of "2, 3", "1-3", "all", "all but 1" or "none", of `count` people."""
-    words = text.strip().lower()
-    if words in ("", "none"):
-        return []
-    if words == "all":
-        return list(range(count))
-    but = re.match(r"all\s+but\b", words)
-    found = {number - 1 for number in numbers(words[but.end() :] if but else words, name, text)}
-    if wrong := [index + 1 for index in sorted(found) if not 0 <= index < count]:
-        wanted = f"numbers from 1 to {count}" if count > 1 else "1"
-        raise ValueError(
-            f"{name} names person {wrong[0]} and the masks mark {counted(count, 'person', 'people')}: give {wanted}."
-        )
-    return [index for index in range(count) if (index in found) != bool(but)]
-
-
-def numbers(text: str, name: str, typed: str) -> list[int]:
-    """The whole numbers of "2, 3", "1-3" or "3-1", in their order; `typed` is what it is a part of."""
-    found: list[int] = []
-    for word in re.split(r"[\s,;]+", re.sub(r"\s*-\s*", "-", text.strip(" ,;"))):
-        if not (match := re.fullmatch(r"(\d{1,4})(?:-(\d{1,4}))?", word)):
-            raise ValueError(f"{name} is {typed!r}: write numbers such as 2, 3 or 1-3{WORDS[name]}.")
-        first, last = int(match[1]), int(match[2] or match[1])
-        step = 1 if first <= last else -1
-        found += range(first, last + step, step)
-    return found
 
 
 def pointed_at(pointer: torch.Tensor, layers: Layers) -> list[int]:

@@ -9,21 +9,17 @@ import torch
 from comfy_api.latest import io
 
 from ..adapters import layered
-from ..kernels import finite, lowrank, regions, seams
+from ..kernels import crowd, lowrank, regions, seams
 from ..kernels import guidance as guidance_kernel
 from ..kernels import layers as kernel
 from ..kernels.layers import Layers
 from . import host
-from .compose import LAYERS, parse_people
+from .compose import LAYERS
 from .morphology import MORPHOLOGY, Morphology, encode_morphology
 from .overlay import numbered
-from .schema import Schema, advanced, check_limits
+from .schema import Schema, advanced, check_limits, seed_widget
 
 LAYERED_MODEL = io.Custom("UNCLUTTER_LAYERED_MODEL")
-GREY = 0.5
-"""The grey that a row sees in place of what is hidden from it."""
-SAME = 0.95
-"""Two masks with this share of their area in common are of one person."""
 
 
 class LoadLayered(io.ComfyNode):
@@ -70,6 +66,7 @@ class LayeredSampler(io.ComfyNode):
                 "Generates the background behind all people, and the hidden parts of those who stay, in one call of the "
                 "network a step. Compose Layers then shows any subset of them without sampling again."
             ),
+            hidden=[io.Hidden.unique_id],
             search_aliases=["mild", "remove people", "multi instance removal", "crowd"],
             inputs=[
                 LAYERED_MODEL.Input("layered_model", tooltip="From Load Layered Eraser."),
@@ -91,14 +88,7 @@ class LayeredSampler(io.ComfyNode):
                     "mask overlaps another, so that Compose Layers can show every subset. 2, 3 or all but 1: of those who "
                     "overlap somebody not named. none or empty: all go, and the background alone is computed.",
                 ),
-                io.Int.Input(
-                    "seed",
-                    default=0,
-                    min=0,
-                    max=0xFFFFFFFFFFFFFFFF,
-                    control_after_generate=True,
-                    tooltip="Of the noise, which all layers share.",
-                ),
+                seed_widget("Of the noise, which all layers share."),
                 io.Int.Input("steps", default=25, min=1, max=1000, step=1, tooltip="25 as in the paper."),
                 io.Float.Input(
                     "cfg",
@@ -228,8 +218,10 @@ class LayeredSampler(io.ComfyNode):
             minimum=minimum,
             maximum=maximum,
         )
-        picture, masks, holes = check_people(image, masks, grow_percent)
-        kept, chosen = chosen_layers(keep, masks)
+        picture = one_picture(image)
+        masks, holes = crowd.check_people(picture, masks, grow_percent)
+        host.warn_of_photograph(cls, layered_model, *picture.shape[-2:])
+        kept, chosen = crowd.chosen_layers(keep, masks)
         scene = prepare(picture, masks, holes, chosen, vae, layered_model.mask_pooling, (context, minimum, maximum))
         rows = host.Rows(
             branches=torch.tensor([lowrank.PERSON] * len(chosen) + [lowrank.BACKGROUND]),
@@ -240,7 +232,7 @@ class LayeredSampler(io.ComfyNode):
         rows_of = [("person", person)] * len(chosen) + [("background", background)]
         positive, negative = host.stack_conditionings(rows_of, ("negative", negative))
         original = layered_model.patcher.model.process_latent_in(scene.latent)[0]
-        cells = regions.latent_mask(cut(masks, scene.crop, "mask"), *scene.latent.shape[-2:], pooling="max")[:, 0]
+        cells = regions.latent_mask(crowd.cut(masks, scene.crop, "mask"), *scene.latent.shape[-2:], pooling="max")[:, 0]
 
         def preview(x0: torch.Tensor) -> torch.Tensor:
             layers = original.to(x0).repeat(len(masks), 1, 1, 1)
@@ -300,16 +292,15 @@ def prepare(
     """Cut the people out of the picture [3,H,W] and encode what each row is shown; `size` is the node's context, minimum
     and maximum."""
     context, minimum, maximum = size
-    union = holes.amax(dim=0, keepdim=True)
+    changed, hidden = crowd.row_regions(masks, holes, chosen)
     cell = vae.spacial_compression_encode()
     # Networks halve the latent up to three times: a multiple of eight cells is a whole number at every level.
-    crop = seams.plan_crop(union, context, multiple=8 * cell, minimum=minimum, maximum=maximum or None)
+    crop = seams.plan_crop(hidden[-1:], context, multiple=8 * cell, minimum=minimum, maximum=maximum or None)
     height, width = (side // cell for side in crop.size)
-    hidden, changed = torch.cat([kernel.context_masks(holes)[chosen], union]), torch.cat([masks[chosen], union])
-    part, others = cut(picture[None], crop, "image"), cut(hidden, crop, "mask")
-    seen = torch.where(others[:, None] > 0, GREY, part)
+    part, others = crowd.cut(picture[None], crop, "image"), crowd.cut(hidden, crop, "mask")
+    seen = torch.where(others[:, None] > 0, crowd.GREY, part)
     latent, shown = (vae.encode(pictures.movedim(1, -1)) for pictures in (part, seen))
-    areas = cut(changed, crop, "mask")
+    areas = crowd.cut(changed, crop, "mask")
     # Every cell that a mask touches is free; what the network is told follows its training.
     free = regions.latent_mask(areas, height, width, "max").to(latent)
     channel = regions.latent_mask(areas, height, width, pooling).to(latent)
@@ -329,93 +320,21 @@ def assemble(
 ) -> Layers:
     """The rows' pictures [R,3,h,w] back in the whole picture, as layers."""
     results = [
-        into_picture(picture, result, scene.crop, row if match_color else None)
+        crowd.into_picture(picture, result, scene.crop, row if match_color else None)
         for result, *row in zip(decoded, scene.changed, scene.hidden, strict=True)
     ]
     generated = dict(zip(chosen, results[:-1], strict=True))
     return Layers(picture, results[-1], masks, holes, generated)
 
 
-def check_people(
-    image: torch.Tensor, masks: torch.Tensor, grow_percent: float
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """The picture [3,H,W], and its masks and holes [N,H,W] of 0 and 1."""
+def one_picture(image: torch.Tensor) -> torch.Tensor:
+    """The picture [3,H,W] of a batch of one."""
     if len(image) != 1 or image.shape[-1] != 3:
         raise ValueError(
             f"{len(image)} pictures of {image.shape[-1]} channels came, expected one of 3 (RGB): the batch of masks says "
             "who is in it."
         )
-    finite.check_finite(image, "The picture", finite.PICTURE)
-    if masks.ndim == 3 and len(masks) == 0:
-        raise ValueError("No masks came: the detector found nobody, so connect one mask per person.")
-    picture = image[0].movedim(-1, 0)
-    count = 1 if masks.ndim == 2 else len(masks)
-    height, width = picture.shape[-2:]
-    masks = regions.normalize_mask(masks.to(image.device), count, height, width, allow_full=True)
-    if full := masks.flatten(1).all(dim=1).nonzero().flatten().tolist():
-        raise ValueError(
-            f"{f'Mask {full[0] + 1} of {count}' if count > 1 else 'The mask'} covers the whole picture and leaves nothing to "
-            "fill it from: mark only the person, or invert it if white marks what to keep."
-        )
-    flat = masks.flatten(1)
-    common = flat @ flat.T
-    areas = common.diagonal()
-    overlap = (common / (areas[:, None] + areas - common)).triu(1)
-    if bool((overlap > SAME).any()):
-        first, second = (overlap > SAME).nonzero()[0].tolist()
-        raise ValueError(
-            f"Masks {first + 1} and {second + 1} mark the same person ({overlap[first, second]:.0%} of their area in common): "
-            "remove one of them."
-        )
-    holes = regions.grow(masks, percent=grow_percent)
-    if holes.amax(dim=0).all():
-        raise ValueError(
-            "Together the masks cover the whole picture and leave nothing to fill it from: lower grow_percent, or give "
-            "masks that mark only the people."
-        )
-    return picture, masks, holes
-
-
-def chosen_layers(keep: str, masks: torch.Tensor) -> tuple[set[int], list[int]]:
-    """The people that the preview keeps, and those whose layer is needed: of whom somebody that may go can hide a part.
-
-    Who lies in front is not known yet, so whose masks overlap counts. Where everyone is named, anyone may go.
-    """
-    everyone = set(range(len(masks)))
-    undecided = keep.strip().lower() == "any"
-    kept = everyone if undecided else set(parse_people(keep, len(masks), "keep"))
-    others = (
-        kernel.context_masks(masks) if kept == everyone else masks[sorted(everyone - kept)].sum(dim=0).expand_as(masks)
-    )
-    chosen = [k for k in sorted(kept) if bool((masks[k] * others[k]).any())]
-    return set() if undecided else kept, chosen
-
-
-def cut(pictures: torch.Tensor, crop: seams.Crop, mode: str) -> torch.Tensor:
-    """The crop of masks [N,H,W] ("mask") or pictures [N,C,H,W] ("image")."""
-    several = seams.Crop(crop.boxes * len(pictures), crop.size)
-    if mode == "image":
-        return seams.extract(pictures, several, mode)
-    if len(pictures) == 0:
-        return pictures.new_zeros(0, *crop.size)
-    return seams.extract(pictures[:, None], several, mode)[:, 0]
-
-
-def into_picture(
-    picture: torch.Tensor, result: torch.Tensor, crop: seams.Crop, row: list[torch.Tensor] | None
-) -> torch.Tensor:
-    """A result [3,h,w] of the crop in the picture [3,H,W]; with what of it was generated and what was greyed out, both
-    [H,W], in the colours that lie around it."""
-    (box,) = crop.boxes
-    window = (..., slice(box.top, box.top + box.height), slice(box.left, box.left + box.width))
-    inside = torch.zeros_like(picture[:1])
-    inside[window] = 1
-    whole = seams.paste_back(picture[None], result[None].to(picture), crop, inside, 0, match_colors=False)[0]
-    if row is not None:
-        area, hidden = (mask[window][None] for mask in row)
-        shown = torch.where(hidden > 0, GREY, picture[window])
-        whole[window] = seams.match_color(whole[window][None], shown[None], area)[0]
-    return whole.clamp(0, 1)
+    return image[0].movedim(-1, 0)
 
 
 NODES = [LoadLayered, LayeredSampler]

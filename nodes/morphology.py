@@ -9,6 +9,7 @@ import torch
 from comfy_api.latest import io
 
 from ..kernels import morphology, regions, seams
+from ..kernels.people import counted
 from . import host
 from .schema import Schema, advanced, check_limits
 
@@ -75,7 +76,7 @@ class HumanMorphology(io.ComfyNode):
         labels: int = morphology.LIP,
     ) -> io.NodeOutput:
         check_limits(cls, labels=labels)
-        masks = host.normalize_mask(masks)
+        masks = host.binary_mask(masks)
         people, (height, width) = len(masks), masks.shape[-2:]
         if pose is not None:
             check_proportions("pose picture", pose.shape[1:3], height, width)
@@ -146,10 +147,6 @@ def check_proportions(name: str, given: torch.Size, height: int, width: int) -> 
             f"The {name} is {given[1]}x{given[0]} and the picture or its masks {width}x{height}: expected the same "
             "proportions, so make it from the same picture, uncropped."
         )
-
-
-def counted(number: int, one: str, several: str) -> str:
-    return f"{number} {one if number == 1 else several}"
 
 
 def one_hot(parsing: torch.Tensor, labels: int) -> torch.Tensor:

@@ -1,7 +1,6 @@
 """Damaged and hostile files: each is read, or refused in one sentence, at once. `malformed.py` makes them."""
 
 import signal
-from itertools import islice
 
 from unclutter.tests.malformed import complaint, corpus
 
@@ -11,8 +10,11 @@ PART = 8
 
 def test_damaged_files_are_read_or_refused_in_one_sentence(tmp_path):
     signal.alarm(120)  # a file that hangs ends this run
+    made, complaints = 0, []
     try:
-        complaints = [text for case in islice(corpus(tmp_path), 0, None, PART) if (text := complaint(case))]
+        for made, case in enumerate(corpus(tmp_path), start=1):
+            if made % PART == 0 and (text := complaint(case)):
+                complaints.append(text)
     finally:
         signal.alarm(0)
-    assert complaints == []
+    assert complaints == [] and made >= 500

@@ -209,6 +209,29 @@ COMMANDS: dict[str, Command] = {
         "evaluation.settings:StartsConfig",
         "evaluation.starts:evaluate_starts",
     ),
+    "evaluate stability": Command(
+        "how much Attentive Eraser's fill changes with the seed, from each start",
+        "evaluation.settings:StabilityConfig",
+        "evaluation.stability:evaluate_stability",
+    ),
+    "evaluate photos": Command(
+        "any method on any pictures: a table, a gallery, and which method when",
+        "evaluation.photographs.settings:PhotosConfig",
+        "evaluation.photographs.instrument:evaluate_photos",
+        "evaluate",
+    ),
+    "evaluate reproduce": Command(
+        "a table of one of the five papers, on your pictures and checkpoints",
+        "evaluation.photographs.reproduce_settings:ReproduceConfig",
+        "evaluation.photographs.reproduce:reproduce",
+        "evaluate",
+    ),
+    "rate": Command(
+        "a page on which people say of each result whether the object is gone, without knowing the method",
+        "evaluation.raters.settings:RateConfig",
+        "evaluation.raters.page:rate",
+        "rate",
+    ),
     "gpu": Command("all that wants a GPU, in stages that go on where they stopped", "gpu:GpuConfig", "gpu:run_on_gpu"),
     "convert": Command("a LoRA file in kohya's keys, or in diffusers'", "settings:ConvertConfig", "convert:convert"),
     "bench draft": Command(

@@ -9,13 +9,16 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ..adapters.methods import ONE_STEP_RECIPE
+from ..adapters.header import kind_of
+from ..adapters.methods import LAYERED_RECIPE, ONE_STEP_RECIPE
 
 MINI, RANDOM_SDXL = Path("mini"), Path("random-sdxl")
 """Names in place of a checkpoint's path: the mini model in the pack, and a network of SDXL's real size with random weights."""
 RECIPE, STATE = "recipe.json", "state.pt"
 """In the output folder of a training: its recipe and settings, and the state that a resumed training continues from."""
 
+SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp"}
+"""Endings of the pictures that are looked for in folders."""
 WRITABLE = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".tif": "TIFF", ".tiff": "TIFF"}
 """Endings of pictures that are written here, and what Pillow calls their formats."""
 
@@ -71,13 +74,14 @@ def check_writable(path: Path, *inputs: Path) -> None:
 
 
 def recipe_of(adapters: Path) -> str:
-    """The recipe that trained what lies in an output folder of `unclutter train`; a file is taken for a one-step eraser.
+    """The recipe that trained what lies in an output folder of `unclutter train`; a file that does not say that it is a
+    layered eraser is taken for a one-step eraser.
 
     Raises:
         FileNotFoundError, ValueError: there is no training in it, or a damaged one.
     """
     if adapters.is_file():
-        return ONE_STEP_RECIPE
+        return LAYERED_RECIPE if kind_of(adapters) == "layered" else ONE_STEP_RECIPE
     return read_settings(adapters)["recipe"]
 
 

@@ -17,10 +17,11 @@ from rich.console import Console
 from tqdm import tqdm
 
 from .data.folders import by_stem, pictures_in
-from .data.sample import SUFFIXES
+from .images.instances import instance_files
+from .paths import SUFFIXES
 
 Remove = Callable[[Path, Path, Path | None, Path], float]
-"""(photo, mask, what may not be copied, result, which it writes) -> the share of the photo that goes."""
+"""(photo, its marks, what may not be copied, result, which it writes) -> the share of the photo that goes."""
 LOG = "log.jsonl"
 WRITABLE = {".png", ".jpg", ".jpeg", ".webp"}
 """Of other formats a .png is made."""
@@ -29,33 +30,63 @@ FAILURES = (ValueError, OSError, RuntimeError, MemoryError)
 
 
 @dataclass(frozen=True)
+class Marks:
+    """The folder of what marks, in each photo, what is to go: masks, or instances, which may be folders themselves."""
+
+    folder: Path
+    instances: bool
+
+    @property
+    def name(self) -> str:
+        return "instances" if self.instances else "mask"
+
+    def expected(self, stem: str) -> str:
+        """The names that are looked for beside the photo of a stem."""
+        if self.instances:
+            return f"a folder {stem}, or {stem}.png"
+        return f"{stem}.png, {stem}_mask.png or mask/{stem}.png"
+
+    def by_stem(self) -> dict[str, list[Path]]:
+        """What is there, by the stem of the photo that it belongs to."""
+        known = by_stem(self.folder)
+        if self.instances:
+            for path in sorted(self.folder.iterdir()):
+                if path.is_dir() and instance_files(path):
+                    known.setdefault(path.name, []).append(path)
+        return known
+
+
+@dataclass(frozen=True)
 class Job:
-    """A photo, the pictures that may be its mask and its avoided places (one is expected), and where it goes."""
+    """A photo, what may be its marks and its avoided places (one is expected), and where it goes."""
 
     photo: Path
-    masks: tuple[Path, ...]
+    marks: tuple[Path, ...]
     avoids: tuple[Path, ...]
     out: Path
+    kind: Marks
 
     def inputs(self) -> tuple[Path, Path, Path | None]:
-        """The photo, its mask and what may not be copied.
+        """The photo, its marks and what may not be copied.
 
         Raises:
-            ValueError: the mask is missing, or there are several.
+            ValueError: the marks are missing, or there are several.
         """
-        for found, what in ((self.masks, "masks"), (self.avoids, "pictures to avoid")):
+        several = "instances" if self.kind.instances else "masks"
+        for found, what in ((self.marks, several), (self.avoids, "pictures to avoid")):
             if len(found) > 1:
                 names = " and ".join(path.name for path in found)
                 raise ValueError(f"{self.photo.name} has {len(found)} {what}, {names}: keep one.")
-        if not self.masks:
-            stem = self.photo.stem
-            raise ValueError(f"{self.photo.name} has no mask: expected {stem}.png, {stem}_mask.png or mask/{stem}.png.")
-        return self.photo, self.masks[0], self.avoids[0] if self.avoids else None
+        if not self.marks:
+            raise ValueError(
+                f"{self.photo.name} has no {self.kind.name}: expected {self.kind.expected(self.photo.stem)}."
+            )
+        return self.photo, self.marks[0], self.avoids[0] if self.avoids else None
 
 
 def remove_folder(
     photos: Path,
-    masks: Path,
+    marks: Marks,
     avoid: Path | None,
     out: Path,
     settings: dict[str, Any],
@@ -71,7 +102,7 @@ def remove_folder(
     Raises:
         ValueError: the folders do not fit, the output holds results of other settings, or, at the end, photos failed.
     """
-    jobs = find_jobs(photos, masks, avoid, out)
+    jobs = find_jobs(photos, marks, avoid, out)
     log = open_log(out, settings, jobs)
     todo = [job for job in jobs if not is_finished(job, log)]
     if not todo:
@@ -105,13 +136,14 @@ def remove_folder(
         )
 
 
-def find_jobs(photos: Path, masks: Path, avoid: Path | None, out: Path) -> list[Job]:
-    """Match masks to photos by their stems: a.jpg goes with a.png, a_mask.png and mask/a.png.
+def find_jobs(photos: Path, marks: Marks, avoid: Path | None, out: Path) -> list[Job]:
+    """Match masks to photos by their stems: a.jpg goes with a.png, a_mask.png and mask/a.png, or with the instances in a.
 
     Raises:
         ValueError: a folder is missing, none of the photos has a mask, or two photos would be written to one file.
     """
-    for folder, what in ((masks, "mask"), (avoid, "avoid")):
+    masks = marks.folder
+    for folder, what in ((masks, marks.name), (avoid, "avoid")):
         if folder and not folder.is_dir():
             raise ValueError(f"{what} is {folder} for the folder of photos {photos}: give a folder of pictures.")
     read_from = [folder / below for folder in (photos, masks, *([avoid] if avoid else [])) for below in ("", "mask")]
@@ -131,7 +163,7 @@ def find_jobs(photos: Path, masks: Path, avoid: Path | None, out: Path) -> list[
             raise ValueError(
                 f"{photos} holds {one.name} and {other.name}: rename one, or call it {one.stem}_mask{other.suffix} if it is a mask."
             )
-    known_masks, known_avoids = by_stem(masks), by_stem(avoid) if avoid else {}
+    known_masks, known_avoids = marks.by_stem(), by_stem(avoid) if avoid else {}
     jobs = []
     for photo in listed:
         found, avoided = (
@@ -139,12 +171,12 @@ def find_jobs(photos: Path, masks: Path, avoid: Path | None, out: Path) -> list[
             for known in (known_masks, known_avoids)
         )
         suffix = photo.suffix if photo.suffix.lower() in WRITABLE else ".png"
-        jobs.append(Job(photo, found, avoided, out / f"{photo.stem}{suffix}"))
-    if not any(job.masks for job in jobs):
-        stem = listed[0].stem
+        jobs.append(Job(photo, found, avoided, out / f"{photo.stem}{suffix}", marks))
+    if not any(job.marks for job in jobs):
+        what = "instances" if marks.instances else "a mask"
         raise ValueError(
-            f"No photo in {photos} has a mask in {masks}: for {listed[0].name}, for one, expected {stem}.png, {stem}_mask.png "
-            f"or mask/{stem}.png."
+            f"No photo in {photos} has {what} in {masks}: for {listed[0].name}, for one, expected "
+            f"{marks.expected(listed[0].stem)}."
         )
     return jobs
 
@@ -198,10 +230,11 @@ def is_finished(job: Job, log: dict[str, dict[str, Any]]) -> bool:
 
 
 def content(*paths: Path | None) -> str:
-    """A digest of the bytes of files."""
+    """A digest of the bytes of files, and of the pictures in folders with their order."""
     digest = hashlib.blake2b(digest_size=8)
     for path in paths:
-        digest.update(b"-" if path is None else hashlib.blake2b(path.read_bytes()).digest())
+        files = [] if path is None else instance_files(path) if path.is_dir() else [path]
+        digest.update(b"".join(hashlib.blake2b(file.read_bytes()).digest() for file in files) or b"-")
     return digest.hexdigest()
 
 

@@ -161,6 +161,22 @@ def test_small_parts_go_without_a_mask_for_each():
     assert not regions.drop_small(specks(), 9999).any()
 
 
+def test_parts_are_bounded_by_the_memory_they_take(monkeypatch):
+    mask = torch.zeros(40, 40)
+    for left in range(0, 40, 8):
+        mask[10:20, left : left + 4] = 1
+    monkeypatch.setattr(regions, "MAX_PIXELS", 4 * 40 * 40)
+    with pytest.raises(
+        ValueError, match="5 parts of at least 0 pixels, and at most 4 of 40x40 are given apart: raise min_area"
+    ):
+        regions.split_instances(mask)
+    monkeypatch.setattr(regions, "MAX_PIXELS", 5 * 40 * 40)
+    assert len(regions.split_instances(mask)) == 5
+    # At 12 megapixels so many masks are 4 GB, and not the 12 GB of as many as are told apart.
+    monkeypatch.undo()
+    assert 4 * regions.MAX_PIXELS == 2**32 and regions.MAX_PIXELS // 12_000_000 < regions.MAX_PARTS
+
+
 def test_a_mask_full_of_specks_is_not_split():
     with pytest.raises(ValueError, match="1997 parts of at least 0 pixels.* 256 .*raise min_area"):
         regions.split_instances(specks())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import resource
 import zipfile
 from pathlib import Path
 from xml.etree import ElementTree
@@ -13,6 +14,8 @@ import pytest
 import torch
 from PIL import Image
 from psd_tools.constants import Tag
+
+from unclutter.tests.nodes.running import run_node
 
 HEIGHT, WIDTH = 40, 300
 """Wide enough for runs and for noise that PackBits, with its 128 bytes at a time, has to split."""
@@ -36,7 +39,7 @@ def layers(comfy):
 def save(layers, format):
     from unclutter.nodes.compose import SaveLayers
 
-    return Path(SaveLayers.execute(layers, "layered", format).args[0])
+    return Path(run_node(SaveLayers, layers, filename_prefix="layered", format=format)[0])
 
 
 def openraster(path):
@@ -120,8 +123,23 @@ def test_more_than_a_psd_holds_is_refused(layers, monkeypatch):
         save(layers, "psd")
 
 
-def test_formats_are_counted_together_and_leave_nothing_half_written(layers):
+@pytest.mark.parametrize("format", ["ora", "psd"])
+def test_a_full_disk_is_one_sentence_and_leaves_no_part(layers, format):
+    whole = save(layers, format)
+    there = set(whole.parent.iterdir())
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    try:
+        with pytest.raises(
+            OSError, match=rf"{whole.stem[:-7]}\S*\.{format} could not be written .*: make room, or give"
+        ):
+            save(layers, format)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert set(whole.parent.iterdir()) == there
+
+
+def test_formats_are_counted_together(layers):
     one, two = save(layers, "psd"), save(layers, "ora")
     assert (one.suffix, two.suffix) == (".psd", ".ora")
     assert int(two.stem.split("_")[1]) == int(one.stem.split("_")[1]) + 1
-    assert not list(one.parent.glob("*.part"))

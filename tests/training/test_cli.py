@@ -1,3 +1,4 @@
+import math
 import shutil
 
 import numpy as np
@@ -6,9 +7,11 @@ import torch
 import torch.nn.functional as F
 from PIL import ExifTags, Image, ImageCms
 
-from unclutter.adapters import mini
-from unclutter.kernels import regions
+from unclutter.adapters import mini, one_step
+from unclutter.adapters.files import read_safetensors, write_safetensors
+from unclutter.kernels import regions, seams
 from unclutter.kernels.scenes import draw_scenes
+from unclutter.training.base_models.mini import load_mini
 from unclutter.training.cli import COMMANDS, main
 from unclutter.training.comfyui_server import PACK
 from unclutter.training.evaluation.demo import METHODS, PHOTOGRAPHS, demo, photographs, score
@@ -17,6 +20,7 @@ from unclutter.training.evaluation.settings import DemoConfig
 from unclutter.training.images.files import read_image, read_mask, write_image
 from unclutter.training.images.photo import read_photo, write_photo
 from unclutter.training.images.sheets import write_page
+from unclutter.training.sampling.one_step import erase_once, taken_by
 
 
 @pytest.fixture
@@ -209,8 +213,24 @@ def test_adapters_choose_the_method_they_were_trained_for(photo, capsys):
     capsys.readouterr()
     assert main(command) == 1
     error = capsys.readouterr().err
-    assert "a training of mild" in error and "use it in ComfyUI, by Load Layered Eraser" in error
-    assert error.count("\n") == 1
+    assert "holds a layered eraser, and plain samples" in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize("value", [math.nan, 1e20])
+def test_adapters_of_no_numbers_are_no_black_picture(photo, capsys, value):
+    trained = photo / "trained"
+    trained.mkdir()
+    tensors, header = read_safetensors(mini.FOLDER / "loras" / "unclutter-mini-eradiff.safetensors")
+    name = next(iter(tensors))
+    tensors[name] = torch.full_like(tensors[name], value)
+    write_safetensors(trained / "lora.safetensors", tensors, header)
+    (trained / "recipe.json").write_text('{"recipe": "eradiff"}')
+    files = [str(photo / name) for name in ("photo.png", "mask.png", "out.png")]
+    command = ["remove", *files[:2], "-o", files[2], "--base", "mini", "--adapters", str(trained), "--steps", "1"]
+    assert main(command) == 1
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert "lora.safetensors has NaN or infinite values, or larger ones than any training gives" in error
+    assert not (photo / "out.png").exists()
 
 
 ERASER = mini.FOLDER / "loras" / "unclutter-mini-osor.safetensors"
@@ -249,6 +269,32 @@ def test_an_eraser_takes_the_shadow_too_and_nothing_else(tmp_path, file):
         assert (after - truth)[here].square().mean() < 0.5 * (before - truth)[here].square().mean()
     far = (regions.grow(effect, pixels=12) == 0)[:, None].expand_as(before)
     assert torch.equal(before[far], after[far])
+
+
+def test_an_eraser_takes_the_whole_photo_as_the_paper_does(tmp_path):
+    """As one call on all of the photo, scaled to the side of the training; by default on the part around the mask."""
+    truth, place, effect = drawn_photo(tmp_path)
+    paths = [str(tmp_path / name) for name in ("photo.png", "mask.png")]
+    options = ["--grow", "0", "--feather", "2", "--base", "mini", "--adapters", str(ERASER)]
+    for name, more in (("part", []), ("whole", ["--whole"])):
+        assert main(["remove", *paths, "-o", str(tmp_path / f"{name}.png"), *options, *more]) == 0
+    before, part, whole = (read_image(tmp_path / f"{name}.png") for name in ("photo", "part", "whole"))
+    here = torch.maximum(place, effect)[:, None].expand_as(before) > 0
+    assert (whole - truth)[here].square().mean() < 0.6 * (before - truth)[here].square().mean()
+    assert not torch.equal(part, whole)
+
+    base, eraser = load_mini(), one_step.load(ERASER)
+    side = eraser.header.resolution or base.native_size
+    height, width = before.shape[-2:]
+    scaled = seams.plan_crop(place, math.inf, base.multiple, side, side)
+    assert scaled.boxes[0] == (0, 0, height, width) and max(scaled.size) <= side
+    image, mask = seams.extract(before, scaled, "image"), seams.extract(place[:, None], scaled, "mask")[:, 0]
+    erased, alpha, _ = erase_once(base, eraser, image, mask)
+    taken = place.maximum(taken_by(alpha, height, width))
+    by_hand = seams.paste_back(before, erased, scaled, taken, 2)
+    assert (whole - by_hand).abs().max() < 0.6 / 255
+    outside = (regions.grow(taken, pixels=3) == 0)[:, None].expand_as(before)
+    assert outside.float().mean() > 0.5 and torch.equal(before[outside], whole[outside])
 
 
 @pytest.mark.parametrize(

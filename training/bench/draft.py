@@ -21,6 +21,7 @@ from ...kernels.regions import around, drop_small, fill_holes, grow
 from ..evaluation.measures import bootstrap_interval, decibels, error
 from ..evaluation.report import report
 from ..images.files import read_image, read_mask
+from ..images.opencv_fills import pixels, shift_map, telea
 from ..images.sheets import contact_sheet
 from .settings import SAMPLES, DraftBenchConfig
 from .timing import machine
@@ -63,37 +64,13 @@ def bench_draft(config: DraftBenchConfig) -> list[dict]:
 
 def rivals(slow: bool = False) -> dict[str, Fill]:
     """The fills that are compared, each from pictures [1, 3, H, W] and masks [1, H, W]."""
-    import cv2
-
-    cv2.setNumThreads(torch.get_num_threads())
-
-    def pixels(image: Tensor) -> np.ndarray:
-        return (rearrange(image, "1 c h w -> h w c").numpy() * 255).round().astype(np.uint8)
-
-    def tensor(array: np.ndarray) -> Tensor:
-        return rearrange(torch.from_numpy(array.astype(np.float32)), "h w c -> 1 c h w")
-
-    def telea(image: Tensor, mask: Tensor) -> Tensor:
-        return (
-            tensor(
-                cv2.inpaint(
-                    pixels(image), inpaintMask=mask[0].byte().numpy() * 255, inpaintRadius=3, flags=cv2.INPAINT_TELEA
-                )
-            )
-            / 255
-        )
-
-    def shift_map(image: Tensor, mask: Tensor) -> Tensor:
-        lab = cv2.cvtColor(pixels(image), cv2.COLOR_RGB2Lab)
-        filled = np.zeros_like(lab)
-        cv2.xphoto.inpaint(lab, (1 - mask[0]).byte().numpy() * 255, filled, cv2.xphoto.INPAINT_SHIFTMAP)
-        return tensor(cv2.cvtColor(filled, cv2.COLOR_Lab2RGB)) / 255
 
     def object_remove(image: Tensor, mask: Tensor) -> Tensor:
         from object_remove import EngineTier, RemoveObjectJob
 
         job = RemoveObjectJob(pixels(image), device="cpu")
-        return tensor(np.asarray(job.run(mask[0].numpy() > 0, tier=EngineTier.AUTO).image))
+        filled = np.asarray(job.run(mask[0].numpy() > 0, tier=EngineTier.AUTO).image, dtype=np.float32)
+        return rearrange(torch.from_numpy(filled), "h w c -> 1 c h w")
 
     fills: dict[str, Fill] = {"draft": exemplar_fill, "SHIFTMAP": shift_map, "Telea": telea}
     return fills | ({"object-remove": object_remove} if slow else {})

@@ -22,6 +22,7 @@ def write_shards(config: ShardConfig) -> None:
 
     Raises:
         ValueError: the output exists.
+        OSError: a picture cannot be read, or the shards cannot be written, on a full disk for one; nothing of them is left.
     """
     samples = read_manifest(config.folder)
     if config.output.exists():
@@ -30,11 +31,18 @@ def write_shards(config: ShardConfig) -> None:
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     left = deque(enumerate(samples))
-    with tqdm(total=len(samples), desc="packing") as progress:
-        while left:
-            number = len(list(temporary.iterdir()))
-            write_shard(temporary / f"shard-{number:06}.tar", left, config.megabytes * 2**20, progress)
-    os.replace(temporary, config.output)
+    try:
+        with tqdm(total=len(samples), desc="packing") as progress:
+            while left:
+                number = len(list(temporary.iterdir()))
+                write_shard(temporary / f"shard-{number:06}.tar", left, config.megabytes * 2**20, progress)
+        os.replace(temporary, config.output)
+    except OSError as error:
+        if error.filename is not None:  # of a file that cannot be opened, and not of a disk that is full
+            raise
+        raise OSError(f"{config.output} could not be written ({error}): make room, or give another folder.") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
     print(f"{len(samples)} pairs in {len(list(config.output.glob('*.tar')))} shards: {config.output}")
 
 

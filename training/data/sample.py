@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...adapters.writing import write_text
+from ..paths import SUFFIXES as SUFFIXES
 
 MANIFEST = "manifest.jsonl"
 
 REQUIRED = ("source", "target", "mask")
 
 OPTIONAL = ("effect_mask", "instance_masks", "pose", "parsing")
-
-SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp"}
 
 
 @dataclass(frozen=True)

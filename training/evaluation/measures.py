@@ -49,7 +49,7 @@ def mcnemar(first: Tensor, second: Tensor) -> float:
     return min(1.0, 2 * tail / 2**disagree)
 
 
-def rate_interval(successes: int, count: int) -> tuple[float, float]:
+def rate_interval(successes: float, count: int) -> tuple[float, float]:
     """Wilson's 95 % interval of a rate, each end in 0..1; it holds for rates near 0 and 1 too."""
     z, rate = 1.959964, successes / count
     middle = (rate + z * z / (2 * count)) / (1 + z * z / count)

@@ -155,6 +155,33 @@ class StartsConfig:
 
 
 @dataclass(frozen=True)
+class StabilityConfig:
+    """Remove the same objects with several seeds, and measure how far the fills lie apart, on the mini model.
+
+    Plain inpainting and Attentive Eraser from the noised picture, as the authors begin (SIP), from noise, and by inversion,
+    which knows no seed (DIP).
+    """
+
+    scenes: int = 64
+    """Number of drawn scenes."""
+    seeds: int = 3
+    """Seeds of the noise for each scene; three, as in the paper's figure."""
+    steps: int = 12
+    """Sampling steps."""
+    seed: int = 0
+    """Seed of the scenes."""
+    markdown: bool = False
+    """Print a Markdown table."""
+
+    def check(self) -> None:
+        if self.scenes < 2 or self.seeds < 2 or self.steps < 1:
+            raise ValueError(
+                f"scenes is {self.scenes}, seeds {self.seeds} and steps {self.steps}: expected at least 2 scenes, 2 seeds and 1 "
+                "step."
+            )
+
+
+@dataclass(frozen=True)
 class JudgeConfig:
     """Train the network that says whether an object stands in a hole, which `unclutter evaluate` asks."""
 

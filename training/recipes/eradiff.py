@@ -45,12 +45,12 @@ class EraDiff(Objective):
         )
         alpha = self.alphas_cumprod[timesteps.to(clean.device)]
         earlier = self.alphas_cumprod[(timesteps - strides).to(clean.device)]
-        noisy = faded_state(clean, occupied, noise, alpha)
+        noisy = faded_state(clean, occupied, noise, alpha, self.recipe.mixup)
         # The hole covers all that the object changed, so that the condition holds nothing of it.
         hole = torch.maximum(batch["mask"], batch["effect_mask"])
         condition = self.condition(batch["source"], hole)
         prediction = self.predict_noise(noisy, condition, timesteps.to(clean.device), [""] * len(clean))
-        target, weight = rectified_noise(clean, occupied, noise, alpha, earlier)
+        target, weight = rectified_noise(clean, occupied, noise, alpha, earlier, self.recipe.mixup)
         errors = (prediction - target).square().mean(dim=(1, 2, 3))
         return errors if self.recipe.normalize_weight else weight * errors
 
@@ -71,19 +71,21 @@ class EraDiff(Objective):
         return SelfRectifying(), ""
 
 
-def faded_state(clean: Tensor, occupied: Tensor, noise: Tensor, alpha: Tensor) -> Tensor:
+def faded_state(clean: Tensor, occupied: Tensor, noise: Tensor, alpha: Tensor, mixup: bool = True) -> Tensor:
     """x_t of the path on which the object fades: √ᾱ ((1 − λ) x_ori + λ x_obj) + √(1 − ᾱ) ε with λ = 1 − ᾱ.
 
     Args:
         clean, occupied, noise: x_ori, x_obj, ε: [B, C, h, w].
         alpha: ᾱ_t, [B].
+        mixup: where False, λ = 1: the object is there in full.
     """
     alpha = alpha[:, None, None, None]
-    return alpha.sqrt() * torch.lerp(clean, occupied, 1 - alpha) + (1 - alpha).sqrt() * noise
+    share = 1 - alpha if mixup else torch.ones_like(alpha)
+    return alpha.sqrt() * torch.lerp(clean, occupied, share) + (1 - alpha).sqrt() * noise
 
 
 def rectified_noise(
-    clean: Tensor, occupied: Tensor, noise: Tensor, alpha: Tensor, earlier: Tensor
+    clean: Tensor, occupied: Tensor, noise: Tensor, alpha: Tensor, earlier: Tensor, mixup: bool = True
 ) -> tuple[Tensor, Tensor]:
     """The noise that takes a DDIM step from x_t exactly to x_{t−γ} of the path, and the weight of its error.
 
@@ -92,10 +94,13 @@ def rectified_noise(
 
     Args:
         alpha, earlier: ᾱ_t and ᾱ_{t−γ}, [B].
+        mixup: where False, λ_t = 1 and λ_{t−γ} = 0: the whole object goes in the one step, however short, which is the
+            ablation that does not converge in the paper.
 
     Returns:
         ε* [B, C, h, w] and w [B].
     """
     stride = ((1 - alpha) / alpha).sqrt() - ((1 - earlier) / earlier).sqrt()
-    fade = ((earlier - alpha) / stride)[:, None, None, None]
+    change = earlier - alpha if mixup else torch.ones_like(alpha)
+    fade = (change / stride)[:, None, None, None]
     return noise + fade * (occupied - clean), earlier * stride.square()

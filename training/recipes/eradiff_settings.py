@@ -15,6 +15,9 @@ class EraDiffRecipe(Recipe):
 
     learning_rate: float = 1e-4
     """Of the LoRA. EraDiff trains the full network, at 3e-6, as the preset `paper` does."""
+    mixup: bool = True
+    """Let the object fade along the path. Off: ablation, in which it is there in full and goes in one step; in the paper that
+    training does not converge (NaN)."""
     gamma_max: int = 100
     """γ_m: longest stride of the path in timesteps (EraDiff: 100)."""
     full: bool = False

@@ -18,7 +18,7 @@ from ...kernels.morphology import parsing_one_hot
 from ...kernels.regions import latent_mask
 from ..base_models.base import Base, masked_grey
 from ..data.sample import Sample
-from ..sampling.layered import erase_layers, fresh_adapter
+from ..sampling.layered import erase_backgrounds, fresh_adapter
 from ..sampling.layered_network import LayeredNetwork
 from .mild_settings import MILDRecipe
 from .objective import Objective, integers, noise_like
@@ -161,17 +161,18 @@ class MILD(Objective):
     def file_metadata(self, step: int) -> dict[str, str]:
         prompts = json.dumps([self.recipe.person_prompt, self.recipe.background_prompt])
         given = str(self.recipe.background_morphology).lower()
-        own = {"unclutter.prompts": prompts, "unclutter.background_morphology": given}
+        side = str(self.recipe.size or self.base.native_size)
+        own = {
+            "unclutter.prompts": prompts,
+            "unclutter.background_morphology": given,
+            "unclutter.resolution": side,
+        }
         return self.metadata(step) | {"unclutter.guidance": "cfg 5", **own}
 
     def erase(self, source: Tensor, mask: Tensor, progress: Callable[[Iterable], Iterable] = iter) -> Tensor:
         """The backgrounds, which are what is there when everyone is removed."""
         adapter = self.network.adapter(self.file_metadata(0))
-        pictures = zip(source, mask, strict=True)
-        erased = (
-            erase_layers(self.base, adapter, one, hole[None], wanted=[], progress=progress) for one, hole in pictures
-        )
-        return torch.stack([background for _, background in erased])
+        return erase_backgrounds(self.base, adapter, source, mask, progress=progress)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The sheet of samples that a training draws of itself: in one batch, with a bar, and never for long."""
+"""The sheet of samples that a training draws of itself: in one batch, with a bar, and never for longer than a tenth of it."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from tqdm import tqdm
 
 from .objective import Objective
 
-SHARE, LEAST = 0.1, 30.0
-"""The sheet takes at most this share of the time that the training has taken, or so many seconds."""
+SHARE, LEAST = 0.1, 10.0
+"""The sheet takes at most this share of the time that the training has taken; so many seconds after a training so short that
+the share is less."""
 
 
 class TooLong(Exception):
@@ -32,10 +33,10 @@ def sample_rows(objective: Objective, batch: dict[str, Any], trained: float) -> 
         trained: seconds that the training has taken.
     """
     sources, targets, masks = (batch[key] for key in ("source", "target", objective.mask_key))
-    count, seconds = len(sources), max(LEAST, SHARE * trained)
+    count, end = len(sources), time.monotonic() + max(LEAST, SHARE * trained)
     while count:
         try:
-            results = objective.erase(sources[:count], masks[:count], within(seconds)).cpu()
+            results = objective.erase(sources[:count], masks[:count], until(end)).cpu()
         except TooLong as fault:
             count = min(count - 1, int(count * fault.share))
         except torch.OutOfMemoryError:
@@ -48,17 +49,18 @@ def sample_rows(objective: Objective, batch: dict[str, Any], trained: float) -> 
     return []
 
 
-def within(seconds: float) -> Callable[[Iterable], Iterable]:
-    """A progress bar over the steps of sampling, which raises `TooLong` after the first where all would take longer than
-    `seconds`."""
+def until(end: float) -> Callable[[Iterable], Iterable]:
+    """A progress bar over the steps of sampling, which raises `TooLong` as soon as the steps, as fast as they have been, would
+    not be done at `end`, a time of `time.monotonic`."""
 
     def watch(steps: Iterable) -> Iterator:
         whole = list(steps)
         begun = time.monotonic()
-        for number, step in enumerate(tqdm(whole, desc="samples", leave=False)):
+        for done, step in enumerate(tqdm(whole, desc="samples", leave=False), start=1):
             yield step
-            taken = time.monotonic() - begun
-            if number == 0 and taken * len(whole) > seconds:
-                raise TooLong(seconds / (taken * len(whole)))
+            now = time.monotonic()
+            needed = (now - begun) / done * len(whole)
+            if begun + needed > end:
+                raise TooLong(max(0.0, end - now) / needed)
 
     return watch

@@ -11,8 +11,10 @@ from torch import Tensor
 
 from ...adapters.layered import Layered
 from ...adapters.lora import LoraPair
+from ...adapters.methods import LAYERED_GUIDANCE, LAYERED_STEPS
+from ...kernels.crowd import row_regions
 from ...kernels.finite import check_finite
-from ...kernels.layers import check_indices, context_masks
+from ...kernels.layers import check_indices
 from ...kernels.lowrank import BACKGROUND, PERSON
 from ...kernels.morphology import HumanMorphology, parsing_one_hot, row_tokens
 from ...kernels.regions import latent_mask
@@ -30,13 +32,14 @@ def erase_layers(
     image: Tensor,
     masks: Tensor,
     *,
+    holes: Tensor | None = None,
     wanted: Iterable[int] | None = None,
     pose: Tensor | None = None,
     parsing: Tensor | None = None,
     prompts: tuple[str, str] | None = None,
     negative: str = "",
-    guidance: tuple[float, float] = (5.0, 5.0),
-    steps: int = 25,
+    guidance: tuple[float, float] = (LAYERED_GUIDANCE, LAYERED_GUIDANCE),
+    steps: int = LAYERED_STEPS,
     seed: int = 0,
     progress: Callable[[Iterable], Iterable] = iter,
 ) -> tuple[Tensor, Tensor]:
@@ -49,6 +52,7 @@ def erase_layers(
     Args:
         image: [3, H, W] in 0..1; H and W multiples of `base.multiple`.
         masks: [N, H, W] of 0 and 1, N at least 1.
+        holes: [N, H, W] of 0 and 1, what is filled when an instance goes, its mask or more than that; by default the mask.
         wanted: the instances to generate, all by default; none of them costs a background alone.
         pose: [3, H, W] in 0..1, a rendered pose.
         parsing: [H, W], a map of labels.
@@ -62,41 +66,107 @@ def erase_layers(
     Raises:
         ValueError: the adapter was made for another network, or an input does not fit.
     """
-    device, dtype = base.network.device, base.network.dtype
+    device = base.network.device
     chosen = sorted(check_indices(range(len(masks)) if wanted is None else wanted, len(masks), "wanted"))
     image, masks = image.to(device), masks.to(device)
+    holes = masks if holes is None else holes.to(device)
     if len(masks) == 0 or masks.shape[-2:] != image.shape[-2:]:
         raise ValueError(f"The masks are {list(masks.shape)} for a picture {list(image.shape)}: expected [N, H, W].")
+    made, hidden = row_regions(masks, holes, chosen)
+
+    def tokens(module: HumanMorphology) -> Tensor | None:
+        one_hot = None if parsing is None else parsing_one_hot(parsing[None], module.labels).to(device)
+        drawn = None if pose is None else pose[None].to(device)
+        return row_tokens(module, hidden[:-1], drawn, one_hot, layered.header.background_morphology)
+
+    pictures = make_rows(
+        base,
+        layered,
+        masked_grey(image.expand(len(made), -1, -1, -1), hidden),
+        made,
+        [PERSON] * len(chosen) + [BACKGROUND],
+        tokens,
+        prompts=prompts,
+        negative=negative,
+        guidance=guidance,
+        steps=steps,
+        seed=seed,
+        progress=progress,
+    )
+    layers = image.expand(len(masks), -1, -1, -1).clone()
+    layers[chosen] = pictures[:-1]
+    return layers, pictures[-1]
+
+
+@torch.inference_mode()
+def erase_backgrounds(
+    base: Base,
+    layered: Layered,
+    images: Tensor,
+    masks: Tensor,
+    *,
+    steps: int = LAYERED_STEPS,
+    progress: Callable[[Iterable], Iterable] = iter,
+) -> Tensor:
+    """The backgrounds of several pictures [B, 3, H, W] without what masks [B, H, W] mark, in one batch: those that
+    `erase_layers` makes of each where nobody's layer is wanted."""
+    images, masks = images.to(base.network.device), masks.to(base.network.device)
+
+    def tokens(module: HumanMorphology) -> Tensor | None:
+        alone = row_tokens(module, masks[:0], None, None, layered.header.background_morphology)
+        return None if alone is None else alone.expand(len(images), -1, -1)
+
+    shown, branches = masked_grey(images, masks), [BACKGROUND] * len(images)
+    return make_rows(base, layered, shown, masks, branches, tokens, steps=steps, progress=progress)
+
+
+def make_rows(
+    base: Base,
+    layered: Layered,
+    shown: Tensor,
+    made: Tensor,
+    branches: list[int],
+    tokens_by: Callable[[HumanMorphology], Tensor | None],
+    *,
+    prompts: tuple[str, str] | None = None,
+    negative: str = "",
+    guidance: tuple[float, float] = (LAYERED_GUIDANCE, LAYERED_GUIDANCE),
+    steps: int = LAYERED_STEPS,
+    seed: int = 0,
+    progress: Callable[[Iterable], Iterable] = iter,
+) -> Tensor:
+    """Sample rows that each take a branch of a layered eraser: [R, 3, H, W] in 0..1.
+
+    Args:
+        shown: [R, 3, H, W] in 0..1, what each row is shown, what is hidden from it greyed out, so that no colour leaks in.
+        made: [R, H, W] of 0 and 1, what each row makes.
+        branches: PERSON or BACKGROUND for each row.
+        tokens_by: the tokens [R, T, width] of the rows by the eraser's encoders, or None where all are null.
+    """
+    device, dtype = base.network.device, base.network.dtype
     pooling: Any = layered.header.mask_pooling or base.mask_pooling
-    union, others = masks.amax(dim=0, keepdim=True), context_masks(masks)[chosen]
-    holes = torch.cat([masks[chosen], union])
-    shown = masked_grey(image.expand(len(holes), -1, -1, -1), torch.cat([others, union]))
-    # The picture that each row is shown, with the hidden people greyed out, so that their colours cannot leak in.
     latent = base.encode(2 * shown - 1)
     size = latent.shape[-2:]
-    free = latent_mask(holes, *size, pooling="max").to(latent)
-    channel = latent_mask(holes, *size, pooling=pooling).to(latent)
+    free = latent_mask(made, *size, pooling="max").to(latent)
+    channel = latent_mask(made, *size, pooling=pooling).to(latent)
     condition = torch.cat([channel, latent], dim=1)
-    rows = torch.tensor([PERSON] * len(chosen) + [BACKGROUND])
+    rows = torch.tensor(branches)
 
     scheduler = euler(base, steps)
     noise = torch.randn(latent[:1].shape, generator=torch.Generator().manual_seed(seed)).to(latent)
     x = latent + noise * starting_scale(scheduler)
     person, background = prompts or layered.header.prompts
-    texts = [person] * len(chosen) + [background]
-    side = (image.shape[-2], image.shape[-1])
+    texts = [person if branch == PERSON else background for branch in branches]
+    side = (shown.shape[-2], shown.shape[-1])
     encoded = {"positive": base.texts.encode(texts, side), "negative": base.texts.encode([negative] * len(rows), side)}
-    scale = torch.tensor([guidance[row] for row in rows.tolist()], device=device)[:, None, None, None]
+    scale = torch.tensor([guidance[branch] for branch in branches], device=device)[:, None, None, None]
 
     before = base.network.attn_processors
     network = LayeredNetwork(base.network, layered).to(device)
     try:
         tokens: dict[str, Tensor | None] = {"positive": None, "negative": None}
         if network.morphology is not None:
-            one_hot = None if parsing is None else parsing_one_hot(parsing[None], network.morphology.labels).to(device)
-            pictures = (None if pose is None else pose[None].to(device), one_hot)
-            background = layered.header.background_morphology
-            tokens["positive"] = row_tokens(network.morphology, others, *pictures, background)
+            tokens["positive"] = tokens_by(network.morphology)
         for sigma, t in zip(scheduler.sigmas.tolist(), progress(scheduler.timesteps), strict=False):
             x = torch.where(free > 0, x, latent + sigma * noise)
 
@@ -111,10 +181,7 @@ def erase_layers(
     finally:
         base.network.set_attn_processor(before)
     check_finite(x, "The network's result")
-    pictures = ((base.decode(x) + 1) / 2).clamp(0, 1)
-    layers = image.expand(len(masks), -1, -1, -1).clone()
-    layers[chosen] = pictures[:-1]
-    return layers, pictures[-1]
+    return ((base.decode(x) + 1) / 2).clamp(0, 1)
 
 
 def fresh_adapter(

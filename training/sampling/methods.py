@@ -17,7 +17,7 @@ from torch import Tensor
 from ...adapters import methods as facts
 from ...kernels.attention import SRA, SRA_STRICT, aas_at
 from ...kernels.guidance import masg_map, masg_scale, sarg
-from .region_attention import regions
+from .region_attention import attending_by_region
 
 Call = Callable[[str], Tensor]
 """The network at one step, as a function of a prompt: it gives x0 [B, C, h, w]."""
@@ -104,10 +104,10 @@ class AttentiveEraser(Method):
     ) -> Tensor:
         settings = aas_at(steps - position, steps, self.suppression, self.suppression_steps)
         if self.removal_scale == 1:
-            with regions(network, hole[:, 0], settings, decoder_only=True):
+            with attending_by_region(network, hole[:, 0], settings, decoder_only=True):
                 return guided(call, positive, negative, self.guidance)
         plain = call(positive)
-        with regions(network, hole[:, 0], settings, decoder_only=True):
+        with attending_by_region(network, hole[:, 0], settings, decoder_only=True):
             erased = call(positive)
         return sarg(plain, erased, self.removal_scale, guided(call, positive, negative, self.guidance, plain))
 
@@ -124,7 +124,7 @@ class SelfRectifying(Method):
     def predict(
         self, network: Any, call: Call, hole: Tensor, positive: str, negative: str, position: float, steps: int
     ) -> Tensor:
-        with regions(network, hole[:, 0], SRA_STRICT if self.strict else SRA, decoder_only=False):
+        with attending_by_region(network, hole[:, 0], SRA_STRICT if self.strict else SRA, decoder_only=False):
             return guided(call, positive, negative, self.guidance)
 
 
@@ -138,16 +138,16 @@ METHODS: dict[str, Method] = {
 
 
 def mini_methods() -> dict[str, Method]:
-    """The methods as strong as the mini model bears them, and as "lrnr" MASG for LRNR's adapters.
+    """The methods as strong as the mini model bears them, and as "lrnr" MASG for LRNR's adapters."""
+    found = {name: as_mini_bears(name, facts.METHODS[name]) for name in METHODS}
+    return {**found, "lrnr": as_mini_bears("masg", facts.LRNR)}
 
-    Classifier-free guidance stays off where it needs words that nobody gives.
-    """
-    strong = {name for name, method in METHODS.items() if method.words or method.strength_name != "guidance"}
-    found = {
-        name: method.with_strength(facts.METHODS[name].mini_strength if name in strong else None)
-        for name, method in METHODS.items()
-    }
-    return {**found, "lrnr": MASG(guidance=facts.LRNR.mini_strength)}
+
+def as_mini_bears(name: str, known: facts.MethodFacts) -> Method:
+    """A method as strong as the mini model bears it; guidance stays off where it needs words that nobody gives."""
+    method = METHODS[name]
+    strong = method.words or method.strength_name != "guidance"
+    return method.with_strength(known.mini_strength if strong else None)
 
 
 def guided(call: Call, positive: str, negative: str, scale: float | Tensor, plain: Tensor | None = None) -> Tensor:

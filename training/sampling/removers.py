@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
@@ -21,7 +22,7 @@ from ..paths import MINI
 from .adapters import load_eraser, with_adapters
 from .methods import Method
 from .one_step import erase_once, taken_by
-from .sampler import Start, remove
+from .sampler import remove
 
 Remover = Callable[[Tensor, Tensor, Tensor | None, bool], Tensor]
 """(picture [1, 3, H, W] in 0..1, hole [1, H, W] of 0 and 1, what may not be copied [1, H, W] or None, whether its progress
@@ -58,46 +59,137 @@ def sampling(
 
     Args:
         show_draft: show an inpainting model the draft, where it would see a grey hole or the object.
-        context: as for `remove_region`; infinite for the whole picture, at the size that the model was trained at.
+        context: surroundings on each side, as a share of the object's longer side; infinite for the whole picture, at the
+            size that the model was trained at.
 
     Raises:
         ValueError: the base is no inpainting model and cannot be shown anything, or nothing is there to guide.
     """
-    network = load_base(base, device)
-    if show_draft and not network.inpaints:
-        raise ValueError("The base is no inpainting model and is shown nothing: leave --show-draft out.")
-    maximum = 2 * network.native_size if base == MINI else network.native_size if math.isinf(context) else None
-    if adapters is not None:
-        network, learned = with_adapters(network, adapters)
-        positive = f"{learned} {positive}".strip()
-    positive = positive or method.words
-    if positive == negative and method.guidance != 1:
-        raise ValueError(
-            f'prompt and negative are both "{positive}", which leaves guidance nothing to go by: say in prompt what is to be '
-            "there, or in negative what is not."
-        )
+    network, learned = opened(base, adapters, device)
+    sampler = Sampling(
+        network,
+        method,
+        start=start,
+        denoise=denoise,
+        show_draft=show_draft,
+        maximum=largest(base, network, context),
+        context=context,
+        feather=feather,
+        positive=f"{learned} {positive}".strip(),
+        negative=negative,
+        steps=steps,
+    )
 
     def run(picture: Tensor, hole: Tensor, avoid: Tensor | None, keeps_bar: bool) -> Tensor:
-        draft = exemplar_fill(picture, hole, avoid, seed, bar("draft", False)) if start == "draft" else picture
-        begun: Start = "noise" if start == "noise" else draft
-        return remove_region(
-            replace(network, condition_image="full") if show_draft else network,
-            draft if show_draft else picture,
-            hole,
-            method,
-            maximum=maximum,
-            context=context,
-            feather=feather,
-            positive=positive,
-            negative=negative,
-            start=begun,
-            denoise=denoise,
-            steps=steps,
-            seed=seed,
-            progress=bar("removing", keeps_bar),
-        )
+        return sampler([picture], [hole], [seed], [avoid], bar("removing", keeps_bar))[0]
 
     return run
+
+
+def opened(base: Path, adapters: Path | None, device: str) -> tuple[Base, str]:
+    """A base with what a training wrote put into it, and the prompt that was learned there, or an empty one."""
+    network = load_base(base, device)
+    return (network, "") if adapters is None else with_adapters(network, adapters)
+
+
+def largest(base: Path, network: Base, context: float) -> int | None:
+    """The longest side that the network is given; None for as long as it takes."""
+    return 2 * network.native_size if base == MINI else network.native_size if math.isinf(context) else None
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """A method on a network, with all that decides what it makes of pictures: call it with some.
+
+    Attributes:
+        start: what is noised in the hole when sampling begins.
+        show_draft: show an inpainting model the draft, where it would see a grey hole or the object.
+        maximum: longest side the network is given; None for as long as it takes.
+        context: surroundings on each side, as a share of the object's longer side.
+        feather: width of the soft border in pixels.
+        positive: the prompt; the method's own words where it is empty.
+
+    Raises:
+        ValueError: the base is no inpainting model and cannot be shown anything, or nothing is there to guide.
+    """
+
+    network: Base
+    method: Method
+    start: facts.Start = "picture"
+    denoise: float = 1.0
+    show_draft: bool = False
+    maximum: int | None = None
+    context: float = 0.5
+    feather: int = 8
+    positive: str = ""
+    negative: str = ""
+    steps: int = 50
+
+    def __post_init__(self) -> None:
+        if self.show_draft and not self.network.inpaints:
+            raise ValueError("The base is no inpainting model and is shown nothing: leave --show-draft out.")
+        if self.words == self.negative and self.method.guidance != 1:
+            raise ValueError(
+                f'prompt and negative are both "{self.words}", which leaves guidance nothing to go by: say in prompt what is '
+                "to be there, or in negative what is not."
+            )
+
+    @property
+    def words(self) -> str:
+        return self.positive or self.method.words
+
+    def __call__(
+        self,
+        pictures: Sequence[Tensor],
+        holes: Sequence[Tensor],
+        seeds: Sequence[int],
+        avoid: Sequence[Tensor | None] | None = None,
+        progress: Callable[[Iterable], Iterable] = iter,
+    ) -> list[Tensor]:
+        """Crop around the holes, remove, paste back. The cuts that come out at one size are sampled in one batch.
+
+        Args:
+            pictures: [1, 3, H, W] in 0..1, of any sizes.
+            holes: [1, H, W] of 0 and 1, one for each picture.
+            seeds: one for each picture, which gets the same noise as alone.
+            avoid: [1, H, W] or None for each picture, what a draft may not copy.
+
+        Returns:
+            [1, 3, H, W] in 0..1 each, equal to its picture bit for bit outside the hole and its feather.
+        """
+        barred = avoid or [None] * len(pictures)
+        drafts = [
+            exemplar_fill(picture, hole, other, seed, bar("draft", False)) if self.start == "draft" else picture
+            for picture, hole, seed, other in zip(pictures, holes, seeds, barred, strict=True)
+        ]
+        network = replace(self.network, condition_image="full") if self.show_draft else self.network
+        least, multiple = network.native_size, network.multiple
+        crops = [seams.plan_crop(hole, self.context, multiple, least, self.maximum) for hole in holes]
+        results = list(pictures)
+        for size in dict.fromkeys(crop.size for crop in crops):
+            rows = [row for row, crop in enumerate(crops) if crop.size == size]
+
+            def cut(whole: Sequence[Tensor], mode: str = "image", rows: list[int] = rows) -> Tensor:
+                return torch.cat([seams.extract(whole[row], crops[row], mode) for row in rows])
+
+            parts = remove(
+                network,
+                cut(drafts if self.show_draft else pictures),
+                cut([hole[:, None] for hole in holes], "mask")[:, 0],
+                self.method,
+                positive=self.words,
+                negative=self.negative,
+                start=self.start if self.start in ("noise", "inversion") else cut(drafts),
+                denoise=self.denoise,
+                steps=self.steps,
+                seed=[seeds[row] for row in rows],
+                progress=progress,
+            ).cpu()
+            for row, part in zip(rows, parts, strict=True):
+                results[row] = seams.paste_back(
+                    pictures[row], part[None], crops[row], holes[row], feather_pixels=self.feather
+                )
+        return results
 
 
 def erasing(
@@ -123,51 +215,6 @@ def erasing(
 def bar(what: str, keeps_bar: bool) -> Callable[[Iterable], Iterable]:
     """A progress bar; one that does not stay is not drawn into a file either."""
     return lambda steps: tqdm(steps, desc=what, leave=keeps_bar, disable=False if keeps_bar else None)
-
-
-def remove_region(
-    base: Base,
-    picture: Tensor,
-    hole: Tensor,
-    method: Method,
-    *,
-    maximum: int | None = None,
-    context: float = 0.5,
-    feather: int = 8,
-    positive: str = "",
-    negative: str = "",
-    start: Start = "picture",
-    denoise: float = 1.0,
-    steps: int = 50,
-    seed: int = 0,
-    progress: Callable[[Iterable], Iterable] = iter,
-) -> Tensor:
-    """Crop around the hole, remove, paste back.
-
-    Args:
-        picture: [1, 3, H, W] in 0..1.
-        hole: [1, H, W] of 0 and 1.
-        maximum: longest side the network is given; None for as long as it takes.
-        start: what is noised in the hole when sampling begins; a picture is as large as `picture`.
-
-    Returns:
-        [1, 3, H, W] in 0..1, equal to `picture` bit for bit outside the hole and its feather.
-    """
-    crop = seams.plan_crop(hole, context=context, multiple=base.multiple, minimum=base.native_size, maximum=maximum)
-    part = remove(
-        base,
-        seams.extract(picture, crop, "image"),
-        seams.extract(hole[:, None], crop, "mask")[:, 0],
-        method,
-        positive=positive,
-        negative=negative,
-        start=seams.extract(start, crop, "image") if isinstance(start, Tensor) else start,
-        denoise=denoise,
-        steps=steps,
-        seed=seed,
-        progress=progress,
-    )
-    return seams.paste_back(picture, part.cpu(), crop, hole, feather_pixels=feather)
 
 
 def erase_region(

@@ -6,7 +6,7 @@ the same picture in both hosts.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Literal
 
@@ -16,13 +16,15 @@ from torch import Tensor
 
 from ...kernels.finite import check_finite
 from ...kernels.guidance import schedule_position
+from ...kernels.inversion import invert
 from ...kernels.regions import latent_mask
 from ..base_models.base import Base, masked_grey
 from .methods import Method
 
-Start = Tensor | Literal["picture", "noise"]
+Start = Tensor | Literal["picture", "noise", "inversion"]
 """The content of the hole that is noised when sampling begins: the picture with the object, nothing at all, or a picture
-[B, 3, H, W] in 0..1 of its own, such as a draft."""
+[B, 3, H, W] in 0..1 of its own, such as a draft. Or the inversion: the noise that the picture itself would be sampled from, so
+that no seed decides anything (Attentive Eraser's DIP)."""
 
 
 @torch.inference_mode()
@@ -37,7 +39,7 @@ def remove(
     start: Start = "picture",
     denoise: float = 1.0,
     steps: int = 20,
-    seed: int = 0,
+    seed: int | Sequence[int] = 0,
     progress: Callable[[Iterable], Iterable] = iter,
 ) -> Tensor:
     """Fill the masked part of a picture.
@@ -45,9 +47,11 @@ def remove(
     Args:
         image: [B, 3, H, W] in 0..1; H and W multiples of `base.multiple`.
         mask: [B, H, W] in {0, 1}, 1 = remove.
-        start: what is noised in the hole when sampling begins.
+        start: what is noised in the hole when sampling begins. With "inversion" the noise around the hole is that of the
+            picture too, level by level; it costs one more call a step.
         denoise: how far up the noise schedule sampling begins, above 0 to 1 (pure noise), as in ComfyUI's KSampler. The
             number of steps stays the same.
+        seed: of the noise of the whole batch; or one for each picture, which then gets the noise that it gets alone.
         progress: wraps the steps, e.g. `tqdm`.
 
     Returns:
@@ -58,18 +62,30 @@ def remove(
     hole = latent_mask(mask, *latent.shape[-2:], pooling="max").to(latent)
     scheduler = euler(base, steps, denoise)
     sigmas = [float(sigma) for sigma in scheduler.sigmas]
-    denoised = denoiser(base, scheduler, image, mask, {positive, negative})
-    noise = torch.randn(latent.shape, generator=torch.Generator().manual_seed(seed)).to(latent)
-    x = starting_latent(base, latent, start, hole) + noise * starting_scale(scheduler)
+    denoised = denoiser(base, image, mask, {positive, negative} | ({""} if start == "inversion" else set()))
+    noise = noise_of(latent.shape, seed).to(latent)
+    if start == "inversion":
+        around = invert(lambda x, at: denoised(x, scheduler.timesteps[at], sigmas[at], ""), latent, sigmas, progress)
+        x = around[0]
+    else:
+        around = None
+        x = starting_latent(base, latent, start, hole) + noise * starting_scale(scheduler)
     for index, t in enumerate(progress(scheduler.timesteps)):
-        x = torch.where(hole > 0, x, latent + sigmas[index] * noise)
+        x = torch.where(hole > 0, x, around[index] if around else latent + sigmas[index] * noise)
         position = schedule_position(sigmas[index], sigmas, steps)
         call = partial(denoised, x, t, sigmas[index])
         x0 = method.predict(base.network, call, hole, positive, negative, position, steps)
         x0 = torch.where(hole > 0, x0, latent)
-        x = scheduler.step(x0, t, x).prev_sample
+        x = x + (x - x0) / sigmas[index] * (sigmas[index + 1] - sigmas[index])
     check_finite(x, "The network's result")
     return ((base.decode(x) + 1) / 2).clamp(0, 1)
+
+
+def noise_of(shape: torch.Size, seed: int | Sequence[int]) -> Tensor:
+    """Noise [B, C, h, w] by one seed, or by one for each row."""
+    if isinstance(seed, int):
+        return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+    return torch.cat([noise_of(torch.Size((1, *shape[1:])), each) for each in seed])
 
 
 def euler(base: Base, steps: int, denoise: float = 1.0) -> EulerDiscreteScheduler:
@@ -99,7 +115,7 @@ def starting_scale(scheduler: EulerDiscreteScheduler) -> float:
 
 
 def denoiser(
-    base: Base, scheduler: EulerDiscreteScheduler, image: Tensor, mask: Tensor, texts: set[str]
+    base: Base, image: Tensor, mask: Tensor, texts: set[str]
 ) -> Callable[[Tensor, Tensor, float, str], Tensor]:
     """The network as a function of (noisy latent, timestep, sigma, one of the texts) that gives x0.
 
@@ -113,7 +129,7 @@ def denoiser(
         condition = [latent_mask(mask, *latent.shape[-2:], pooling=base.mask_pooling).to(latent), latent]
 
     def denoised(x: Tensor, t: Tensor, sigma: float, text: str) -> Tensor:
-        scaled = torch.cat([scheduler.scale_model_input(x, t), *condition], dim=1).to(base.network.dtype)
+        scaled = torch.cat([x / (sigma**2 + 1) ** 0.5, *condition], dim=1).to(base.network.dtype)
         rows = prompts[text].context.expand(len(x), -1, -1).to(scaled)
         out = base.network(scaled, t, rows, added_cond_kwargs=prompts[text].extra or None).sample.float()
         if base.schedule["prediction_type"] == "v_prediction":

@@ -27,7 +27,7 @@ from unclutter.training.recipes.lrnr import LRNR
 from unclutter.training.recipes.lrnr_settings import LRNRRecipe
 from unclutter.training.sampling.adapters import with_adapters
 from unclutter.training.sampling.methods import MASG, AttentiveEraser, SelfRectifying
-from unclutter.training.sampling.removers import remove_region
+from unclutter.training.sampling.removers import Sampling
 
 BLOCKS = ("CrossAttnDownBlock2D", "DownBlock2D"), ("UpBlock2D", "CrossAttnUpBlock2D")
 
@@ -91,7 +91,7 @@ def test_a_diffusers_folder_removes_from_a_photo(tmp_path, family):
     picture, hole = torch.rand(1, 3, 150, 200), torch.zeros(1, 150, 200)
     hole[:, 60:90, 80:100] = 1
     for method in (MASG(), AttentiveEraser(), SelfRectifying()):
-        out = remove_region(base, picture, hole, method, steps=2)
+        (out,) = Sampling(base, method, steps=2)([picture], [hole], [0])
         assert out.shape == picture.shape and out.isfinite().all()
         assert torch.equal(out[..., :40, :], picture[..., :40, :])
         assert not torch.equal(out, picture)
@@ -133,9 +133,10 @@ def test_every_family_is_trained_and_removes_with_what_it_learned(tmp_path, fami
     assert len(pairs) == 3 * 2 * 4  # projections, self- and cross-attention, transformer blocks
     picture, hole = torch.rand(1, 3, 64, 64), torch.zeros(1, 64, 64)
     hole[:, 20:40, 20:40] = 1
-    before = remove_region(load_checkpoint(tmp_path / "base", "cpu"), picture, hole, MASG(), steps=2)
+    untrained = Sampling(load_checkpoint(tmp_path / "base", "cpu"), MASG(), steps=2)
+    (before,) = untrained([picture], [hole], [0])
     base, text = with_adapters(load_checkpoint(tmp_path / "base", "cpu"), tmp_path / "lrnr")
-    after = remove_region(base, picture, hole, MASG(), steps=2, positive=text)
+    (after,) = Sampling(base, MASG(), positive=text, steps=2)([picture], [hole], [0])
     assert after.isfinite().all() and not torch.equal(before, after)
 
 

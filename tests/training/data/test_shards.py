@@ -1,6 +1,7 @@
 """Shards from other hands: names with dots, plain tar, the same shard twice."""
 
 import json
+import resource
 import shutil
 import tarfile
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from unclutter.training.cli import main
 from unclutter.training.data.drawn import draw_pairs
 from unclutter.training.data.manifest import read_manifest, scan_manifest
 from unclutter.training.data.pack import write_shards
@@ -99,7 +101,19 @@ def test_a_missing_picture_leaves_no_shards_behind(pairs, tmp_path):
     (pairs / "target" / "000002.png").unlink()
     with pytest.raises(FileNotFoundError, match=r"000002\.png"):
         write_shards(ShardConfig(pairs, tmp_path / "packed"))
-    assert not (tmp_path / "packed").exists()
+    assert not (tmp_path / "packed").exists() and not list(tmp_path.glob(".*"))
+
+
+def test_a_full_disk_is_one_sentence_and_leaves_no_shards_behind(pairs, tmp_path, capsys):
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (500, before[1]))
+    try:
+        assert main(["data", "shard", str(pairs), str(tmp_path / "packed")]) == 1
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert f"{tmp_path / 'packed'} could not be written" in last and last.endswith("make room, or give another folder.")
+    assert not (tmp_path / "packed").exists() and not list(tmp_path.glob(".*"))
 
 
 def test_a_damaged_shard_does_not_hide_the_others(pairs, tmp_path):

@@ -10,8 +10,9 @@ from unclutter.training.base_models.single_file import KINDS
 from unclutter.training.recipes.eradiff import faded_state, rectified_noise
 
 
+@pytest.mark.parametrize("mixup", [True, False])
 @pytest.mark.parametrize(("t", "stride"), [(999, 100), (500, 1), (500, 37), (37, 37), (1, 1)])
-def test_equals_the_state_space_loss(t, stride):
+def test_equals_the_state_space_loss(t, stride, mixup):
     alphas = DDIMScheduler(**SCHEDULE).alphas_cumprod.double()
     generator = torch.Generator().manual_seed(t)
     clean, occupied, noise, prediction = (
@@ -19,11 +20,12 @@ def test_equals_the_state_space_loss(t, stride):
     )
     alpha, earlier = alphas[t].repeat(2), alphas[t - stride].repeat(2)
     # DDIM without noise, written out: the clean picture that ε stands for, taken to the earlier level.
-    state = faded_state(clean, occupied, noise, alpha)
+    state = faded_state(clean, occupied, noise, alpha, mixup)
     a, e = alphas[t], alphas[t - stride]
     predicted = e.sqrt() * (state - (1 - a).sqrt() * prediction) / a.sqrt() + (1 - e).sqrt() * prediction
-    expected = (faded_state(clean, occupied, noise, earlier) - predicted).square().mean(dim=(1, 2, 3))
-    target, weight = rectified_noise(clean, occupied, noise, alpha, earlier)
+    reached = faded_state(clean, occupied if mixup else clean, noise, earlier)
+    expected = (reached - predicted).square().mean(dim=(1, 2, 3))
+    target, weight = rectified_noise(clean, occupied, noise, alpha, earlier, mixup)
     torch.testing.assert_close(weight * (prediction - target).square().mean(dim=(1, 2, 3)), expected, rtol=1e-6, atol=0)
 
 
@@ -36,7 +38,7 @@ def test_the_path_starts_with_the_object_and_ends_without():
 
 @pytest.mark.parametrize("kind", KINDS.values(), ids=lambda kind: kind.title)
 def test_comfyui_loads_the_full_network(comfy, kind):
-    """What Load Diffusion Model does, in the real shapes and without their weights; it knows no SD 2-inpainting in diffusers'
+    """Goes the way of Load Diffusion Model, in the real shapes and without weights; it knows no SD 2-inpainting in diffusers'
     keys."""
     import comfy.model_base
     from comfy import model_detection

@@ -25,6 +25,7 @@ from unclutter.training.base_models.random_sdxl import random_sdxl
 from unclutter.training.cli import main
 from unclutter.training.data.drawn import draw_pairs
 from unclutter.training.data.settings import DrawnConfig
+from unclutter.training.recipes import samples
 from unclutter.training.recipes.eradiff import EraDiff
 from unclutter.training.recipes.eradiff_settings import EraDiffRecipe
 from unclutter.training.recipes.latent_cache import LatentCache
@@ -35,13 +36,6 @@ from unclutter.training.recipes.objective import Objective
 from unclutter.training.recipes.run_folder import only_training_in, write_state
 
 RECIPES = {"lrnr": (LRNRRecipe, LRNR), "eradiff": (EraDiffRecipe, EraDiff)}
-
-
-@pytest.fixture(scope="module")
-def pairs(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("pairs")
-    draw_pairs(DrawnConfig(folder, count=6))
-    return folder
 
 
 @pytest.fixture
@@ -245,6 +239,17 @@ def test_a_disk_that_is_full_at_the_first_save_promises_no_checkpoint(tmp_path):
     assert "resume" not in str(told.value) and not list(tmp_path.iterdir())
 
 
+def test_a_training_whose_first_save_fails_promises_nothing(quick):
+    def full_disk():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+
+    run = [sys.executable, "-m", "unclutter.training", *command(quick)]
+    failed = subprocess.run(run, capture_output=True, text=True, preexec_fn=full_disk, timeout=120)
+    (last,) = [line for line in failed.stderr.splitlines() if line.startswith("unclutter train lrnr:")]
+    assert failed.returncode == 1 and "could not be written" in last and "make room" in last
+    assert "resume" not in last and "checkpoint" not in last and not list(quick.output.glob("*.safetensors"))
+
+
 def test_a_loss_that_is_not_finite_stops_and_names_the_files(quick):
     class Broken(LRNR):
         def forward(self, batch, generators):
@@ -314,6 +319,14 @@ def test_a_training_shows_what_it_does_and_what_it_wrote(quick, capsys):
     board.Reload()
     assert "loss" in board.Tags()["scalars"] and "samples" in board.Tags()["images"]
     assert (quick.output / "samples" / "step_000001.png").stat().st_size > 10_000
+
+
+def test_a_sheet_for_which_there_is_no_time_is_left_out_and_told(quick, capsys, monkeypatch):
+    monkeypatch.setattr(samples, "LEAST", 0.0)
+    train(replace(quick, steps=1, sample_every=1), LRNR)
+    told = capsys.readouterr()
+    assert "No samples of step 1: one alone would take more than a tenth of the training." in told.out
+    assert "samples: " in told.err and not (quick.output / "samples").exists()
 
 
 def test_a_wrong_base_or_set_leaves_no_folder(quick, tmp_path):

@@ -20,9 +20,9 @@ from unclutter.training.data.settings import DrawnConfig
 from unclutter.training.recipes import loop, mild
 from unclutter.training.recipes.mild import MILD, occluder
 from unclutter.training.recipes.mild_settings import MILDRecipe, choose
-from unclutter.training.sampling.adapters import merge
-from unclutter.training.sampling.layered import erase_layers, fresh_adapter
+from unclutter.training.sampling.layered import erase_backgrounds, erase_layers, fresh_adapter
 from unclutter.training.sampling.layered_network import LayeredNetwork
+from unclutter.training.sampling.lora import put_on
 from unclutter.training.sampling.methods import Plain
 from unclutter.training.sampling.sampler import remove
 
@@ -72,7 +72,7 @@ def test_every_row_is_what_its_lora_gives_when_merged(base, learned):
     for row, kind in enumerate(rows):
         alone = load_mini().network
         pairs = plain.foreground if kind == PERSON else plain.background
-        merge(alone, lora.Lora({f"unet.{module}": pair for module, pair in pairs.items()}))
+        put_on(alone, pairs, merged=True)
         expected = alone(x[row : row + 1], t, context[:1]).sample[0]
         assert not torch.allclose(out[row], base_output(x[row : row + 1], t, context)[0], atol=1e-2)
         torch.testing.assert_close(out[row], expected, atol=1e-5, rtol=1e-5)
@@ -139,6 +139,19 @@ def test_the_background_alone_is_that_of_all_layers(base, learned, scene):
     some, _ = erase_layers(base, learned, image, masks, steps=2, wanted=[1])
     torch.testing.assert_close(some[1], layers[1], atol=1e-4, rtol=0)
     assert torch.equal(some[0], image)
+
+
+def test_the_sheets_backgrounds_come_in_one_batch_as_they_come_alone(base, learned, scene):
+    image, masks = scene
+    learned = replace(learned, metadata={"unclutter.background_morphology": "true"})
+    pictures, calls = torch.stack([image, image.flip(0), image.flip(1)]), []
+    watch = base.network.register_forward_pre_hook(lambda _, inputs: calls.append(len(inputs[0])))
+    together = erase_backgrounds(base, learned, pictures, masks, steps=2)
+    watch.remove()
+    assert calls == [3] * 4  # two steps, each with and without the prompt
+    for picture, mask, made in zip(pictures, masks, together, strict=True):
+        _, alone = erase_layers(base, learned, picture, mask[None], wanted=[], steps=2)
+        torch.testing.assert_close(made, alone, atol=1e-4, rtol=0)
 
 
 def test_an_instance_is_shown_itself_and_not_the_others(base, learned, scene):
@@ -315,8 +328,8 @@ def test_the_ablations_of_table_2_save_what_they_trained(base, recipe, batch, sm
 
 
 def test_saved_layers_are_what_training_had(base, recipe, batch, tmp_path, monkeypatch):
-    few = functools.partial(erase_layers, steps=2)
-    monkeypatch.setattr(mild, "erase_layers", few)
+    few = functools.partial(erase_backgrounds, steps=2)
+    monkeypatch.setattr(mild, "erase_backgrounds", few)
     torch.manual_seed(0)
     objective = MILD(base, recipe)
     with torch.no_grad():
@@ -325,7 +338,7 @@ def test_saved_layers_are_what_training_had(base, recipe, batch, tmp_path, monke
     objective.save(tmp_path, 1)
     erased = objective.erase(batch["source"][:1], batch["mask"][:1])[0]
     saved = layered.load(tmp_path / "layered.safetensors")
-    _, again = few(load_mini(), saved, batch["source"][0], batch["mask"][:1], wanted=[])
+    _, again = erase_layers(load_mini(), saved, batch["source"][0], batch["mask"][:1], wanted=[], steps=2)
     torch.testing.assert_close(again, erased, atol=1e-5, rtol=0)
     # And training goes on with its own network.
     assert torch.isfinite(losses(objective, batch, 9)).all()
@@ -341,6 +354,8 @@ def test_a_training_stopped_within_the_ramp_ends_with_the_same_weights(recipe):
     assert any(pair.up.any() for pair in one.foreground.values())
     for module, pair in one.foreground.items():
         assert torch.equal(pair.up, two.foreground[module].up)
+    written = [(folder / "layered.safetensors").read_bytes() for folder in (whole.output, stopped.output)]
+    assert written[0] == written[1]
 
 
 def test_an_occluder_covers_a_part_and_wraps_around_no_edge():
@@ -366,6 +381,18 @@ def test_presets_and_bad_values(recipe, tmp_path, capsys):
     assert "1e-06" in capsys.readouterr().out
     assert main(["train", "mild", "paper", "--data", str(tmp_path / "none"), "--output", str(tmp_path / "o")]) == 1
     assert "none" in capsys.readouterr().err
+
+
+def test_the_papers_background_has_pose_and_parsing_and_the_file_says_so(base, recipe, batch, tmp_path):
+    needed = ["--data", str(tmp_path), "--output", str(tmp_path), "--base", "base"]
+    assert choose(["paper", *needed], "unclutter train mild").background_morphology
+    assert not choose(needed, "unclutter train mild").background_morphology
+    assert choose([*needed, "--background-morphology"], "unclutter train mild").background_morphology
+    for given in (True, False):
+        objective = MILD(base, replace(recipe, background_morphology=given))
+        objective.save(tmp_path, 1)
+        header = layered.load(tmp_path / "layered.safetensors").header
+        assert header.background_morphology == given and header.resolution == 64
 
 
 def test_without_a_base_the_settings_are_the_minis():

@@ -6,9 +6,10 @@ from einops import rearrange
 
 from unclutter.kernels.attention import AAS, SRA, region_attention_reference
 from unclutter.kernels.regions import object_tokens
+from unclutter.kernels.scenes import draw_scenes
 from unclutter.training.base_models.mini import load_mini
 from unclutter.training.sampling.methods import MASG, AttentiveEraser, Plain, SelfRectifying
-from unclutter.training.sampling.region_attention import grid, regions
+from unclutter.training.sampling.region_attention import attending_by_region, grid
 from unclutter.training.sampling.sampler import euler, remove
 
 
@@ -73,6 +74,24 @@ def test_a_start_from_noise_knows_nothing_of_what_lay_in_the_hole(base):
     assert not torch.allclose(one, remove(base, picture(), hole(), Plain(), steps=3), atol=1e-3)
 
 
+def test_a_start_by_inversion_leads_back_to_the_picture_and_no_seed_changes_it(base):
+    drawn = draw_scenes(1, 64, torch.Generator().manual_seed(3))
+    index = drawn.pick_object(torch.Generator().manual_seed(3))
+    scene, mask = drawn.picture(), drawn.instance_masks()[torch.arange(1), index]
+    inside = mask[:, None].expand_as(scene) > 0
+
+    def off(start, method):
+        return (remove(base, scene, mask, method, start=start, steps=20) - scene)[inside].square().mean()
+
+    assert off("inversion", Plain()) < 0.25 * off("picture", Plain())
+    assert off("inversion", AttentiveEraser(removal_scale=3)) > 4 * off("inversion", Plain())
+    one, other = (
+        remove(base, scene, mask, AttentiveEraser(removal_scale=3), start="inversion", steps=3, seed=seed)
+        for seed in (0, 1)
+    )
+    assert torch.equal(one, other)
+
+
 @pytest.mark.parametrize(
     ("steps", "denoise", "expected"),
     [(4, 1.0, [999, 749, 499, 249]), (3, 1.0, [999, 666, 333]), (2, 0.5, [499, 249]), (3, 0.4, [428, 285, 142])],
@@ -91,7 +110,7 @@ def test_a_patched_layer_computes_region_attention(base, settings):
     objects = object_tokens(mask, 8, 8).expand(2, -1)
     split = [rearrange(f(tokens), "b n (h d) -> b h n d", h=layer.heads) for f in (layer.to_q, layer.to_k, layer.to_v)]
     expected = layer.to_out[0](rearrange(region_attention_reference(*split, objects, settings), "b h n d -> b n (h d)"))
-    with regions(base.network, mask, settings, decoder_only=True):
+    with attending_by_region(base.network, mask, settings, decoder_only=True):
         torch.testing.assert_close(layer(tokens), expected, atol=1e-5, rtol=1e-4)
         encoder = base.network.down_blocks[0].attentions[0].transformer_blocks[0].attn1
         assert "Region" not in type(encoder.processor).__name__

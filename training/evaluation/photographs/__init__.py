@@ -1,0 +1,1 @@
+"""Any method on any pictures: filled, measured, compared, and shown (`unclutter evaluate photos`)."""

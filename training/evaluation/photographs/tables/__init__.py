@@ -1,0 +1,1 @@
+"""The papers' tables, each as rows of `unclutter evaluate photos`."""

@@ -1,0 +1,36 @@
+"""The pictures that a run of `unclutter evaluate photos` was made of."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from ...data.public.cases import PhotoCase, read_cases
+from ..photographs.ledger import RUN
+
+
+@dataclass(frozen=True)
+class Source:
+    """Pictures by their name, and the size that a run brought them to."""
+
+    cases: dict[str, PhotoCase]
+    size: int | None
+    square: bool
+
+
+def read_source(run: Path) -> Source:
+    """The pictures of a run's folder.
+
+    Raises:
+        FileNotFoundError, ValueError: the folder does not say, or they are no longer there.
+    """
+    path = run / RUN
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+        data, layout, size, square = Path(told["data"]), told["layout"], told["size"], told["square"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise ValueError(
+            f"{path} does not say where the pictures are: run `unclutter evaluate photos` with this folder once more."
+        ) from None
+    return Source({case.name: case for case in read_cases(data, layout)}, size, square)
