@@ -7,7 +7,7 @@ import functools
 import numpy as np
 import torch
 from einops import rearrange
-from scipy.ndimage import binary_opening, gaussian_filter
+from scipy.ndimage import gaussian_filter, label, median_filter
 from torch import Tensor
 
 from ..generate import generate
@@ -21,8 +21,11 @@ RAYS = 16
 """A pixel, that tell which thing it shows."""
 TOUCHED = 0.05
 """Least share of a pixel that the thing covers for its mask to cover it too: no rim of it stays outside."""
-EFFECT, BLUR = 2.5, 1.5
-"""Pictures that differ by more than this (of 255) in a mean over so many pixels (sigma) differ visibly."""
+EFFECT, BLUR = 2.5, 1 / 205
+"""Pictures that differ by more than this (of 255) in a mean over this share of their side (sigma) differ visibly."""
+STRONG, SPECK = 12.0, 1.5e-4
+"""A median of nine pixels that differs by more than this differs visibly too; a smaller share of
+the picture together is noise."""
 MIDDLE, WHITE = 0.40, 3.5
 """Brightness that the geometric mean of a picture is set to, and the one that becomes white."""
 
@@ -69,10 +72,11 @@ def draw_pair(size: int, seed: int, samples: int, variant: str, index: int) -> d
 
 
 def develop(light: Array, exposure: float) -> Array:
-    """Linear light as sRGB in 0..1, bright parts compressed (Reinhard et al. 2002, Eq. 4)."""
+    """Linear light as sRGB in 0..1 of 8 bits, bright parts compressed (Reinhard et al. 2002, Eq. 4)."""
     exposed = light * exposure
     shown = (exposed * (1 + exposed / WHITE**2) / (1 + exposed)).clip(0, 1)
-    return np.where(shown <= 0.0031308, shown * 12.92, 1.055 * shown.clip(1e-9) ** (1 / 2.4) - 0.055)
+    encoded = np.where(shown <= 0.0031308, shown * 12.92, 1.055 * shown.clip(1e-9) ** (1 / 2.4) - 0.055)
+    return (encoded * 255).round() / 255
 
 
 def changed(source: Array, target: Array, mask: Array) -> Array:
@@ -83,6 +87,10 @@ def changed(source: Array, target: Array, mask: Array) -> Array:
     """
     outside = np.logical_not(mask)
     weight = outside.astype(float)
-    difference = np.abs(source - target).max(axis=-1) * np.sign((source - target).mean(axis=-1)) * 255 * weight
-    mean = gaussian_filter(difference, BLUR) / gaussian_filter(weight, BLUR).clip(1e-3)
-    return binary_opening(np.abs(mean) > EFFECT, iterations=1) & outside
+    difference = (source - target) * 255 * weight[..., None]
+    blur = max(1.0, BLUR * len(mask))
+    mean = gaussian_filter(difference, (blur, blur, 0)) / gaussian_filter(weight, blur).clip(1e-3)[..., None]
+    found = (np.abs(mean).max(axis=-1) > EFFECT) | (median_filter(np.abs(difference).max(axis=-1), 3) > STRONG)
+    parts, _ = label((found & outside) | mask)
+    sizes = np.bincount(parts.ravel())
+    return found & outside & (sizes[parts] >= SPECK * mask.size)
