@@ -34,6 +34,7 @@ class Family:
         alpha_rows: rows after them that make the alpha's logits.
         release_prefix: what the keys of OSOR's release begin with.
         lora_targets: ends of the paths of the modules that OSOR's LoRA sits on.
+        takes_layers: a layered eraser (MILD) can be put on it.
         takes_corrections: an eraser may predict the clean latent as a correction to the shown one.
         eraser_side: side in pixels of the pictures that OSOR's own erasers know.
         eraser_side_is_long: whether that is the longer side, with the other rounded down, or the shorter, rounded up.
@@ -56,6 +57,7 @@ class Family:
     alpha_rows: int
     release_prefix: str
     lora_targets: tuple[str, ...]
+    takes_layers: bool
     takes_corrections: bool
     eraser_side: int
     eraser_side_is_long: bool
@@ -86,6 +88,7 @@ UNET = Family(
         *("to_q", "to_k", "to_v", "to_out.0", "proj_in", "proj_out", "ff.net.0.proj", "ff.net.2"),
         *("conv1", "conv2", "conv_shortcut", "conv"),
     ),
+    takes_layers=True,
     takes_corrections=True,
     eraser_side=512,
     eraser_side_is_long=False,
@@ -108,6 +111,7 @@ FLUX = Family(
     alpha_rows=4,
     release_prefix="transformer.base_model.model.",
     lora_targets=("attn.to_q", "attn.to_k", "attn.to_v", "attn.to_out.0", "ff.net.0.proj", "ff.net.2", "proj_mlp"),
+    takes_layers=False,
     takes_corrections=False,
     eraser_side=1024,
     eraser_side_is_long=True,

@@ -20,7 +20,7 @@ from ..kernels.lowrank import LowRank, stack_branches
 from ..kernels.morphology import HumanMorphology, morphology_from_state
 from .files import check_choice, check_numbers, check_whole_numbers, read_safetensors, write_safetensors
 from .header import WithHeader
-from .lora import LoraPair, make_pair
+from .lora import LoraPair, foreign_modules, make_pair
 
 KIND = "layered"
 FACTORS = ("lora_down.weight", "lora_up.weight", "alpha")
@@ -62,8 +62,9 @@ class Layered(WithHeader):
 
     def fitting(self, shapes: Mapping[str, tuple[int, int]]) -> tuple[int, int]:
         """How many of the LoRAs fit a network whose projections have these (out, in) by their paths, and how many there are."""
-        pairs = [*self.foreground.items(), *self.background.items()]
-        return sum(pair.changes(shapes.get(module)) for module, pair in pairs), len(pairs)
+        branches = (self.foreground, self.background)
+        count = sum(map(len, branches))
+        return count - sum(len(foreign_modules(branch, shapes)) for branch in branches), count
 
     def morphology_module(self) -> HumanMorphology | None:
         return morphology_from_state(self.morphology) if self.morphology else None

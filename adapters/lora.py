@@ -55,7 +55,16 @@ class LoraPair:
 
     def changes(self, shape: Sequence[int] | None) -> bool:
         """Whether it is for a weight of this shape, [out, in] or [out, in, k, k]; None stands for no such weight."""
-        return shape is not None and tuple(shape[:2]) == (len(self.up), self.down.shape[1])
+        return bool(shape) and shape[0] == len(self.up) and math.prod(shape[1:]) == self.down[0].numel()
+
+
+def foreign_modules(pairs: Mapping[str, LoraPair], shapes: Mapping[str, Sequence[int]]) -> list[str]:
+    """The modules of a LoRA that a network whose weights have these shapes does not have, or has at another size.
+
+    Args:
+        pairs, shapes: by the same paths of modules.
+    """
+    return [module for module, pair in pairs.items() if not pair.changes(shapes.get(module))]
 
 
 @dataclass(frozen=True)
@@ -73,6 +82,11 @@ class Lora(WithHeader):
     @property
     def rank(self) -> int:
         return max(pair.down.shape[0] for pair in self.pairs.values())
+
+    @property
+    def of_network(self) -> dict[str, LoraPair]:
+        """The pairs of the diffusion network, by the path of the module in it."""
+        return {key.removeprefix("unet."): pair for key, pair in self.pairs.items() if key.startswith("unet.")}
 
 
 def load(path: Path) -> Lora:

@@ -271,9 +271,10 @@ def _scale_queries(q: Tensor, objects: Tensor, temperature: tuple[Number, Number
 
 def _by_region(values: tuple[Number, Number], objects: Tensor, like: Tensor) -> Tensor:
     """[B, N]: the first value where a token is background, the second where it is the object."""
-    # Not as_tensor: a number copied to a GPU makes the CPU wait.
+    # Not as_tensor: a number copied to a GPU makes the CPU wait. PyTorch 2.5 fills no fp16 beyond its range.
+    wide = torch.promote_types(like.dtype, torch.float32)
     background, of_object = (
-        value.to(like) if isinstance(value, Tensor) else like.new_full((), value) for value in values
+        (value if isinstance(value, Tensor) else like.new_full((), value, dtype=wide)).to(like) for value in values
     )
     return torch.where(objects, of_object, background)
 

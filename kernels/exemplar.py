@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .continuation import continuation_costs
 from .expansion import expand
 from .patch_offsets import dominant_shifts
 from .regions import around
@@ -81,7 +82,7 @@ def _fill(image: Tensor, hole: Tensor, known: Tensor, seed: int) -> Iterator[Non
     levels = _pyramid(Level(guess, hole[here], known[here]))
     level = levels[-1]
     shifts = cover_all(level, dominant_shifts(level, UNIFORM, NEAR), seed)
-    costs = unary_costs(level, shifts)
+    costs = unary_costs(level, shifts) + continuation_costs(level, shifts)
     labels = torch.zeros_like(level.hole, dtype=torch.long)
     labels[level.hole] = costs.argmin(0)
     yield

@@ -87,7 +87,8 @@ def _minimum_cut(taking: Tensor, first: Tensor, second: Tensor, parting: Tensor)
     gain = (taking.double() * 1000).round().clamp(-1e8, 1e8).numpy().astype(np.int32)
     weight = (parting.double() * 1000).round().clamp(max=1e8).numpy().astype(np.int32)
     pixels, source, sink = np.arange(count), np.full(count, count), np.full(count, count + 1)
-    edges = (np.concatenate([first, source, pixels]), np.concatenate([second, pixels, sink]))
+    ends = (np.concatenate([first, source, pixels]), np.concatenate([second, pixels, sink]))
+    edges = tuple(end.astype(np.int32) for end in ends)  # scipy 1.11 takes no others
     graph = csr_array(
         (np.concatenate([weight, gain.clip(min=0), (-gain).clip(min=0)]), edges), shape=(count + 2, count + 2)
     )

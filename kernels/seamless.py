@@ -82,20 +82,21 @@ def pull_push(image: Tensor, known: Tensor) -> Tensor:
 
     Args:
         image: [C, h, w].
-        known: bool [h, w].
+        known: bool [h, w], or [C, h, w] where the channels differ.
 
     Returns:
-        [C, h, w], equal to `image` where it is known; equal everywhere if nothing is.
+        [C, h, w], equal to `image` where it is known; a channel of which nothing is known stays as it is.
     """
-    if known.all() or not known.any():
+    known = known if known.ndim == 3 else known[None]
+    if (known.all(-1).all(-1) | ~known.any(-1).any(-1)).all():
         return image
-    height, width = known.shape
+    height, width = known.shape[1:]
     pad = (0, width % 2, 0, height % 2)
-    weight = F.avg_pool2d(F.pad(known[None].float(), pad), 2)
+    weight = F.avg_pool2d(F.pad(known.float(), pad), 2)
     mean = F.avg_pool2d(F.pad(torch.where(known, image, 0), pad), 2) / weight.clamp(min=0.25)
-    coarse = pull_push(mean, weight[0] > 0)
+    coarse = pull_push(mean, weight > 0)
     smooth = F.interpolate(coarse[None], scale_factor=2, mode="bilinear")[0, :, :height, :width]
-    return torch.where(known, image, smooth)
+    return torch.where(known | ~known.any(-1, keepdim=True).any(-2, keepdim=True), image, smooth)
 
 
 def _wanted(level: Level, part: Tensor, place: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:

@@ -120,7 +120,7 @@ class AttentiveEraser(io.ComfyNode):
         end_percent: float,
     ) -> io.NodeOutput:
         check_limits(cls, removal_scale=removal_scale, suppression=suppression, suppression_steps=suppression_steps)
-        mask = host.normalize_mask(mask)
+        mask = host.binary_mask(mask)
         host.warn_of_empty_masks(cls, mask)
         patch = host.RegionPatch(
             mask,
@@ -172,7 +172,7 @@ class SelfRectifyingAttention(io.ComfyNode):
     def execute(
         cls, model: io.Model.Type, mask: torch.Tensor, mode: str, start_percent: float, end_percent: float
     ) -> io.NodeOutput:
-        mask = host.normalize_mask(mask)
+        mask = host.binary_mask(mask)
         host.warn_of_empty_masks(cls, mask)
         patch = host.RegionPatch(
             mask,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from comfy_api.latest import io
 
-from ..kernels import finite, regions
+from ..kernels import regions
 from . import host, masks
 from .schema import Schema
 
@@ -71,14 +71,9 @@ class RemovalConditioning(io.ComfyNode):
                     tooltip="The picture without the object, from Draft Fill or any other node: sampling below a denoise of "
                     "1 then begins from it, where it would begin from the object. As large as the picture.",
                 ),
-                io.Combo.Input(
-                    "references",
-                    options=REFERENCES,
-                    default="none",
-                    optional=True,
-                    tooltip="For edit models (FLUX Kontext, FLUX.2, Qwen-Image-Edit, OmniGen2): what they are shown beside "
+                references_input(
                     "the instruction in positive. picture: the picture itself. picture and marked picture: a second one "
-                    "after it, with the mask painted red, for an instruction such as: remove what is marked in red.",
+                    "after it, with the mask painted red, for an instruction such as: remove what is marked in red."
                 ),
             ],
             outputs=[
@@ -121,9 +116,10 @@ class RemovalConditioning(io.ComfyNode):
                 f"The picture is {width}x{height} and this VAE takes sides that are multiples of {cell}: put Crop To "
                 "Mask before this node and Paste Back at the end, so that no pixel is lost."
             )
-        finite.check_finite(image, "The picture", finite.PICTURE)
+        masks.check_picture(image)
         mask = regions.normalize_mask(mask.to(image.device), pictures, height, width, skip_empty=True)
         host.warn_of_empty_masks(cls, mask)
+        host.warn_of_photograph(cls, vae, height, width)
 
         def in_cells(pooling: str) -> torch.Tensor:
             # At the size of the picture, one value a cell: models, samplers and other nodes all scale masks themselves,
@@ -150,6 +146,18 @@ class RemovalConditioning(io.ComfyNode):
                 beside.append(host.encode(vae, marked(image, mask)))
             prompts = [host.add_references(prompt, beside) for prompt in prompts]
         return io.NodeOutput(*prompts, samples)
+
+
+def references_input(tooltip: str) -> io.Combo.Input:
+    """The choice of the reference pictures. Its tooltip goes on from "shown beside"."""
+    return io.Combo.Input(
+        "references",
+        options=REFERENCES,
+        default="none",
+        optional=True,
+        tooltip="For edit models (FLUX Kontext, FLUX.2, Qwen-Image-Edit, OmniGen2): what they are shown beside "
+        + tooltip,
+    )
 
 
 def marked(image: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:

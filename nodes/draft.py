@@ -8,7 +8,7 @@ from comfy_api.latest import io
 from ..kernels import regions
 from ..kernels.exemplar import exemplar_fill
 from . import host, masks
-from .schema import Schema, fixed
+from .schema import Schema, fixed, seed_widget
 
 
 class DraftFill(io.ComfyNode):
@@ -45,13 +45,8 @@ class DraftFill(io.ComfyNode):
                     "picture; several masks for a single picture count together.",
                 ),
                 fixed(
-                    io.Int.Input(
-                        "seed",
-                        default=0,
-                        min=0,
-                        max=0xFFFFFFFFFFFFFFFF,
-                        optional=True,
-                        tooltip="Another number gives another fill. The same number always gives the same one.",
+                    seed_widget(
+                        "Another number gives another fill. The same number always gives the same one.", optional=True
                     )
                 ),
             ],

@@ -8,7 +8,7 @@ from comfy_api.latest import io
 from ..adapters import mini
 from ..kernels.scenes import draw_scenes
 from ..kernels.vocabulary import DIFFICULTIES, Difficulty
-from .schema import Schema
+from .schema import Schema, seed_widget
 
 CROWDS: dict[str, Difficulty] = {"crowd": "objects", "people": "texture"}
 """The choices with objects that stand before one another, and the difficulty of their background."""
@@ -27,14 +27,7 @@ class ExampleScene(io.ComfyNode):
             ),
             search_aliases=["example image", "test image", "sample picture", "drawn scene", "ground truth"],
             inputs=[
-                io.Int.Input(
-                    "seed",
-                    default=0,
-                    min=0,
-                    max=0xFFFFFFFFFFFFFFFF,
-                    control_after_generate=True,
-                    tooltip="Another seed draws another scene; the same seed draws the same one on every machine.",
-                ),
+                seed_widget("Another seed draws another scene; the same seed draws the same one on every machine."),
                 io.Combo.Input(
                     "difficulty",
                     options=[*DIFFICULTIES, *CROWDS],

@@ -30,6 +30,7 @@ class MASGGuider(io.ComfyNode):
                 "Mask-aware scheduled guidance (LRNR): strong guidance in the mask, so that the object goes, and weak "
                 "guidance around it, so that the surroundings stay natural. For SamplerCustomAdvanced, with any sampler."
             ),
+            hidden=[io.Hidden.unique_id],
             search_aliases=["mask cfg", "regional cfg", "per-pixel cfg", "inpaint guider"],
             inputs=[
                 io.Model.Input("model", tooltip="Any picture model; made for SDXL inpainting."),
@@ -109,7 +110,9 @@ class MASGGuider(io.ComfyNode):
             cutoff=cutoff,
             schedule=schedule,
         )
-        guider = host.MASGGuider(model, positive, negative, host.normalize_mask(mask), scale_at, background_scale)
+        mask = host.binary_mask(mask)
+        host.warn_of_photograph(cls, model, *mask.shape[-2:])
+        guider = host.MASGGuider(model, positive, negative, mask, scale_at, background_scale)
         steps = PLOT_STEPS if sigmas is None else max(len(sigmas) - 1, 1)
         scales = [scale_at(float(steps - step), steps) for step in range(steps)]
         return io.NodeOutput(guider, plot(scales, background_scale, f"{schedule}, {steps} steps"))

@@ -17,7 +17,7 @@ from . import host
 from .compose import LAYERS
 from .morphology import MORPHOLOGY, Morphology, encode_morphology
 from .overlay import numbered
-from .schema import Schema, advanced, check_limits
+from .schema import Schema, advanced, check_limits, seed_widget
 
 LAYERED_MODEL = io.Custom("UNCLUTTER_LAYERED_MODEL")
 
@@ -66,6 +66,7 @@ class LayeredSampler(io.ComfyNode):
                 "Generates the background behind all people, and the hidden parts of those who stay, in one call of the "
                 "network a step. Compose Layers then shows any subset of them without sampling again."
             ),
+            hidden=[io.Hidden.unique_id],
             search_aliases=["mild", "remove people", "multi instance removal", "crowd"],
             inputs=[
                 LAYERED_MODEL.Input("layered_model", tooltip="From Load Layered Eraser."),
@@ -87,14 +88,7 @@ class LayeredSampler(io.ComfyNode):
                     "mask overlaps another, so that Compose Layers can show every subset. 2, 3 or all but 1: of those who "
                     "overlap somebody not named. none or empty: all go, and the background alone is computed.",
                 ),
-                io.Int.Input(
-                    "seed",
-                    default=0,
-                    min=0,
-                    max=0xFFFFFFFFFFFFFFFF,
-                    control_after_generate=True,
-                    tooltip="Of the noise, which all layers share.",
-                ),
+                seed_widget("Of the noise, which all layers share."),
                 io.Int.Input("steps", default=25, min=1, max=1000, step=1, tooltip="25 as in the paper."),
                 io.Float.Input(
                     "cfg",
@@ -226,6 +220,7 @@ class LayeredSampler(io.ComfyNode):
         )
         picture = one_picture(image)
         masks, holes = crowd.check_people(picture, masks, grow_percent)
+        host.warn_of_photograph(cls, layered_model, *picture.shape[-2:])
         kept, chosen = crowd.chosen_layers(keep, masks)
         scene = prepare(picture, masks, holes, chosen, vae, layered_model.mask_pooling, (context, minimum, maximum))
         rows = host.Rows(

@@ -7,6 +7,7 @@ import dataclasses
 import torch
 from comfy_api.latest import io
 
+from ..adapters import mini
 from ..kernels import finite, regions, seams
 from . import host
 from .overlay import numbered
@@ -261,6 +262,10 @@ class CropToMask(io.ComfyNode):
         count, height, width = image.shape[:3]
         mask = regions.normalize_mask(mask.to(image.device), count, height, width, skip_empty=True)
         host.warn_of_empty_masks(cls, mask)
+        if 0 < maximum <= 2 * mini.SIZE and (spoiled := host.spoiled_photograph(mini.SIZE, height, width)):
+            host.tell(
+                cls, f"A largest side of {maximum} is for the mini model; for a checkpoint set it to 0. {spoiled}"
+            )
         image = image.expand(len(mask), -1, -1, -1)
         crop = seams.plan_crop(mask, context=context, multiple=multiple, minimum=minimum, maximum=maximum or None)
         part = seams.extract(image.movedim(-1, 1), crop, "image").movedim(1, -1).contiguous()
@@ -307,7 +312,7 @@ class PasteBack(io.ComfyNode):
                 advanced(
                     io.Int.Input(
                         "ring",
-                        display_name="match colours within",
+                        display_name="match within (pixels)",
                         default=32,
                         min=1,
                         max=512,
@@ -319,7 +324,7 @@ class PasteBack(io.ComfyNode):
                 advanced(
                     io.Combo.Input(
                         "registration",
-                        display_name="lay on the picture",
+                        display_name="align with the picture",
                         options=["auto", "off"],
                         default="auto",
                         optional=True,

@@ -20,7 +20,7 @@ FACTS = {
 }
 """The facts of the methods that sample, which both hosts share, by their names here."""
 SMALL_STEPS = 10
-"""So few steps are asked of models made for few steps only."""
+"""Up to so many steps are asked of models made for few steps only, and more of no such model."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Method:
 def choose(facts: host.Facts | None, steps: int) -> tuple[str, str]:
     """The method that `auto` takes for a model (None: there is none) and the reason, for the artist to read."""
     if facts is None:
-        return "draft", "no model is connected, so the hole is filled with copies of its surroundings"
+        return "draft", "no model is connected"
     if facts.one_step:
         return "one step", "the model carries a one-step eraser"
     if facts.inpaints and facts.recipe == "lrnr":
@@ -58,9 +58,9 @@ def choose(facts: host.Facts | None, steps: int) -> tuple[str, str]:
     if facts.inpaints and facts.attention and facts.distilled:
         return "SRA", "it is an inpainting model whose guidance is part of its weights"
     if facts.inpaints and facts.attention:
-        return "SRA + MASG", "it is an inpainting model without a removal adapter"
+        return "SRA + MASG", "it is an inpainting model"
     if facts.attention and few_steps(facts, steps):
-        return "Attentive Eraser", "the model cannot inpaint, and it runs few steps, which bear no removal guidance"
+        return "Attentive Eraser", "the model cannot inpaint; few steps"
     if facts.attention:
         return "Attentive Eraser", "the model cannot inpaint"
     return "plain", "this family's attention cannot be steered"
@@ -84,9 +84,12 @@ def method_for(name: str, facts: host.Facts, steps: int) -> Method:
         scale = facts.guidance
     guidance = 1.0 if weak else facts.guidance or 1.0
     method = Method(attention, masg, scale, known.steps, guidance, {**known.denoise})
-    wanted = steps or (20 if facts.mini else 4 if facts.few_steps else facts.steps or method.steps)
+    wanted = steps or (20 if facts.mini else facts.few_steps or facts.steps or method.steps)
     return dataclasses.replace(method, steps=wanted)
 
 
 def few_steps(facts: host.Facts, steps: int) -> bool:
-    return not facts.mini and (facts.few_steps or 0 < steps <= SMALL_STEPS)
+    """Whether a run of so many steps (0: its own number) is that of a model made for few steps, which bears no guidance."""
+    if facts.mini or steps > SMALL_STEPS and facts.twin:
+        return False
+    return facts.few_steps is not None or 0 < steps <= SMALL_STEPS

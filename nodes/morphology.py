@@ -76,7 +76,7 @@ class HumanMorphology(io.ComfyNode):
         labels: int = morphology.LIP,
     ) -> io.NodeOutput:
         check_limits(cls, labels=labels)
-        masks = host.normalize_mask(masks)
+        masks = host.binary_mask(masks)
         people, (height, width) = len(masks), masks.shape[-2:]
         if pose is not None:
             check_proportions("pose picture", pose.shape[1:3], height, width)

@@ -15,7 +15,7 @@ from ..adapters.header import Header
 from ..kernels import finite, regions
 from . import host, masks
 from .conditioning import with_draft
-from .schema import Schema, check_limits
+from .schema import Schema, check_limits, seed_widget
 
 MULTIPLE = 16
 
@@ -91,6 +91,7 @@ class OneStepErase(io.ComfyNode):
                 "Removes what the mask marks, with its shadow and reflection, in one call of the network. The alpha shows "
                 "what it took; it forgives masks that are too small, too large or have holes."
             ),
+            hidden=[io.Hidden.unique_id],
             search_aliases=["remove object", "object removal", "osor", "erase shadow", "inpaint", "移除物体", "消除"],
             inputs=[
                 io.Model.Input("model", tooltip="From Load One-Step Eraser."),
@@ -103,14 +104,7 @@ class OneStepErase(io.ComfyNode):
                 io.Vae.Input("vae", tooltip="The VAE of the model."),
                 io.Image.Input("image", tooltip="The picture, of any size."),
                 io.Mask.Input("mask", tooltip="White (1.0) is removed. One for all pictures, or one for each."),
-                io.Int.Input(
-                    "seed",
-                    default=0,
-                    min=0,
-                    max=0xFFFFFFFFFFFFFFFF,
-                    control_after_generate=True,
-                    tooltip="Of the noise. Another seed gives a slightly other background.",
-                ),
+                seed_widget("Of the noise. Another seed gives a slightly other background."),
                 TIMESTEP,
                 ALPHA_STRENGTH,
                 io.Int.Input(
@@ -168,6 +162,7 @@ class OneStepErase(io.ComfyNode):
         conditioning = check_conditioning(conditioning or eraser.conditioning, eraser.context)
         masks.check_picture(image)
         pictures, height, width = image.shape[:3]
+        host.warn_of_photograph(cls, model, height, width)
         mask = regions.normalize_mask(mask.to(image.device), pictures, height, width, skip_empty=True)
         image = image.expand(len(mask), -1, -1, -1)
         drafted = None if draft is None else with_draft(image, mask, draft)

@@ -24,7 +24,7 @@ INSTRUCTIONS = {
     "picture and marked picture": "Remove what is marked in red, and fill its place with what surrounds it. Keep all else "
     "as it is.",
 }
-"""What an edit model is told where the artist says nothing, by what it is shown."""
+"""Instructions to an edit model where the artist gives none, by what it is shown."""
 LARGEST = 1.5
 """The longest side of the part that is worked on, in sides of the pictures that the model is trained on."""
 
@@ -57,7 +57,7 @@ def in_one_step(
     side = wish.resolution or working_side(host.eraser_of(model))
     multiple = 8 * vae.spacial_compression_encode()
     part, hole, crop = CropToMask.execute(image, mask, max(wish.context, 1.0), multiple, side, side).args
-    wish.say(f"{spoiled(model, image)}One step at {part.shape[2]}×{part.shape[1]} pixels.")
+    wish.say(f"One step at {part.shape[2]}×{part.shape[1]} pixels.")
     erased, alpha, _ = OneStepErase.execute(model, vae, part, hole, wish.seed, 0, wish.strength, 0, False).args
     height, width = mask.shape[-2:]
     taken = masks.into_picture(alpha.to(mask.device), crop.crop.boxes, crop.crop.size, height, width)
@@ -125,7 +125,7 @@ def sampled(
         cfg = 1.0 if unguided else max(scale, 1.0)
         guider, push = host.guided(model, positive, negative, cfg), f"guidance {cfg:g}"
     wish.say(
-        f"{spoiled(model, image)}{method.steps} steps from {wish.start if denoise == 1 else f'the {wish.start} at denoise {denoise:g}'}, {push}, at {part.shape[2]}×{part.shape[1]} pixels."
+        f"{taken_for_few_steps(facts, wish.steps)}{method.steps} steps from {wish.start if denoise == 1 else f'the {wish.start} at denoise {denoise:g}'}, {push}, at {part.shape[2]}×{part.shape[1]} pixels."
     )
     samples = host.sample_latent(guider, latent, wish.seed, method.steps, wish.sampler_name, wish.scheduler, denoise)
     return PasteBack.execute(host.decode(vae, samples), crop, wish.feather, True, 32).args[0]
@@ -155,13 +155,11 @@ def check_inputs(name: str, model: io.Model.Type, vae: io.Vae.Type, clip: io.Cli
         )
 
 
-def spoiled(model: io.Model.Type, image: torch.Tensor) -> str:
-    """A warning where the mini model gets what cannot be one of its scenes; else nothing."""
-    facts = host.facts_of(model)
-    height, width = image.shape[1:3]
-    if not facts.mini or max(height, width) <= 4 * facts.native:
+def taken_for_few_steps(facts: host.Facts, steps: int) -> str:
+    """The version that the model is taken for, where its build does not tell and the artist set no steps; else nothing."""
+    if steps or not facts.twin:
         return ""
     return (
-        f"The mini model is a toy that knows drawn scenes of {facts.native}×{facts.native}, and this picture is "
-        f"{width}×{height}: a photograph comes out spoiled. Connect a real checkpoint, or choose draft.\n"
+        "The version for few steps and the base model of this family are built alike, and this one is taken for the former: "
+        f"for the base model set steps to {facts.steps}.\n"
     )

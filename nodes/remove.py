@@ -7,11 +7,11 @@ from comfy_api.latest import io
 
 from ..kernels import regions
 from . import host, masks, methods, removal
-from .conditioning import REFERENCES
+from .conditioning import references_input
 from .draft import draft_fill
 from .masks import PrepareMask
 from .onestep import LoadOneStep
-from .schema import Schema, advanced, check_limits, choice, chosen
+from .schema import Schema, advanced, check_limits, choice, chosen, seed_widget
 
 ON_MODEL, BY_LORA = "the one on the model", "the one trained with the LoRA"
 
@@ -84,14 +84,7 @@ class RemoveObject(io.ComfyNode):
                     "shadow and reflection. learned: LRNR's LoRA and prompt. Attentive Eraser: for models that cannot "
                     "inpaint. SRA, MASG: for inpainting models. plain: ordinary inpainting. draft: no model at all.",
                 ),
-                io.Int.Input(
-                    "seed",
-                    default=0,
-                    min=0,
-                    max=0xFFFFFFFFFFFFFFFF,
-                    control_after_generate=True,
-                    tooltip="Of the noise. Another seed gives another background.",
-                ),
+                seed_widget("Of the noise. Another seed gives another background."),
                 io.Int.Input(
                     "steps",
                     display_name="steps (0: auto)",
@@ -99,8 +92,9 @@ class RemoveObject(io.ComfyNode):
                     min=0,
                     max=1000,
                     step=1,
-                    tooltip="0: as many as the method wants, 40 or 50. For a model made for few steps (Turbo, Lightning, LCM) "
-                    "set its number, 4 to 8. One step and draft take none.",
+                    tooltip="0: as many as the method or the model's makers want. Up to 10 mean a model made for few steps "
+                    "(Turbo, Lightning, LCM), without guidance; more mean a base model. 0 takes Klein, Z-Image and ERNIE for "
+                    "their versions of few steps. One step and draft take none.",
                 ),
                 io.Float.Input(
                     "strength",
@@ -212,14 +206,9 @@ class RemoveObject(io.ComfyNode):
                     )
                 ),
                 advanced(
-                    io.Combo.Input(
-                        "references",
-                        options=REFERENCES,
-                        default="none",
-                        optional=True,
-                        tooltip="For edit models (FLUX Kontext, FLUX.2, Qwen-Image-Edit, OmniGen2): what they are shown beside "
+                    references_input(
                         "the instruction, which is the text of background, or, where that is empty, one that says to remove "
-                        "what is marked in red.",
+                        "what is marked in red."
                     )
                 ),
             ],
@@ -268,6 +257,8 @@ class RemoveObject(io.ComfyNode):
         if name == "auto":
             name, reason = methods.choose(None if model is None else host.facts_of(model), steps)
             reason = f"auto took {name}: {reason}.\n"
+        if name != "draft" and (spoiled := host.spoiled_photograph(model, *image.shape[1:3])):
+            reason = f"{spoiled}\n{reason}"
         wish = removal.Wish(
             say=lambda text: host.tell(cls, reason + text),
             seed=seed,
@@ -286,7 +277,7 @@ class RemoveObject(io.ComfyNode):
         )
         prepared, preview = PrepareMask.execute(mask, image, grow_percent, 0, True, 0, skip_empty).args
         if name == "draft":
-            wish.say("Copies of the surroundings fill the place; nothing understands the picture.")
+            wish.say("Copies of the surroundings fill the place.")
             return io.NodeOutput(draft_fill(image, prepared, seed=seed), prepared, preview)
         removal.check_inputs(name, model, vae, clip)
         if name == "one step":

@@ -21,6 +21,12 @@ def advanced(widget: io.Input) -> io.Input:
     return widget
 
 
+def seed_widget(tooltip: str, **more: bool) -> io.Int.Input:
+    """A widget "seed" with the range of core's; a new one after each run, unless `more` says otherwise."""
+    more = more or {"control_after_generate": True}
+    return io.Int.Input("seed", default=0, min=0, max=0xFFFFFFFFFFFFFFFF, tooltip=tooltip, **more)
+
+
 def fixed(widget: io.Input) -> io.Input:
     """The same seed, which stays what it is after a run; ComfyUI of 0.3.64 takes no such word when the widget is made."""
     widget.extra_dict["control_after_generate"] = "fixed"

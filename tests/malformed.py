@@ -31,9 +31,9 @@ from unclutter.adapters.lora import LoraPair
 Read = Callable[[Path], Any]
 DEEP = "[" * 10_000
 JSON = ("5", "null", '"word"', "{}", "[1, 2]", '[["a"]]', '{"a": 5}', "{", "", DEEP, "\ud7ff", "NaN", "1e999")
-"""Where some text of JSON is expected."""
+"""Contents in place of some text of JSON."""
 TEXTS = ("", "-1", "0", "1e9", "٣", "x" * 5000, "a\nb", "99999999999999999999")
-"""Where a number or a word is expected."""
+"""Values in place of a number or a word."""
 NO_NUMBERS = (" NaN", " infinite", " 1e20")
 """Ends of the names of cases that must be refused."""
 
@@ -213,7 +213,7 @@ class Runs:
 
 
 def pickles(folder: Path) -> Iterator[Case]:
-    """What torch.save can be given, and what it never wrote."""
+    """Pickles of things that torch.save can be given, and files that it never wrote."""
     good = {"unet.conv_out.weight": torch.zeros(5, 4, 3, 3), "unet.conv_out.bias": torch.zeros(5)}
     good |= {"unet.mid.lora_A.default.weight": torch.ones(2, 3), "unet.mid.lora_B.default.weight": torch.ones(3, 2)}
     terabytes = torch.zeros(1).expand(10**12)

@@ -27,15 +27,16 @@ NOTE_WIDTH = 3 * WIDTH + 2 * GAP
 
 BUILD = """async ([template, names]) => {
     await app.loadGraphData({version: 0.4, last_node_id: 0, last_link_id: 0, nodes: [], links: [], groups: [], extra: {}})
-    const made = {}
+    const made = {}, isLink = (value) => typeof value === "string" && value.startsWith("@")
     for (const column of template.columns) for (const {key, type, title, inputs} of column.nodes) {
         const node = LiteGraph.createNode(type)
         if (!node) throw Error(`This ComfyUI has no node ${type}`)
         app.graph.add(node)
         node.title = title
         made[key] = node
-        for (const [name, value] of Object.entries(inputs)) {
-            if (typeof value === "string" && value.startsWith("@")) continue
+        for (const [name, given] of Object.entries(inputs)) {
+            if (isLink(given)) continue
+            const value = isLink(given?.[0]) ? given[1] : given
             const widget = node.widgets?.find((widget) => widget.name === name)
             if (!widget) throw Error(`${title} has no widget ${name}: ${node.widgets?.map(({name}) => name)}`)
             widget.value = value
@@ -43,8 +44,9 @@ BUILD = """async ([template, names]) => {
         }
     }
     for (const column of template.columns) for (const {key, title, inputs} of column.nodes)
-        for (const [name, value] of Object.entries(inputs)) {
-            if (typeof value !== "string" || !value.startsWith("@")) continue
+        for (const [name, given] of Object.entries(inputs)) {
+            const value = isLink(given) ? given : given?.[0]
+            if (!isLink(value)) continue
             const [source, output] = value.slice(1).split(".")
             const from = made[source]?.outputs.findIndex((slot) => slot.name.toLowerCase() === output.toLowerCase()) ?? -1
             const to = made[key].inputs.findIndex((slot) => slot.name === name)
@@ -57,7 +59,7 @@ BUILD = """async ([template, names]) => {
 RUN = """async ([picture, samplers, speakers]) => {
     for (const node of app.graph.nodes) {
         const id = String(node.id)
-        if (samplers.includes(node.type) || node.constructor.nodeData?.output_node)
+        if (samplers.includes(node.type) || (node.constructor.nodeData?.output_node && node.type !== "CreateBoundingBoxes"))
             app.api.dispatchCustomEvent("executed", {node: id, display_node: id, output: {images: [picture]}, prompt_id: ""})
         if (speakers.includes(node.type))
             app.api.dispatchCustomEvent("progress_text", {nodeId: id, text: "Remove Object says its method. ".repeat(4)})
@@ -71,8 +73,8 @@ SAMPLERS = (
     "SamplerCustomAdvanced",
     "UnclutterLayeredSampler",
     "UnclutterOneStepErase",
-    "UnclutterRemoveObject",
 )
+"""Nodes that show a live preview above other nodes of their column; Remove Object stands alone in its own."""
 SPEAKERS = ("UnclutterRemoveObject", "GetImageSize")
 
 
@@ -155,7 +157,12 @@ def lay_out(
     workflow["nodes"].append({"id": identity, "type": "MarkdownNote", "title": "Read me", **place, **flat, **text})
     if template.app:
         inputs, outputs = template.app
-        shown = [[identities[key], widget] for key, widget in inputs]
+        shown = [[identities[key], widget] for key, widget, _ in inputs]
+        for key, widget, label in inputs:
+            (slot,) = [
+                slot for slot in nodes[identities[key]]["inputs"] if slot.get("widget", {}).get("name") == widget
+            ]
+            slot["label"] = label
         workflow["extra"] = {"linearData": {"inputs": shown, "outputs": [identities[key] for key in outputs]}}
 
 

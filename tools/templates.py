@@ -1,7 +1,8 @@
 """The graphs that the pack ships as templates: what `make workflows` lays out, in words a person can edit.
 
 A template is a note and some columns of nodes, from left to right; each column becomes a group. An input that begins with
-"@" is a link to a node of the same template by its key and the name of its output, as in "@picture.MASK".
+"@" is a link to a node of the same template by its key and the name of its output, as in "@picture.MASK"; a list of such a
+link and a value is one whose widget shows that value.
 File names are all that ComfyUI's template browser shows and searches, and on most systems it lists them by the alphabet:
 they say what a person wants, and their alphabet is the order in which a newcomer should meet them.
 """
@@ -58,10 +59,10 @@ MODELS = {
 
 PAINT = "Load a picture of your own, right-click it, open the mask editor and paint what is to go."
 KEPT = "Every pixel beyond the mask and its soft border stays as it was."
-TOY = "**A toy: it knows drawn scenes, a photo comes out spoiled.** Nothing to download: press Run."
+TOY = "A toy: it knows drawn scenes, a photo comes out spoiled. Nothing to download: press Run."
 SHADOWS = (
     "One call of the network takes the object with its shadow and reflection; the mask may be careless. *What it took* "
-    "shows how far each pixel was replaced. For a shadow that reaches far raise `context` in *Crop To Mask*."
+    "shows how far each pixel was replaced. For a shadow that reaches far raise *surroundings* in *Crop To Mask*."
 )
 
 
@@ -76,13 +77,16 @@ class Node:
     height: int = 0
 
 
+App = tuple[list[tuple[str, str, str]], list[str]]
+
+
 @dataclass(frozen=True)
 class Template:
-    """`app` names the inputs, as (key, widget), and the outputs, as keys, of the same graph opened as an app."""
+    """`app` names the inputs, as (key, widget, what it is called), and the outputs, as keys, of the same graph as an app."""
 
     note: str
     columns: dict[str, list[Node]]
-    app: tuple[list[tuple[str, str]], list[str]] | None = None
+    app: App | None = None
 
 
 @dataclass(frozen=True)
@@ -163,7 +167,9 @@ def prompts(wanted: str = "", clip: str = "@model.CLIP") -> list[Node]:
     ]
 
 
-def conditioning(shown: str = "masked grey", pooling: str = "max", prompt: str = "@positive.CONDITIONING") -> Node:
+def conditioning(
+    shown: str = "masked grey", pooling: str = "max", prompt: str = "@positive.CONDITIONING", draft: bool = False
+) -> Node:
     negative = "@prompt.negative" if prompt.startswith("@prompt") else "@negative.CONDITIONING"
     values = {
         "positive": prompt,
@@ -172,7 +178,7 @@ def conditioning(shown: str = "masked grey", pooling: str = "max", prompt: str =
         "image": "@crop.image",
         "mask": "@crop.mask",
     }
-    values |= {"condition_image": shown, "mask_pooling": pooling}
+    values |= {"condition_image": shown, "mask_pooling": pooling, **({"draft": "@draft.image"} if draft else {})}
     return Node("conditioning", "UnclutterRemovalConditioning", "Removal Conditioning", values)
 
 
@@ -184,9 +190,14 @@ def decoded(scale: Scale, samples: str) -> list[Node]:
     ]
 
 
-def app_of(scale: Scale, *shown: tuple[str, str]) -> tuple[list[tuple[str, str]], list[str]] | None:
-    """A toy as an app: which scene, the given widgets, and the result."""
-    return ([("picture", "seed"), *shown], ["result"]) if scale.enlarge > 1 else None
+SCENE = "scene"
+
+
+def app_of(scale: Scale, *shown: tuple[str, str]) -> App | None:
+    """A toy as an app: which scene, the given seeds, and the result."""
+    if scale.enlarge == 1:
+        return None
+    return [("picture", "seed", SCENE), *((key, widget, "seed") for key, widget in shown)], ["result"]
 
 
 def remove_object(scale: Scale | None, note: str, prefix: str, **widgets: Any) -> Template:
@@ -206,8 +217,16 @@ def remove_object(scale: Scale | None, note: str, prefix: str, **widgets: Any) -
         "2. Remove": [Node("remove", "UnclutterRemoveObject", "Remove Object", wanted)],
         "3. Result": result(scale, "@remove.image", prefix),
     }
-    first = ("picture", "image" if scale.enlarge == 1 else "seed")
-    return Template(note, columns, ([first, ("remove", "seed")], ["result"]))
+    first = ("picture", "image", "picture") if scale.enlarge == 1 else ("picture", "seed", SCENE)
+    return Template(note, columns, ([first, ("remove", "seed", "seed")], ["result"]))
+
+
+def drafted() -> list[Node]:
+    """Draft Fill of the part that is worked on, and a look at it."""
+    return [
+        Node("draft", "UnclutterDraftFill", "Draft Fill", {"image": "@crop.image", "mask": "@crop.mask"}),
+        Node("begun", "PreviewImage", "What it begins from", {"images": "@draft.image"}, 190),
+    ]
 
 
 def attention(
@@ -217,11 +236,12 @@ def attention(
     prefix: str,
     denoise: float = 1.0,
     lora_file: str = "",
+    draft: bool = False,
     growth: dict[str, Any] | None = None,
     **sampling: Any,
 ) -> Template:
-    """A method that changes the model's attention, so that any KSampler samples with it; `growth` is how the mask grows and
-    `sampling` are the sampler's settings, where they are not the usual ones."""
+    """A method that changes the model's attention, so that any KSampler samples with it; from the draft or the picture.
+    `growth` is how the mask grows and `sampling` are the sampler's settings, where they are not the usual ones."""
     sampler = {
         "model": f"@{method.key}.model",
         **{name: f"@conditioning.{name}" for name in ("positive", "negative")},
@@ -236,7 +256,8 @@ def attention(
     columns = {
         "Picture and model": [picture(scale), *loaders],
         "Mask": masked(scale, **(growth or {})),
-        "Prompt": [*prompts(clip=f"@{trained}.CLIP"), conditioning(pooling=pooling)],
+        **({"Draft": drafted()} if draft else {}),
+        "Prompt": [*prompts(clip=f"@{trained}.CLIP"), conditioning(pooling=pooling, draft=draft)],
         "Method": [method, Node("sampler", "KSampler", "Remove", sampler)],
         "Result": [*decoded(scale, "@sampler.LATENT"), *result(scale, "@pasted.image", prefix)],
     }
@@ -335,7 +356,7 @@ def one_step_sampler(scale: Scale, note: str, file: str) -> Template:
         ],
         "How far it may reach": [
             Node("reach", "UnclutterPrepareMask", "May change", reach),
-            Node("shown", "PreviewImage", "May change", {"images": "@reach.preview"}, 190),
+            Node("shown", "PreviewImage", "What may change, in red", {"images": "@reach.preview"}, 190),
             Node("pasted", "UnclutterPasteBack", "Paste Back", pasted),
         ],
         "Result": result(scale, "@pasted.image", "one_step_sampler"),
@@ -343,8 +364,9 @@ def one_step_sampler(scale: Scale, note: str, file: str) -> Template:
     return Template(note, columns, app_of(scale, ("noise", "noise_seed")))
 
 
-def people(scale: Scale, note: str, file: str) -> Template:
-    """MILD: one sampling gives a layer per person, and then any subset of them is one click away."""
+def people(scale: Scale, note: str, file: str, poses: bool = False) -> Template:
+    """MILD: one sampling gives a layer per person, and then any subset of them is one click away; with `poses` it is told
+    where bodies and their parts are."""
     toy = scale.enlarge > 1
 
     def text(key: str, title: str, words: str) -> Node:
@@ -368,11 +390,24 @@ def people(scale: Scale, note: str, file: str) -> Template:
     if toy:
         sampled |= {"cfg": 1.0, "person_cfg": 1.0}
     saved = {"layers": "@without.layers", "filename_prefix": "unclutter/layers"}
+    another = [
+        composed("nobody", "Nobody", "all"),
+        Node("empty", "PreviewImage", "Nobody", {"images": "@nobody.image"}, 230),
+    ]
+    bodies = []
+    if poses:
+        sampled |= {"guidance": "@bodies.guidance"}
+        told = {"masks": "@scene.masks", "pose": "@scene.pose", "parsing": "@scene.parsing"}
+        bodies = [
+            Node("bodies", "UnclutterHumanMorphology", "Human Morphology Guidance", told),
+            Node("skeletons", "PreviewImage", "The poses", {"images": "@scene.pose"}, 190),
+        ]
     columns = {
         "Picture, a mask per person": [
             Node("scene", "UnclutterExampleScene", "Example Scene", scene),
             Node("shown", "PreviewImage", "The picture", {"images": "@scene.image"}, 190),
         ],
+        **({"Bodies": bodies} if poses else {}),
         "Model, eraser and prompts": [
             scale.loader,
             Node("eraser", "UnclutterLoadLayered", "Load Layered Eraser", {"model": "@model.MODEL", "file": file}),
@@ -382,16 +417,14 @@ def people(scale: Scale, note: str, file: str) -> Template:
         ],
         "Layers": [Node("layers", "UnclutterLayeredSampler", "Layered Sampler", sampled)],
         "Any subset": [composed("without", "Without person 3", "3"), *result(scale, "@without.image", "people")],
-        "Another": [
-            composed("nobody", "Nobody", "all"),
-            Node("empty", "PreviewImage", "Nobody", {"images": "@nobody.image"}, 230),
-        ],
+        **({} if poses else {"Another": another}),
         "Who is who, and a file": [
             Node("numbers", "PreviewImage", "Who is who", {"images": "@layers.preview"}, 190),
             Node("saved", "UnclutterSaveLayers", "Save Layers", saved),
         ],
     }
-    app = ([("scene", "seed"), ("without", "remove"), ("layers", "seed")], ["result"]) if toy else None
+    shown = [("scene", "seed", SCENE), ("without", "remove", "who goes (2; 1, 3; all)"), ("layers", "seed", "seed")]
+    app: App | None = (shown, ["result"]) if toy else None
     return Template(note, columns, app)
 
 
@@ -413,10 +446,10 @@ def note(title: str, *paragraphs: str) -> str:
     return "\n".join((f"# {title}", *(f"### {paragraph}" for paragraph in paragraphs)))
 
 
-TRAIN = "No weights have been released for this method: train them with `unclutter train {}`, then put {}."
+TRAIN = "No weights have been released for this method: train them with *unclutter train {}*, then put {}."
 STEPS = "What *Remove Object* does with this method, part by part, for those who want to change one."
 
-SAID = "Say what goes in *Words*: `rocket`, or several with commas. `person:5` is up to five of them."
+SAID = "Say what goes in *Words*: *rocket*, or several with commas. *person:5* is up to five of them."
 SDXL_SCALE = sdxl(INPAINTING)
 
 
@@ -438,7 +471,7 @@ def sam() -> Node:
 
 
 def removed() -> Node:
-    wanted = {"image": "@picture.IMAGE", "mask": "@detect.masks"}
+    wanted = {"image": "@picture.IMAGE", "mask": "@detect.masks", "seed": 1, "control_after_generate": "fixed"}
     wanted |= {name: f"@model.{name.upper()}" for name in ("model", "vae", "clip")}
     return Node("remove", "UnclutterRemoveObject", "Remove Object", wanted)
 
@@ -450,7 +483,8 @@ def by_words() -> Template:
         "3. Remove": [removed()],
         "4. Result": result(SDXL_SCALE, "@remove.image", "removed"),
     }
-    app = ([("picture", "image"), ("words", "text"), ("remove", "seed")], ["result"])
+    shown = [("picture", "image", "picture"), ("words", "text", "what goes"), ("remove", "seed", "seed")]
+    app: App = (shown, ["result"])
     return Template(note("Type what goes", SAID, "Remove the checkpoint's links for a draft. " + KEPT), columns, app)
 
 
@@ -462,7 +496,9 @@ def by_boxes() -> Template:
         "height": 300,
         "metadata": {"type": "obj", "text": "", "desc": "", "palette": []},
     }
-    drawn = {"background": "@picture.IMAGE", "width": "@size.width", "height": "@size.height", "editor_state": [box]}
+    # The editor goes by the widgets until a run tells it the picture's size.
+    drawn = {"width": ["@size.width", 640], "height": ["@size.height", 427], "editor_state": [box]}
+    drawn |= {"background": "@picture.IMAGE"}
     columns = {
         "1. Picture and models": [picture(SDXL_SCALE), sam(), SDXL_SCALE.loader],
         "2. Frame what goes": [
@@ -487,7 +523,7 @@ def people_by_words() -> Template:
     sampled |= {"vae": "@model.VAE", "seed": 1, "control_after_generate": "fixed", "steps": 25}
     columns = {
         "1. Picture and models": [
-            picture(SDXL_SCALE),
+            picture(sdxl(INPAINTING, "camera")),
             sam(),
             SDXL_SCALE.loader,
             Node(
@@ -513,8 +549,8 @@ def people_by_words() -> Template:
         ],
     }
     how = (
-        "SAM3 gives one mask for each person, *Layered Sampler* a layer for each, and *Who goes* any subset at once: `2`, "
-        "`1, 3`, `all but 2`, `all`. The layered eraser has to be trained: `unclutter train mild`."
+        "SAM3 gives one mask for each person, *Layered Sampler* a layer for each, and *Who goes* any subset at once: *2*, "
+        "*1, 3*, *all but 2*, *all*. The layered eraser has to be trained: *unclutter train mild*."
     )
     return Template(note("People found by words, as layers", how), columns)
 
@@ -554,6 +590,7 @@ TEMPLATES = {
         "flux-2-klein-4b-fp8.safetensors",
         ("qwen_3_4b.safetensors", "flux2"),
         "flux2-vae.safetensors",
+        steps=4,
         references="picture and marked picture",
         start="noise",
     ),
@@ -624,6 +661,19 @@ TEMPLATES = {
     ),
     "Remove by words, SDXL": by_words(),
     "Remove what a box marks, SDXL": by_boxes(),
+    "Steps from a draft, SDXL": attention(
+        sdxl(INPAINTING, "camera"),
+        note(
+            "A removal that begins from a draft",
+            "*Draft Fill* copies the surroundings in, so that nothing of the object is left, and the model draws on from "
+            "there. A lower *denoise* keeps more of the draft; raise it where the draft is wrong.",
+            PAINT,
+        ),
+        SRA,
+        "from_a_draft",
+        0.7,
+        draft=True,
+    ),
     "Steps of Attentive Eraser, SDXL": attention(
         sdxl(BASE),
         note(
@@ -658,6 +708,29 @@ TEMPLATES = {
     "Toy model, Attentive Eraser": attention(
         TOY_SCALE, note("Attentive Eraser on the mini model", TOY), attentive(3.0), "attentive_eraser"
     ),
+    "Toy model, from a draft": attention(
+        TOY_SCALE,
+        note(
+            "A removal from a draft, on the mini model",
+            TOY,
+            "*Draft Fill* copies the surroundings in, and the model draws on from there, at a denoise of 0.4.",
+        ),
+        SRA,
+        "from_a_draft",
+        0.4,
+        draft=True,
+    ),
+    "Toy model, people and poses": people(
+        TOY_SCALE,
+        note(
+            "People as layers, with their poses",
+            TOY,
+            "*Human Morphology Guidance* tells where bodies and their parts are, so that hidden parts come out whole. For "
+            "photographs take poses and parsing maps from a pack of preprocessors.",
+        ),
+        "unclutter-mini-mild.safetensors",
+        poses=True,
+    ),
     "Toy model, remove an object": remove_object(TOY_SCALE, note("Remove Object on the mini model", TOY), "removed"),
     "Toy model, remove by EraDiff": attention(
         toy("EraDiff"),
@@ -687,7 +760,7 @@ TEMPLATES = {
         note(
             "People as layers, on the mini model",
             TOY,
-            "*Layered Sampler* runs once; then *Compose Layers* shows any subset at once: `2`, `1, 3`, `all but 2`, `all`.",
+            "*Layered Sampler* runs once; then *Compose Layers* shows any subset at once: *2*, *1, 3*, *all but 2*, *all*.",
         ),
         "unclutter-mini-mild.safetensors",
     ),
@@ -698,7 +771,7 @@ TEMPLATES = {
         sdxl(INPAINTING, "coffee"),
         note(
             "EraDiff on SDXL",
-            TRAIN.format("eradiff", "`lora.safetensors` into `models/loras` as `unclutter-eradiff.safetensors`"),
+            TRAIN.format("eradiff", "*lora.safetensors* into *models/loras* as *unclutter-eradiff.safetensors*"),
             PAINT,
         ),
         SRA,
@@ -711,8 +784,8 @@ TEMPLATES = {
             "LRNR on SDXL",
             TRAIN.format(
                 "lrnr",
-                "`lora.safetensors` into `models/loras` and `prompt.safetensors` into `models/embeddings`, both as "
-                "`unclutter-lrnr.safetensors`",
+                "*lora.safetensors* into *models/loras* and *prompt.safetensors* into *models/embeddings*, both as "
+                "*unclutter-lrnr.safetensors*",
             ),
             PAINT,
         ),
@@ -724,9 +797,9 @@ TEMPLATES = {
         sdxl(INPAINTING),
         note(
             "People as layers, on SDXL",
-            TRAIN.format("mild", "`layered.safetensors` into `models/loras` as `unclutter-mild.safetensors`"),
+            TRAIN.format("mild", "*layered.safetensors* into *models/loras* as *unclutter-mild.safetensors*"),
             "For your own: *Load Image*, and a mask per person from SAM3 or *Batch Masks*. They may overlap.",
-            "*Layered Sampler* runs once; then *Compose Layers* shows any subset at once: `2`, `1, 3`, `all but 2`, `all`.",
+            "*Layered Sampler* runs once; then *Compose Layers* shows any subset at once: *2*, *1, 3*, *all but 2*, *all*.",
         ),
         "unclutter-mild.safetensors",
     ),

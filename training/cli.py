@@ -209,6 +209,11 @@ COMMANDS: dict[str, Command] = {
         "evaluation.settings:StartsConfig",
         "evaluation.starts:evaluate_starts",
     ),
+    "evaluate stability": Command(
+        "how much Attentive Eraser's fill changes with the seed, from each start",
+        "evaluation.settings:StabilityConfig",
+        "evaluation.stability:evaluate_stability",
+    ),
     "evaluate photos": Command(
         "any method on any pictures: a table, a gallery, and which method when",
         "evaluation.photographs.settings:PhotosConfig",
@@ -226,11 +231,6 @@ COMMANDS: dict[str, Command] = {
         "evaluation.raters.settings:RateConfig",
         "evaluation.raters.page:rate",
         "rate",
-    ),
-    "evaluate stability": Command(
-        "how much Attentive Eraser's fill changes with the seed, from each start",
-        "evaluation.settings:StabilityConfig",
-        "evaluation.stability:evaluate_stability",
     ),
     "gpu": Command("all that wants a GPU, in stages that go on where they stopped", "gpu:GpuConfig", "gpu:run_on_gpu"),
     "convert": Command("a LoRA file in kohya's keys, or in diffusers'", "settings:ConvertConfig", "convert:convert"),

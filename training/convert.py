@@ -8,7 +8,7 @@ import torch
 from diffusers import UNet2DConditionModel
 
 from ..adapters import lora
-from .sampling.adapters import matched
+from .sampling.lora import check_fits
 from .settings import ConvertConfig
 
 
@@ -16,7 +16,7 @@ def convert(config: ConvertConfig) -> None:
     """Rewrite a LoRA: to kohya's keys, which ComfyUI applies in full, or to diffusers'."""
     adapter = lora.load(config.source)
     if config.base is not None:
-        matched(empty_network(config.base), adapter)
+        check_fits(empty_network(config.base), adapter.of_network)
     lora.save(config.out, adapter, config.to)
     print(f"{len(adapter.pairs)} modules of rank up to {adapter.rank}, all of {config.source.name}: wrote {config.out}")
 

@@ -8,15 +8,16 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-import comfy.model_base
 import comfy.patcher_extension
 import torch
 from einops import rearrange
 from torch import Tensor
 
 from ...kernels import attention, regions
-from .common import check_mask, core_attention, for_rows, is_unet, position
+from .common import check_mask, core_attention, for_rows, position
+from .families import family_of, makes_videos
 from .layouts import LAYOUTS, Layout, layout_of
+from .own_attention import OwnForward
 
 Wrappers = comfy.patcher_extension.WrappersMP
 DIFFUSION_MODEL = Wrappers.DIFFUSION_MODEL
@@ -81,9 +82,10 @@ class RegionPatch:
             return executor(x, timestep, concat, context, control, options, **more)
         network = executor.class_obj.diffusion_model
         patch = self.for_window(options)
-        with TransformerCall(patch, layout_of(network), network, x, context, patch.settings(x, options), more) as call:
-            outer = options.get("optimized_attention_override")
-            options = {**options, "optimized_attention_override": functools.partial(call.attend, outer)}
+        outer = options.get("optimized_attention_override")
+        settings = patch.settings(x, options)
+        with TransformerCall(patch, layout_of(network), network, x, context, settings, more, outer) as call:
+            options = {**options, "optimized_attention_override": call.attend}
             # Where a network does not say which block it is in, these are those of the model that ran before.
             options = {name: value for name, value in options.items() if name not in ("block_index", "block_type")}
             out = executor(x, timestep, concat, context, control, options, **more)
@@ -163,6 +165,7 @@ class TransformerCall:
         context: Tensor | None,
         settings: attention.RegionSettings,
         more: dict,
+        outer: Callable | None,
     ) -> None:
         if layout is None:
             raise ValueError(f"{type(network).__name__} is no network whose tokens are known: report this, please.")
@@ -177,7 +180,7 @@ class TransformerCall:
                     "remove that input, or the node."
                 )
         self.patch, self.layout, self.network = patch, layout, network
-        self.grid, self.context, self.more = layout.grid(network, x), context, more
+        self.grid, self.context, self.more, self.outer = layout.grid(network, x), context, more, outer
         self.run = settings
         self.part: str | None = None
         self.aside = self.done = self.entered = 0
@@ -185,6 +188,8 @@ class TransformerCall:
 
     def __enter__(self) -> TransformerCall:
         for part, block in self.layout.lists(self.network):
+            for own in self.own_forwards(block):
+                own.attend = self.attend
             self.hooks += self.around(block, functools.partial(self.enter, part), self.leave)
             for name in self.layout.aside:
                 inner = block.get_submodule(name)
@@ -194,6 +199,16 @@ class TransformerCall:
     def __exit__(self, *error: Any) -> None:
         for hook in self.hooks:
             hook.remove()
+        for _, block in self.layout.lists(self.network):
+            for own in self.own_forwards(block):
+                own.attend = None
+
+    def own_forwards(self, block: torch.nn.Module) -> list[OwnForward]:
+        """The object patch of a block's attention, in a family that needs one."""
+        if self.layout.own is None:
+            return []
+        forward = block.get_submodule(self.layout.own[0]).forward
+        return [forward] if isinstance(forward, OwnForward) else []
 
     @staticmethod
     def around(module: torch.nn.Module, before: Callable, after: Callable) -> list:
@@ -217,7 +232,6 @@ class TransformerCall:
 
     def attend(
         self,
-        outer: Callable | None,
         core: Callable,
         q: Tensor,
         k: Tensor,
@@ -229,9 +243,9 @@ class TransformerCall:
         skip_output_reshape: bool = False,
         **more: Any,
     ) -> Tensor:
-        """Takes the place of ComfyUI's attention `core`, or of another pack's `outer` around it: the network's
+        """Takes the place of ComfyUI's attention `core`, or of another pack's around it: the network's
         `optimized_attention_override`. It works on queries and keys after their rotation."""
-        call = functools.partial(outer, core) if outer else core
+        call = functools.partial(self.outer, core) if self.outer else core
         call = functools.partial(call, heads=heads, attn_precision=attn_precision, **more)
         if self.part is None or self.aside:
             return call(q, k, v, mask=mask, skip_reshape=skip_reshape, skip_output_reshape=skip_output_reshape)
@@ -272,10 +286,9 @@ def with_region_attention(model: Any, patch: RegionPatch, name: str) -> Any:
 
 def add_patch(options: dict, patch: RegionPatch, model: Any) -> None:
     """Runs the calls of `model` (ComfyUI's BaseModel) with these model options under `patch`."""
-    if is_unet(model.diffusion_model):
-        ours = (DIFFUSION_MODEL, patch.run_unet)
-    else:
-        ours = (Wrappers.APPLY_MODEL, patch.run_transformer)
+    # Token layouts are those of transformers; a UNet tells each attention layer its grid.
+    is_transformer = layout_of(model.diffusion_model) is not None
+    ours = (Wrappers.APPLY_MODEL, patch.run_transformer) if is_transformer else (DIFFUSION_MODEL, patch.run_unet)
     for kind, wrapper in (ours, (Wrappers.CALC_COND_BATCH, check_areas)):
         comfy.patcher_extension.add_wrapper_with_key(kind, "unclutter", wrapper, options, is_model_options=True)
 
@@ -300,7 +313,7 @@ def claim_attention(model: Any, name: str) -> Any:
         raise ValueError(
             f"{name} cannot patch a model of the family {type(model.model).__name__}. It works on SD 1.5, SD 2 and SDXL, and "
             f"on {', '.join(sorted(layout.name for layout in LAYOUTS.values()))}; how a family is added is told in "
-            "nodes/host/layouts.py of the pack."
+            "DESIGN.md of the pack, under Add a model family."
         )
     if before := model.model_options.get("unclutter_attention"):
         raise ValueError(
@@ -309,14 +322,27 @@ def claim_attention(model: Any, name: str) -> Any:
         )
     model = model.clone()
     model.model_options["unclutter_attention"] = name
+    patch_own_attention(model)
     return model
+
+
+def patch_own_attention(model: Any) -> None:
+    """Puts an object patch on each attention that ComfyUI calls without options, in a family that has such."""
+    network = model.model.diffusion_model
+    layout = layout_of(network)
+    if layout is None or layout.own is None:
+        return
+    name, project = layout.own
+    for part in layout.blocks:
+        for index, block in enumerate(network.get_submodule(part)):
+            path = f"diffusion_model.{part}.{index}.{name}.forward"
+            before = model.get_model_object(path)
+            model.add_object_patch(path, OwnForward(block.get_submodule(name), before, project))
 
 
 def takes_region_attention(model: Any) -> bool:
     network = model.model.diffusion_model
-    if is_unet(network):
-        return not isinstance(model.model, comfy.model_base.SVD_img2vid)
-    return layout_of(network) is not None
+    return layout_of(network) is not None or (family_of(network) is not None and not makes_videos(model.model))
 
 
 def check_tokens(queries: Tensor, keys: Tensor, objects: Tensor) -> None:

@@ -6,9 +6,7 @@ import functools
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-import comfy.ldm.flux.model
 import comfy.ldm.modules.attention
-import comfy.ldm.modules.diffusionmodules.openaimodel
 import comfy.model_management
 import comfy.utils
 import node_helpers
@@ -50,7 +48,7 @@ def add_references(conditioning: list, latents: list[Tensor]) -> list:
     return node_helpers.conditioning_set_values(conditioning, {"reference_latents": latents}, append=True)
 
 
-def normalize_mask(mask: Tensor) -> Tensor:
+def binary_mask(mask: Tensor) -> Tensor:
     """The pack's one normalisation, at the mask's own size: float [masks, H, W] of 0 and 1."""
     return regions.normalize_mask(mask, 1 if mask.ndim == 2 else mask.shape[0], *mask.shape[-2:], skip_empty=True)
 
@@ -84,15 +82,6 @@ def encode(vae: Any, pictures: Tensor) -> Tensor:
 def for_rows(objects: Tensor, rows: int) -> Tensor:
     """Repeats [masks, tokens] for the rows of a call, in which the samples come once for each conditioning."""
     return objects.repeat(rows // objects.shape[0], 1)
-
-
-def is_unet(network: Any) -> bool:
-    return isinstance(network, comfy.ldm.modules.diffusionmodules.openaimodel.UNetModel)
-
-
-def is_flux(network: Any) -> bool:
-    # FLUX.2 shares the class, where ComfyUI knows it, with one modulation for all blocks; it is untried.
-    return type(network) is comfy.ldm.flux.model.Flux and not getattr(network.params, "global_modulation", False)
 
 
 def core_attention(extra: dict) -> Callable[..., Tensor]:

@@ -15,7 +15,7 @@ from .layouts import layout_of
 from .onestep import ERASER
 
 MINI = "unclutter_mini"
-"""In the model_options of the mini model: the side of the pictures it is trained on, in pixels."""
+"""In the model_options of the mini model and its VAE: the side of the pictures it is trained on, in pixels."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +30,9 @@ class Facts:
     guidance    by which its makers guide it, where it is a transformer that is not distilled; else None
     steps       as its makers sample such a transformer, else None
     distilled   its guidance is part of its weights (FLUX), so that a second, unguided pass means nothing to it
-    few_steps   it is made for few steps (FLUX schnell, or ComfyUI's node for LCM)
+    few_steps   the steps that it is made for, where these are few (FLUX schnell, Klein, Z-Image-Turbo, or ComfyUI's node
+                for LCM); else None
+    twin        it may as well be the base model, which runs many steps with guidance: its build does not tell
     one_step    it carries a one-step eraser
     recipe      method of the pack's LoRA that was put on it last (lrnr, eradiff), or None
     training    the settings of that LoRA's training, as its file tells them; also in the prompt trained with it
@@ -44,7 +46,8 @@ class Facts:
     guidance: float | None
     steps: int | None
     distilled: bool
-    few_steps: bool
+    few_steps: int | None
+    twin: bool
     one_step: bool
     recipe: str | None
     training: str | None
@@ -56,8 +59,10 @@ def facts_of(model: Any) -> Facts:
     lora = model.get_attachment("lora_metadata") or {}
     layout, family, header = layout_of(network), family_of(network), Header(lora)
     distilled = family is not None and family.facts.distilled
+    is_few_step = hasattr(model.get_model_object("model_sampling"), "original_timesteps")
+    is_few_step = is_few_step or (family is not None and family.is_few_step(network))
     return Facts(
-        native=options.get(MINI) or native_size(model.model),
+        native=mini_side(model) or native_size(model.model),
         mini=MINI in options,
         inpaints=inpaints(model.model),
         attention=takes_region_attention(model),
@@ -65,12 +70,17 @@ def facts_of(model: Any) -> Facts:
         guidance=layout.guidance if layout and not distilled else None,
         steps=layout.steps if layout else None,
         distilled=distilled,
-        few_steps=hasattr(model.get_model_object("model_sampling"), "original_timesteps")
-        or (family is not None and family.is_few_step(network)),
+        few_steps=4 if is_few_step else layout and layout.few_steps,
+        twin=layout is not None and layout.few_steps is not None and not is_few_step,
         one_step=ERASER in options,
         recipe=header.method,
         training=header.training,
     )
+
+
+def mini_side(part: Any) -> int | None:
+    """The side in pixels of the scenes that the mini model is trained on, of its MODEL or its VAE; None of any other."""
+    return getattr(getattr(part, "patcher", part), "model_options", {}).get(MINI)
 
 
 def inpaints(model: Any) -> bool:

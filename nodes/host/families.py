@@ -6,11 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import comfy.ldm.flux.model
+import comfy.ldm.modules.diffusionmodules.openaimodel
 import comfy.model_base
 import comfy.utils
 
 from ...adapters.families import FLUX, UNET, Family
-from .common import is_flux, is_unet
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,15 @@ class HostFamily:
     inpaints: Callable[[Any], bool]
     native_size: Callable[[Any], int]
     is_few_step: Callable[[Any], bool]
+
+
+def is_unet(network: Any) -> bool:
+    return isinstance(network, comfy.ldm.modules.diffusionmodules.openaimodel.UNetModel)
+
+
+def is_flux(network: Any) -> bool:
+    # FLUX.2 shares the class, where ComfyUI knows it, with one modulation for all blocks; it is untried.
+    return type(network) is comfy.ldm.flux.model.Flux and not getattr(network.params, "global_modulation", False)
 
 
 def unet_native_size(model: Any) -> int:
@@ -72,6 +82,11 @@ HOST_FAMILIES = (
         is_few_step=lambda network: not network.params.guidance_embed,  # FLUX.1 schnell
     ),
 )
+
+
+def makes_videos(model: Any) -> bool:
+    """Whether a BaseModel has the network of a picture model and makes frames (Stable Video Diffusion)."""
+    return isinstance(model, comfy.model_base.SVD_img2vid)
 
 
 def family_of(network: Any) -> HostFamily | None:

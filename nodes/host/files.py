@@ -1,4 +1,4 @@
-"""The files that the pack's loaders offer: those of their kind, the user's before those of the mini model.
+"""The files that the pack's loaders offer, of their kind and the user's first, and the names of files that it writes.
 
 The mini model's own lie in the pack and in none of ComfyUI's folders, so that core's loaders do not list them.
 """
@@ -12,6 +12,7 @@ from pathlib import Path
 import folder_paths
 
 from ...adapters import mini
+from ...adapters.writing import name_fault
 
 KIND = re.compile(rb'"unclutter\.kind"\s*:\s*"([^"]*)"')
 LAYERED, LAST_LAYER = re.compile(rb'"fg\.'), re.compile(rb'\.?(?:conv_out|proj_out)\.weight"')
@@ -50,6 +51,24 @@ def file_path(folder: str, name: str) -> Path:
     if folder_paths.get_full_path(folder, name) is None and name in mini_files(folder):
         return of_mini
     return Path(folder_paths.get_full_path_or_raise(folder, name))
+
+
+def next_output_file(prefix: str, suffix: str, height: int, width: int) -> tuple[Path, str]:
+    """A path that does not exist yet in ComfyUI's output folder, by core's rules for prefixes, and its subfolder.
+
+    Raises:
+        ValueError: no file can have such a name.
+    """
+    parts = prefix.replace("\\", "/").split("/")
+    if faults := [fault for part in parts if (fault := name_fault(part))]:
+        shown = f"{prefix[:40]!r}{' and so on' if len(prefix) > 40 else ''}"
+        raise ValueError(f"filename_prefix is {shown}, of which a part {faults[0]}: give another name.")
+    # A name that ends in a folder has no number to go on from, so that core would take the first one again and again.
+    prefix = prefix if parts[-1].strip() else f"{prefix.rstrip()}layers"
+    folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(
+        prefix, folder_paths.get_output_directory(), width, height
+    )
+    return Path(folder) / f"{name}_{counter:05}_{suffix}", subfolder
 
 
 def offered(folder: str, kinds: dict[str | None, int]) -> list[str]:

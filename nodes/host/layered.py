@@ -8,7 +8,6 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-import comfy.model_base
 import comfy.model_management
 import comfy.utils
 import torch
@@ -19,7 +18,8 @@ from ...adapters.layered import Layered
 from ...adapters.names import QKV
 from ...kernels import attention, lowrank, morphology, regions
 from .attention import check_tokens, claim_attention
-from .common import core_attention, is_unet
+from .common import core_attention
+from .families import family_of, makes_videos
 
 _LAYER = re.compile(r"(?:(input|output)_blocks\.(\d+)|middle_block)\.\d+\.transformer_blocks\.(\d+)\.(attn[12])")
 
@@ -73,7 +73,8 @@ def load_layered(model: Any, layered: Layered, name: str) -> LayeredModel:
         ValueError: the model has no such layers or no inpainting channels, or the eraser was made for another model.
     """
     network = model.model.diffusion_model
-    if not is_unet(network) or isinstance(model.model, comfy.model_base.SVD_img2vid):
+    family = family_of(network)
+    if family is None or not family.facts.takes_layers or makes_videos(model.model):
         raise ValueError(
             f"A layered eraser works on no model of the family {type(model.model).__name__}: load the inpainting version "
             "of an SDXL, SD 1.5 or SD 2 checkpoint."

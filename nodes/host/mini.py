@@ -26,7 +26,8 @@ def load_mini(files: mini.Mini) -> tuple[Any, Any, Any]:
     """The mini model as ComfyUI's MODEL, CLIP and VAE, in fp32, without an entry in ComfyUI's model registry."""
     vae, latent_format = mini_vae(files.weights["vae"], files.configs["vae"])
     model = mini_model(files, latent_format)
-    model.model_options[MINI] = files.configs["unet"]["sample_size"] * vae.spacial_compression_encode()
+    side = files.configs["unet"]["sample_size"] * vae.spacial_compression_encode()
+    model.model_options[MINI] = vae.patcher.model_options[MINI] = side
     return model, mini_clip(files), vae
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import comfy.patcher_extension
 
-from .facts import inpaints
+from .facts import inpaints, mini_side
 
 
 def tell(node: Any, text: str, warning: bool = False) -> None:
@@ -35,6 +35,28 @@ def warn_of_empty_masks(node: Any, masks: Any) -> None:
             else (f"Masks {named} of {len(masks)} are empty, and their pictures come")
         )
         tell(node, f"{few} out unchanged.", warning=True)
+
+
+def spoiled_photograph(part: Any, height: int, width: int) -> str:
+    """One sentence for the artist where the mini model gets a picture that cannot be one of its scenes, else "".
+
+    Args:
+        part: a MODEL or a VAE, or the side in pixels of the scenes that the mini model is trained on.
+        height, width: of the picture, in pixels.
+    """
+    side = part if isinstance(part, int) else mini_side(part)
+    if side is None or max(height, width) <= 4 * side:
+        return ""
+    return (
+        f"The mini model is a toy that knows drawn scenes of {side}×{side}, and this picture is {width}×{height}: a "
+        "photograph comes out spoiled. Connect a real checkpoint, or take a draft, which needs no model."
+    )
+
+
+def warn_of_photograph(node: Any, part: Any, height: int, width: int) -> None:
+    """Shows the sentence of `spoiled_photograph` on the node that runs, where there is one."""
+    if warning := spoiled_photograph(part, height, width):
+        tell(node, warning, warning=True)
 
 
 def warn_where_all_is_redrawn(model: Any, node: Any, name: str) -> None:

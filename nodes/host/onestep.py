@@ -17,6 +17,7 @@ from torch import Tensor
 from ...adapters import one_step
 from ...adapters.families import Family
 from ...adapters.header import Header
+from ...adapters.lora import foreign_modules
 from ...kernels import finite, onestep
 from .common import set_condition_image
 from .families import HostFamily, family_of
@@ -185,22 +186,19 @@ def add_lora(model: Any, file: one_step.OneStep, name: str, ours: HostFamily) ->
     paths = ours.to_diffusers(config)
     keys = {path.removesuffix(".weight"): key for path, key in paths.items() if path.endswith(".weight")}
     network = model.model.diffusion_model
-    targets, factors, wrong = {}, {}, []
+    targets, shapes, factors = {}, {}, {}
     for module, pair in file.lora.items():
         # FLUX's q, k, v and mlp are slices of one weight: (key, (dimension, start, length)).
         place = keys.get(module)
         key, part = place[:2] if isinstance(place, tuple) else (place, None)
         shape = shape_of(network, key)
-        rows = part[2] if part else shape[:1].numel()
-        if rows != len(pair.up) or shape[1:].numel() != pair.down[0].numel():
-            wrong.append(module)
-            continue
+        shapes[module] = shape if part is None else (part[2], *shape[1:])
         targets[module] = f"diffusion_model.{key}" if part is None else (f"diffusion_model.{key}", part)
         factors |= {f"{module}.lora_up.weight": pair.up, f"{module}.lora_down.weight": pair.down}
         factors[f"{module}.alpha"] = torch.tensor(pair.alpha)
-    if wrong:
+    if wrong := foreign_modules(file.lora, shapes):
         raise ValueError(
-            f"{len(targets)} of {len(file.lora)} LoRA modules in {name} fit this model; not {', '.join(wrong[:3])}"
+            f"{len(file.lora) - len(wrong)} of {len(file.lora)} LoRA modules in {name} fit this model; not {', '.join(wrong[:3])}"
             f"{', ...' if len(wrong) > 3 else ''}: load the base model that the file was trained on."
         )
     model.add_patches(comfy.lora.load_lora(factors, targets))

@@ -1,11 +1,10 @@
-"""Sampling the rows of a layered eraser (MILD), and where layered files come from and go to."""
+"""Sampling the rows of a layered eraser (MILD)."""
 
 from __future__ import annotations
 
 import logging
 import math
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import comfy.model_management
@@ -13,12 +12,10 @@ import comfy.patcher_extension
 import comfy.sample
 import comfy.samplers
 import comfy.utils
-import folder_paths
 import latent_preview
 import torch
 from torch import Tensor
 
-from ...adapters.writing import name_fault
 from ...kernels import finite, guidance
 from .attention import DIFFUSION_MODEL
 from .common import position
@@ -182,8 +179,8 @@ def sample_layers(
     """The latents [R,C,h,w] of all rows, from the same noise each.
 
     Args:
-        latent: [R,C,h,w] of what each row is shown, in which nobody's colours are that have gone from it: where it begins,
-            and what it stays around its mask.
+        latent: [R,C,h,w], the picture that each row is shown, with the people hidden from it greyed out so that their
+            colours cannot leak in; sampling begins from it, and around the row's mask it stays.
         cfg: the guidance of each row.
         masg: one of `guidance.SCHEDULES`, with the guidance of a row in its free part and 1 around it; or "off".
         preview: predictions of the rows -> the latent [C,h,w] to show.
@@ -209,21 +206,3 @@ def sample_layers(
     )
     finite.check_finite(samples, "The network's result")
     return samples
-
-
-def next_output_file(prefix: str, suffix: str, height: int, width: int) -> tuple[Path, str]:
-    """A path that does not exist yet in ComfyUI's output folder, by core's rules for prefixes, and its subfolder.
-
-    Raises:
-        ValueError: no file can have such a name.
-    """
-    parts = prefix.replace("\\", "/").split("/")
-    if faults := [fault for part in parts if (fault := name_fault(part))]:
-        shown = f"{prefix[:40]!r}{' and so on' if len(prefix) > 40 else ''}"
-        raise ValueError(f"filename_prefix is {shown}, of which a part {faults[0]}: give another name.")
-    # A name that ends in a folder has no number to go on from, so that core would take the first one again and again.
-    prefix = prefix if parts[-1].strip() else f"{prefix.rstrip()}layers"
-    folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(
-        prefix, folder_paths.get_output_directory(), width, height
-    )
-    return Path(folder) / f"{name}_{counter:05}_{suffix}", subfolder

@@ -182,7 +182,7 @@ def test_a_full_disk_is_one_sentence_and_leaves_no_part(adapter, tmp_path):
 )
 @pytest.mark.parametrize("prefix", ["lora_unet_", "diffusion_model."])
 def test_ldms_names_are_read(tmp_path, prefix, ldm, module):
-    """What kohya's SDXL trainer and ComfyUI write."""
+    """Keys as kohya's SDXL trainer and ComfyUI write them."""
     name = prefix + ldm
     save_file(
         {f"{name}.lora_down.weight": torch.ones(2, 6), f"{name}.lora_up.weight": torch.ones(5, 2)},

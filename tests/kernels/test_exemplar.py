@@ -7,6 +7,7 @@ import skimage.data
 import torch
 from PIL import Image
 
+from unclutter.kernels.continuation import continuation_costs
 from unclutter.kernels.exemplar import STAGES, exemplar_fill
 from unclutter.kernels.expansion import GRADIENT_WEIGHT, expand
 from unclutter.kernels.patch_offsets import dominant_shifts
@@ -152,6 +153,35 @@ def test_costs_of_pixels_equal_the_plain_sum():
                     total += float((level.image[:, y, x] - level.image[:, y + down, x + right]).norm())
             expected = total / (2 * RING + 1) + 0.5 * (down**2 + right**2) ** 0.5 / side
             assert float(cost[pixel]) == pytest.approx(expected, rel=1e-4)
+
+
+def test_what_surrounds_a_hole_is_carried_to_its_middle():
+    """A red beam across a grey wall: between its two ends a shift along the beam is free, and one across it costs what
+    red and grey differ by."""
+    picture = torch.full((3, 96, 96), 0.5)
+    picture[:, 40:56] = torch.tensor([0.9, 0.1, 0.1])[:, None, None]
+    hole = torch.zeros(96, 96, dtype=torch.bool)
+    hole[30:66, 38:58] = True
+    level = Level(torch.where(hole, 0.0, picture), hole, ~hole)
+    along, above, away = continuation_costs(level, torch.tensor([[0, -20], [-24, 0], [200, 0]]))
+    middle = (hole.nonzero() == torch.tensor([48, 48])).all(1)
+    beside = (hole.nonzero() == torch.tensor([48, 39])).all(1)
+    assert float(along[middle]) == pytest.approx(0.0, abs=0.01)
+    assert 0.4 < float(above[beside]) < 0.48**0.5
+    assert float(above[middle]) > 0.25
+    # Nothing says anything of a shift that leads out of the picture: it costs the mean of all.
+    assert (away == away[0]).all() and float(away[0]) > 0
+
+
+def test_each_channel_may_know_other_pixels():
+    picture = torch.rand(3, 13, 10, generator=torch.Generator().manual_seed(1))
+    known = torch.rand(3, 13, 10, generator=torch.Generator().manual_seed(2)) > 0.7
+    known[2] = False
+    together = pull_push(picture, known)
+    assert torch.equal(together[2], picture[2])
+    for channel in range(2):
+        alone = pull_push(picture[channel : channel + 1], known[channel])
+        assert torch.equal(together[channel : channel + 1], alone)
 
 
 def plain_energy(level: Level, shifts: torch.Tensor, costs: torch.Tensor, labels: torch.Tensor) -> float:

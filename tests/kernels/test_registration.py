@@ -16,7 +16,7 @@ def photograph(name):
 
 
 def removal(picture, move):
-    """What an edit model makes of a picture: (result, mask [1, H, W])."""
+    """A picture as an edit model gives it back: (result, mask [1, H, W])."""
     down, right, scale = move
     generator = torch.Generator().manual_seed(0)
     height, width = picture.shape[-2:]

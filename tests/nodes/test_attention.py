@@ -8,6 +8,7 @@ import torch
 from einops import rearrange
 
 from unclutter.kernels import attention, regions
+from unclutter.tests.nodes.running import run_node
 
 STEPS = 4
 FAMILIES = ["sd15", "sdxl", "flux"]
@@ -23,13 +24,23 @@ def tiny(comfy):
 def erase(model, mask, scale=9.0, suppression=0.3, share=0.5, layers="decoder", start=0.0, end=1.0):
     from unclutter.nodes.attention import AttentiveEraser
 
-    return AttentiveEraser.execute(model, mask, scale, suppression, share, layers, start, end).args[0]
+    return run_node(
+        AttentiveEraser,
+        model,
+        mask,
+        removal_scale=scale,
+        suppression=suppression,
+        suppression_steps=share,
+        layers=layers,
+        start_percent=start,
+        end_percent=end,
+    )[0]
 
 
 def rectify(model, mask, mode="Eq. 10", start=0.0, end=1.0):
     from unclutter.nodes.attention import SelfRectifyingAttention
 
-    return SelfRectifyingAttention.execute(model, mask, mode, start, end).args[0]
+    return run_node(SelfRectifyingAttention, model, mask, mode=mode, start_percent=start, end_percent=end)[0]
 
 
 METHODS = {
@@ -90,7 +101,7 @@ def record_flux(model, **more):
 
 
 def expected_unet(model, n, module, objects, settings):
-    """What a self-attention ought to give: the plain formula on its own queries, keys and values."""
+    """The result that a self-attention ought to give: the plain formula on its own queries, keys and values."""
     q, k, v = (
         rearrange(project(n), "b n (h d) -> b h n d", h=module.heads)
         for project in (module.to_q, module.to_k, module.to_v)
@@ -379,7 +390,7 @@ def test_with_masg(tiny, method):
 
     model, mask = METHODS[method](tiny.sdxl(9), tiny.square_mask()), tiny.square_mask()
     prompts = tiny.conditioning(1), tiny.conditioning(2)
-    (guider, _) = MASGGuider.execute(model, *prompts, mask, 4.0, 4.0, "constant", 0.5).args
+    (guider, _) = run_node(MASGGuider, model, *prompts, mask, mask_scale=4.0, background_scale=4.0, schedule="constant")
     assert torch.equal(tiny.sample(guider), tiny.sample(tiny.guider(model, 4.0)))
 
 

@@ -1,4 +1,4 @@
-"""What artists feed the mask nodes by mistake, through a real server's HTTP API where a graph can make it."""
+"""Mistakes that artists make with the mask nodes, through a real server's HTTP API where a graph can make them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 import torch
+
+from unclutter.tests.nodes.running import run_node
 
 PACK = Path(__file__).resolve().parents[2]
 PHOTOS = PACK.parent / "shared" / "photos"
@@ -24,6 +26,7 @@ from comfy.cli_args import args
 args.cpu = True
 import torch
 from unclutter.nodes.masks import CropToMask, PasteBack, PrepareMask
+from unclutter.tests.nodes.running import run_node
 
 def held(name="VmHWM"):
     return int(re.search(name + r":\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) / 1024
@@ -33,12 +36,12 @@ def remove(height, width):
     mask[:, 100:150, 200:260] = 1
     before = held("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")
-    PrepareMask.execute(mask, image, 7.5, 0, True, 0)
+    run_node(PrepareMask, mask, image)
     after_prepare = held()
     Path("/proc/self/clear_refs").write_text("5")
-    part, _, crop = CropToMask.execute(image, mask, 0.5, 64, 512, 0).args
+    part, _, crop = run_node(CropToMask, image, mask, minimum=512)
     after_crop = held()
-    PasteBack.execute(1 - part, crop, 8, True, 32)
+    run_node(PasteBack, 1 - part, crop)
     return after_prepare - before, after_crop - before, held() - before
 
 remove(600, 600)
@@ -299,18 +302,18 @@ def test_pixels_that_are_no_numbers(comfy, value):
 
     image, mask = torch.full((1, 80, 90, 3), 0.5), torch.zeros(1, 80, 90)
     mask[:, 30:50, 30:50] = 1
-    part, _, cropped = CropToMask.execute(image, mask, 0.5, 64, 64, 0).args
+    part, _, cropped = run_node(CropToMask, image, mask, minimum=64)
     broken_image, broken_mask, broken_part = image.clone(), mask.clone(), part.clone()
     for broken in (broken_image, broken_mask, broken_part):
         broken[:, 5, 5] = value
     with pytest.raises(ValueError, match="NaN"):
-        PrepareMask.execute(mask, broken_image, 7.5, 0, True, 0)
+        run_node(PrepareMask, mask, broken_image)
     with pytest.raises(ValueError, match="NaN"):
-        PrepareMask.execute(broken_mask, image, 7.5, 0, True, 0)
+        run_node(PrepareMask, broken_mask, image)
     with pytest.raises(ValueError, match="NaN"):
-        CropToMask.execute(broken_image, mask, 0.5, 64, 64, 0)
+        run_node(CropToMask, broken_image, mask, minimum=64)
     with pytest.raises(ValueError, match="NaN"):
-        PasteBack.execute(broken_part, cropped, 8, True, 32)
+        run_node(PasteBack, broken_part, cropped)
 
 
 def test_a_mask_without_a_batch_dimension(comfy):
@@ -318,9 +321,9 @@ def test_a_mask_without_a_batch_dimension(comfy):
 
     image, mask = torch.full((1, 80, 90, 3), 0.5), torch.zeros(80, 90)
     mask[30:50, 30:50] = 1
-    assert PrepareMask.execute(mask, image, 0.0, 0, True, 0).args[0].shape == (1, 80, 90)
-    assert CropToMask.execute(image, mask, 0.5, 64, 64, 0).args[1].sum() == 400
-    assert SplitInstances.execute(mask, 64).args[0].shape == (1, 80, 90)
+    assert run_node(PrepareMask, mask, image, grow_percent=0.0)[0].shape == (1, 80, 90)
+    assert run_node(CropToMask, image, mask, minimum=64)[1].sum() == 400
+    assert run_node(SplitInstances, mask)[0].shape == (1, 80, 90)
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads the memory of a process as Linux shows it")
@@ -387,37 +390,35 @@ def test_an_empty_mask_among_others_leaves_its_picture_as_it_is(comfy, caplog):
 
     images, masks = film()
     with pytest.raises(ValueError, match="Mask 2 of 3 is empty"):
-        PrepareMask.execute(masks, images, 7.5, 0, True, 0)
+        run_node(PrepareMask, masks, images)
     with pytest.raises(ValueError, match="blank"):
-        PrepareMask.execute(torch.zeros_like(masks), images, 7.5, 0, True, 0, True)
-    prepared, preview = PrepareMask.execute(masks, images, 7.5, 0, True, 0, True).args
+        run_node(PrepareMask, torch.zeros_like(masks), images, skip_empty=True)
+    prepared, preview = run_node(PrepareMask, masks, images, skip_empty=True)
     assert "Mask 2 of 3 is empty, and its picture comes out unchanged" in caplog.text
     assert not prepared[EMPTY].any() and torch.equal(preview[EMPTY], images[EMPTY])
-    assert torch.equal(DraftFill.execute(images, prepared).args[0][EMPTY], images[EMPTY])
-    part, hole, crop = CropToMask.execute(images, prepared, 0.5, 64, 64, 0).args
+    assert torch.equal(run_node(DraftFill, images, prepared)[0][EMPTY], images[EMPTY])
+    part, hole, crop = run_node(CropToMask, images, prepared, minimum=64)
     model, prompts = tiny.sdxl(9), (tiny.conditioning(1), tiny.conditioning(2))
-    positive, negative, latent = RemovalConditioning.execute(
-        *prompts, tiny.vae(), part, hole, "masked grey", "max", True
-    ).args
+    positive, negative, latent = run_node(RemovalConditioning, *prompts, tiny.vae(), part, hole)
     assert not latent["noise_mask"][EMPTY].any()
     for patch in (
-        lambda m: AttentiveEraser.execute(m, hole, 9.0, 1.0, 0.0, "all", 0.0, 1.0).args[0],
-        lambda m: SelfRectifyingAttention.execute(m, hole, "from itself", 0.0, 1.0).args[0],
+        lambda m: run_node(AttentiveEraser, m, hole, suppression=1.0, suppression_steps=0.0, layers="all")[0],
+        lambda m: run_node(SelfRectifyingAttention, m, hole)[0],
     ):
         results = []
         for patched in (patch(model), model):
-            guider, _ = MASGGuider.execute(patched, positive, negative, hole, 9.0, 1.0, "constant", 0.5).args
+            guider, _ = run_node(MASGGuider, patched, positive, negative, hole, mask_scale=9.0, schedule="constant")
             results.append(tiny.sample(guider, 1, latent=torch.zeros(FRAMES, 4, 8, 8)))
         changed = (results[0] - results[1]).flatten(1).abs().amax(dim=1)
         assert changed[EMPTY] < 1e-3 * changed[0]
-    pasted = PasteBack.execute(torch.zeros_like(part), crop, 8, True, 32).args[0]
+    pasted = run_node(PasteBack, torch.zeros_like(part), crop)[0]
     assert torch.equal(pasted[EMPTY], images[EMPTY]) and not torch.equal(pasted[0], images[0])
     settings = {"seed": 0, "steps": 0, "strength": 1.0, "grow_percent": 7.5, "background": "", "negative_text": ""}
     settings |= {"denoise": 0.0, "resolution": 0, "context": 0.5, "feather": 8, "sampler_name": "euler"}
-    result, removed, _ = RemoveObject.execute(images, masks, "draft", scheduler="simple", **settings).args
+    result, removed, _ = run_node(RemoveObject, images, masks, method="draft", scheduler="simple", **settings)
     assert torch.equal(result[EMPTY], images[EMPTY]) and not removed[EMPTY].any() and removed[0].any()
     with pytest.raises(ValueError, match="Mask 2 of 3 is empty"):
-        RemoveObject.execute(images, masks, "draft", scheduler="simple", skip_empty=False, **settings)
+        run_node(RemoveObject, images, masks, method="draft", scheduler="simple", skip_empty=False, **settings)
 
 
 def test_a_mask_of_another_shape_is_refused_wherever_a_picture_is_there(comfy):
@@ -429,12 +430,12 @@ def test_a_mask_of_another_shape_is_refused_wherever_a_picture_is_there(comfy):
     mask[:, 60:90, 60:90] = 1
     prompts, vae = (tiny.conditioning(1), tiny.conditioning(2)), tiny.vae()
     for run in (
-        lambda: PrepareMask.execute(mask, image, 7.5, 0, True, 0),
-        lambda: CropToMask.execute(image, mask, 0.5, 64, 64, 0),
-        lambda: RemovalConditioning.execute(*prompts, vae, image, mask, "full", "max", True),
+        lambda: run_node(PrepareMask, mask, image),
+        lambda: run_node(CropToMask, image, mask, minimum=64),
+        lambda: run_node(RemovalConditioning, *prompts, vae, image, mask, condition_image="full"),
     ):
         with pytest.raises(
             ValueError, match="192x256 and the picture 128x96, another shape.*before its EXIF data turned it"
         ):
             run()
-    assert CropToMask.execute(image, mask.mT, 0.5, 64, 64, 0).args[1].any()  # the same one, turned as well
+    assert run_node(CropToMask, image, mask.mT, minimum=64)[1].any()  # the same one, turned as well

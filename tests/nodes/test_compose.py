@@ -13,6 +13,8 @@ import pytest
 import torch
 from PIL import Image
 
+from unclutter.tests.nodes.running import run_node
+
 SIZE = 48
 BOXES = {0: (4, 20, 4, 20), 1: (12, 36, 14, 30), 2: (4, 20, 36, 46)}
 """Person 1 hides a corner of person 0; person 2 stands alone."""
@@ -38,7 +40,7 @@ def layers(comfy):
 def compose(layers, remove="all", order="", feather=0, **more):
     from unclutter.nodes.compose import ComposeLayers
 
-    return ComposeLayers.execute(layers, remove, order, feather, **more).args
+    return run_node(ComposeLayers, layers, remove=remove, order=order, feather=feather, **more)
 
 
 @pytest.mark.parametrize("remove", ["none", "1", "2", "3", "1, 2", "1-3", "all but 1", "2;3"])
@@ -196,7 +198,7 @@ def test_rgba_is_the_background_and_each_person(layers):
 
 
 def test_half_precision_pictures_stay_half_precision(layers):
-    """What ComfyUI hands from node to node under --fp16-intermediates."""
+    """Values in half precision, as ComfyUI hands them on under --fp16-intermediates."""
     expected = compose(layers, "2", feather=3)
     half = dataclasses.replace(
         layers,
@@ -215,7 +217,7 @@ def test_half_precision_pictures_stay_half_precision(layers):
 def save(layers, prefix="layers"):
     from unclutter.nodes.compose import SaveLayers
 
-    return Path(SaveLayers.execute(layers, prefix).args[0])
+    return Path(run_node(SaveLayers, layers, filename_prefix=prefix)[0])
 
 
 def opened(archive, name):
@@ -277,7 +279,7 @@ def test_everyone_visible_is_the_picture_again(layers):
 @pytest.mark.parametrize("order", ["", "3, 2, 1"])
 @pytest.mark.parametrize("remove", ["none", "1", "2", "3", "1, 3", "2, 3", "all"])
 def test_with_no_soft_border_an_editor_shows_all_that_compose_layers_does(layers, remove, order):
-    """What a hole is wider than its mask belongs to whoever is removed, and is the picture's around those who are not."""
+    """The margin of a hole around its mask is filled for people who are removed, and stays the picture's for the others."""
     (image,), *_, composed = compose(widen(layers, 5), remove, order)
     assert (layers.holes.sum(dim=0) > 1).any()
     assert (flattened(composed) - image).abs().max() <= 0.5 / 255 + 1e-6

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from unclutter.tests.nodes.running import run_node
+
 
 @pytest.fixture
 def tiny(comfy):
@@ -24,8 +26,8 @@ def condition(
     from unclutter.nodes.conditioning import RemovalConditioning
 
     prompts = tiny.conditioning(1), tiny.conditioning(2)
-    settings = condition_image, mask_pooling, keep_background, draft
-    return RemovalConditioning.execute(*prompts, vae, image, mask, *settings).args
+    settings = {"condition_image": condition_image, "mask_pooling": mask_pooling, "keep_background": keep_background}
+    return run_node(RemovalConditioning, *prompts, vae, image, mask, draft, **settings)
 
 
 def picture(batch=1, height=64, width=104):
@@ -52,8 +54,8 @@ def test_the_prompts_that_came_in_stay_as_they_were(tiny, vae):
     from unclutter.nodes.conditioning import RemovalConditioning
 
     positive = tiny.conditioning(1)
-    arguments = vae, picture(), tiny.square_mask(64, 104), "full", "max", True
-    changed = RemovalConditioning.execute(positive, tiny.conditioning(2), *arguments).args[0]
+    links = positive, tiny.conditioning(2), vae, picture(), tiny.square_mask(64, 104)
+    changed = run_node(RemovalConditioning, *links, condition_image="full")[0]
     assert "concat_mask" not in positive[0][1]
     assert (
         torch.equal(changed[0][0], positive[0][0]) and changed[0][1]["pooled_output"] is positive[0][1]["pooled_output"]
@@ -205,9 +207,9 @@ def test_what_an_edit_model_is_shown(tiny, vae, references):
 
     image, mask = picture(), tiny.square_mask(64, 104)
     prompts = tiny.conditioning(1), tiny.conditioning(2)
-    positive, negative, _ = RemovalConditioning.execute(
-        *prompts, vae, image, mask, "full", "max", True, None, references
-    ).args
+    positive, negative, _ = run_node(
+        RemovalConditioning, *prompts, vae, image, mask, None, condition_image="full", references=references
+    )
     marked = image.clone()
     marked[:, 16:40, 24:48] = torch.tensor([1.0, 0.0, 0.0])
     expected = [vae.encode(image), vae.encode(marked)][: 1 + ("marked" in references)]

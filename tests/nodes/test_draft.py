@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from unclutter.tests.nodes.running import run_node
 from unclutter.tests.nodes.test_bad_input import blank, error, nodes, solid
 
 
@@ -12,7 +13,7 @@ from unclutter.tests.nodes.test_bad_input import blank, error, nodes, solid
 def fill(comfy):
     from unclutter.nodes.draft import DraftFill
 
-    return lambda *arguments, **named: DraftFill.execute(*arguments, **named).args[0]
+    return lambda *links, **named: run_node(DraftFill, *links, **named)[0]
 
 
 def stripes(height=64, width=96, batch=1):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from unclutter.tests.nodes.running import run_node
+
 STEPS = 4
 
 
@@ -22,7 +24,17 @@ def masg(
 
     prompts = tiny.conditioning(1), tiny.conditioning(2)
     mask = tiny.square_mask() if mask is None else mask
-    return MASGGuider.execute(model, *prompts, mask, mask_scale, background_scale, schedule, cutoff, sigmas).args
+    return run_node(
+        MASGGuider,
+        model,
+        *prompts,
+        mask,
+        sigmas,
+        mask_scale=mask_scale,
+        background_scale=background_scale,
+        schedule=schedule,
+        cutoff=cutoff,
+    )
 
 
 def guider(tiny, model, *parameters, **named):
@@ -114,9 +126,7 @@ def test_two_prompts_that_are_the_same_cost_one_pass_and_are_told(tiny, caplog):
 
     def sample(rows, positive, negative):
         mask, model = tiny.square_mask(), count_rows(tiny.sdxl(), rows)
-        return tiny.sample(
-            MASGGuider.execute(model, positive, negative, mask, 12.5, 1.0, "constant", 0.5, None).args[0]
-        )
+        return tiny.sample(run_node(MASGGuider, model, positive, negative, mask, None, schedule="constant")[0])
 
     same, other = [], []
     out = sample(same, tiny.conditioning(1), tiny.conditioning(1))
@@ -245,7 +255,9 @@ def test_latents_of_a_family_that_also_makes_videos(comfy):
     prompts = [tiny_families.conditioning(name, seed) for seed in (1, 2)]
 
     def run(inside, outside):
-        guider, _ = MASGGuider.execute(model, *prompts, mask, inside, outside, "constant", 0.5).args
+        guider, _ = run_node(
+            MASGGuider, model, *prompts, mask, mask_scale=inside, background_scale=outside, schedule="constant"
+        )
         return tiny.sample(guider, 1, latent=torch.zeros_like(noise), noise=noise)
 
     three, five, both = run(3.0, 3.0), run(5.0, 5.0), run(5.0, 3.0)

@@ -15,6 +15,8 @@ import torch
 from PIL import Image
 from psd_tools.constants import Tag
 
+from unclutter.tests.nodes.running import run_node
+
 HEIGHT, WIDTH = 40, 300
 """Wide enough for runs and for noise that PackBits, with its 128 bytes at a time, has to split."""
 
@@ -37,7 +39,7 @@ def layers(comfy):
 def save(layers, format):
     from unclutter.nodes.compose import SaveLayers
 
-    return Path(SaveLayers.execute(layers, "layered", format).args[0])
+    return Path(run_node(SaveLayers, layers, filename_prefix="layered", format=format)[0])
 
 
 def openraster(path):

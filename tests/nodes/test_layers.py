@@ -13,13 +13,14 @@ from unclutter.adapters import layered
 from unclutter.adapters.lora import LoraPair
 from unclutter.kernels.lowrank import BACKGROUND, PERSON
 from unclutter.kernels.morphology import HumanMorphology
+from unclutter.tests.nodes.running import run_node
 from unclutter.training.base_models.mini import load_mini
 from unclutter.training.comfyui_server import PACK
 from unclutter.training.sampling.crowd import take_apart
 from unclutter.training.sampling.layered import erase_layers, fresh_adapter
 
 OTHER_BATCH = 1e-4
-"""What the same row may differ by in calls of other sizes, after all steps."""
+"""The most that a row may differ by in calls of other sizes, after all steps."""
 BOXES = ((8, 30, 8, 30), (20, 50, 24, 44), (40, 60, 4, 16))
 """Persons 1 and 2 touch, person 3 stands alone."""
 SETTINGS = {
@@ -111,9 +112,7 @@ def sample(tiny, loaded, picture, masks, guidance=None, **changes):
     prompts = [tiny.conditioning(seed, tokens) for seed, tokens in ((1, 7), (2, 5), (3, 7))]
     settings = {**SETTINGS, **changes}
     with torch.inference_mode():
-        return LayeredSampler.execute(loaded, picture, masks, *prompts, tiny.vae(), **settings, guidance=guidance).args[
-            0
-        ]
+        return run_node(LayeredSampler, loaded, picture, masks, *prompts, tiny.vae(), **settings, guidance=guidance)[0]
 
 
 def equal(one, other, tolerance=0.0):
@@ -147,7 +146,7 @@ def psnr(one, other):
 def mini(comfy):
     from unclutter.nodes.mini import LoadMini
 
-    return LoadMini.execute().args
+    return run_node(LoadMini)
 
 
 def random_mini_adapter(seed=0, strength=0.3):
@@ -176,12 +175,12 @@ def test_both_hosts_make_the_same_layers(mini, picture, trained_with):
     labels = torch.randint(0, 20, (64, 64), generator=torch.Generator().manual_seed(2))
     parsing = (labels / 255)[None, ..., None].expand(1, 64, 64, 3)
     prompts = [clip.encode_from_tokens_scheduled(clip.tokenize(text)) for text in ("red disc", "blue background", "")]
-    guidance = HumanMorphology.execute(masks, pose, parsing).args[0]
+    guidance = run_node(HumanMorphology, masks, pose, parsing)[0]
     settings = {**SETTINGS, "steps": 3, "cfg": 5.0, "person_cfg": 3.0, "keep": "any"}
     with torch.inference_mode():
-        ours = LayeredSampler.execute(
-            load(model, adapter), picture, masks, *prompts, vae, **settings, guidance=guidance
-        ).args[0]
+        ours = run_node(
+            LayeredSampler, load(model, adapter), picture, masks, *prompts, vae, **settings, guidance=guidance
+        )[0]
     image = picture[0].movedim(-1, 0)
     named = {"prompts": ("red disc", "blue background"), "guidance": (3.0, 5.0), "steps": 3, "seed": 3}
     layers, background = erase_layers(
@@ -239,7 +238,7 @@ def test_an_eraser_that_has_learned_nothing_is_the_model_itself(mini, picture):
     union = masks.amax(dim=0, keepdim=True)
     # What the hole begins with is grey, as what the network is shown.
     grey = torch.where(union[..., None] > 0, 0.5, picture)
-    positive, _, latent = RemovalConditioning.execute(text, text, vae, grey, union, "masked grey", "max", True).args
+    positive, _, latent = run_node(RemovalConditioning, text, text, vae, grey, union)
     guider = comfy.samplers.CFGGuider(model)
     guider.set_conds(positive, positive)
     schedule = comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), "simple", 2)
@@ -252,9 +251,9 @@ def test_an_eraser_that_has_learned_nothing_is_the_model_itself(mini, picture):
     loaded = load(model, fresh_adapter(load_mini().network, rank=4))
     pose = torch.rand(1, 64, 64, 3)
     with torch.inference_mode():
-        guidance = HumanMorphology.execute(masks, pose).args[0]
+        guidance = run_node(HumanMorphology, masks, pose)[0]
         ours = [
-            LayeredSampler.execute(loaded, picture, masks, text, text, text, vae, **SETTINGS, guidance=given).args[0]
+            run_node(LayeredSampler, loaded, picture, masks, text, text, text, vae, **SETTINGS, guidance=given)[0]
             for given in (None, guidance)
         ]
     torch.testing.assert_close(ours[0].background, plain, atol=OTHER_BATCH, rtol=0)
@@ -345,7 +344,7 @@ def test_people_who_touch_without_overlapping_need_no_layer(tiny, picture):
     loaded = load(watch(model, calls), adapter_for(model))
     out = sample(tiny, loaded, picture, masks, grow_percent=20.0, steps=1)
     assert calls == [1] and (out.holes[1] * masks[0]).any()
-    (image,), *_ = ComposeLayers.execute(out, "2", "", 4).args
+    (image,), *_ = run_node(ComposeLayers, out, remove="2")
     assert torch.equal(image[masks[0] > 0], picture[0][masks[0] > 0])
 
 
@@ -469,7 +468,7 @@ def test_people_who_are_far_keep_their_pixels(tiny, picture):
 
     model, masks = tiny.sdxl(9), boxes(*BOXES)
     layers = sample(tiny, load(model, adapter_for(model)), picture, masks, grow_percent=5.0)
-    (image,), *_ = ComposeLayers.execute(layers, "1", "", 4).args
+    (image,), *_ = run_node(ComposeLayers, layers, remove="1")
     assert torch.equal(image[masks[2] > 0], picture[0][masks[2] > 0])
     assert torch.equal(image[:, 50:], picture[0][:, 50:])
     assert not torch.allclose(image[10:18, 10:22], picture[0][10:18, 10:22], atol=0.01)
@@ -557,7 +556,7 @@ def test_several_pictures_and_conditionings_of_parts_are_refused(tiny, picture):
     with pytest.raises(ValueError, match="2 pictures of 3 channels came"):
         sample(tiny, loaded, picture.repeat(2, 1, 1, 1), boxes(*BOXES))
     with pytest.raises(ValueError, match="conditioning background has 2 parts"):
-        LayeredSampler.execute(loaded, picture, boxes(*BOXES), text, text * 2, text, tiny.vae(), **SETTINGS)
+        run_node(LayeredSampler, loaded, picture, boxes(*BOXES), text, text * 2, text, tiny.vae(), **SETTINGS)
 
 
 @pytest.mark.parametrize("option", ["area", "mask", "start_percent", "end_percent", "control", "gligen", "hooks"])
@@ -570,7 +569,7 @@ def test_what_one_prompt_would_lend_to_all_layers_is_refused_by_name(tiny, pictu
         prompts = [tiny.conditioning(seed) for seed in range(3)]
         prompts[index][0][1][option] = 0.5
         with pytest.raises(ValueError, match=f"conditioning {name} comes with {option}, .*: connect it without"):
-            LayeredSampler.execute(loaded, picture, boxes(*BOXES), *prompts, tiny.vae(), **SETTINGS)
+            run_node(LayeredSampler, loaded, picture, boxes(*BOXES), *prompts, tiny.vae(), **SETTINGS)
 
 
 @pytest.mark.parametrize(
@@ -617,7 +616,7 @@ def test_models_it_cannot_work_on_are_refused(tiny):
         load(tiny.flux(), adapter)
     with pytest.raises(ValueError, match="no inpainting channels"):
         load(tiny.sdxl(), adapter)
-    patched = SelfRectifyingAttention.execute(tiny.sdxl(9), boxes(BOXES[0]), "strict", 0.0, 1.0).args[0]
+    patched = run_node(SelfRectifyingAttention, tiny.sdxl(9), boxes(BOXES[0]), mode="strict")[0]
     with pytest.raises(ValueError, match="came after Self-Rectifying Attention"):
         load(patched, adapter)
 
@@ -625,7 +624,7 @@ def test_models_it_cannot_work_on_are_refused(tiny):
 def morphology(masks=None, **inputs):
     from unclutter.nodes.morphology import HumanMorphology
 
-    return HumanMorphology.execute(boxes(*BOXES) if masks is None else masks, **inputs).args[0]
+    return run_node(HumanMorphology, boxes(*BOXES) if masks is None else masks, **inputs)[0]
 
 
 def test_pose_and_parsing_of_any_scale_reach_the_layers(tiny, picture):

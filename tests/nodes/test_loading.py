@@ -57,7 +57,7 @@ def schema_of(info: dict[str, Any]) -> dict[str, Any]:
 
 
 def changes(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """What of a published node is no longer there as it was; additions at the end are no change."""
+    """Faults of a node against its published form; additions at the end are none."""
     wrong = []
     if list(new["inputs"])[: len(old["inputs"])] != list(old["inputs"]):
         wrong.append(f"inputs were {list(old['inputs'])} and are {list(new['inputs'])}")

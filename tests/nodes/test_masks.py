@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from unclutter.tests.nodes.running import run_node
+
 
 @pytest.fixture
 def masks(comfy):
@@ -28,15 +30,23 @@ def rectangle(height: int, width: int, top: int, left: int, tall: int, wide: int
 
 
 def prepare(masks, mask, image, grow_percent=7.5, grow_pixels=0, fill_holes=True, min_area=0):
-    return masks.PrepareMask.execute(mask, image, grow_percent, grow_pixels, fill_holes, min_area).args
+    return run_node(
+        masks.PrepareMask,
+        mask,
+        image,
+        grow_percent=grow_percent,
+        grow_pixels=grow_pixels,
+        fill_holes=fill_holes,
+        min_area=min_area,
+    )
 
 
 def crop_to_mask(masks, image, mask, context=0.5, multiple=64, minimum=64, maximum=0):
-    return masks.CropToMask.execute(image, mask, context, multiple, minimum, maximum).args
+    return run_node(masks.CropToMask, image, mask, context=context, multiple=multiple, minimum=minimum, maximum=maximum)
 
 
 def paste_back(masks, image, crop, mask=None, feather=8, match_color=False, ring=32):
-    return masks.PasteBack.execute(image, crop, feather, match_color, ring, mask).args[0]
+    return run_node(masks.PasteBack, image, crop, mask, feather=feather, match_color=match_color, ring=ring)[0]
 
 
 def test_prepare_grows_each_object_by_its_own_size(masks):
@@ -102,7 +112,7 @@ def test_absurd_numbers_through_a_link(masks, node, name):
     part, _, crop = crop_to_mask(masks, image, mask)
     call = {
         "PrepareMask": lambda **bad: prepare(masks, mask, image, **bad),
-        "SplitInstances": lambda **bad: masks.SplitInstances.execute(mask, **bad),
+        "SplitInstances": lambda **bad: run_node(masks.SplitInstances, mask, **bad),
         "CropToMask": lambda **bad: crop_to_mask(masks, image, mask, **bad),
         "PasteBack": lambda **bad: paste_back(masks, part, crop, **bad),
     }[node]
@@ -119,7 +129,7 @@ def test_no_input_is_changed_in_place(masks):
     prepared, _ = prepare(masks, mask, image)
     part, _, crop = crop_to_mask(masks, image, prepared)
     paste_back(masks, torch.zeros_like(part), crop, match_color=True)
-    masks.SplitInstances.execute(mask, 0)
+    run_node(masks.SplitInstances, mask, min_area=0)
     assert torch.equal(image, image_before)
     assert torch.equal(mask, mask_before)
 
@@ -127,15 +137,15 @@ def test_no_input_is_changed_in_place(masks):
 def test_split_gives_one_mask_for_each_object_from_left_to_right(masks):
     left, right = rectangle(60, 100, 30, 5, 20, 20), rectangle(60, 100, 2, 60, 30, 30)
     speck = rectangle(60, 100, 50, 90, 3, 3)
-    parts, _ = masks.SplitInstances.execute(right + left + speck, 64).args
+    parts, _ = run_node(masks.SplitInstances, right + left + speck)
     assert torch.equal(parts, torch.cat([left, right]))
-    parts, _ = masks.SplitInstances.execute(torch.cat([right, left + speck]), 0).args
+    parts, _ = run_node(masks.SplitInstances, torch.cat([right, left + speck]), min_area=0)
     assert torch.equal(parts, torch.cat([right, left, speck]))
 
 
 def test_a_long_object_stays_one_object(masks):
     bar = rectangle(60, 900, 20, 10, 6, 880)
-    parts, _ = masks.SplitInstances.execute(bar, 64).args
+    parts, _ = run_node(masks.SplitInstances, bar)
     assert torch.equal(parts, bar)
 
 
@@ -265,11 +275,11 @@ def test_half_precision_pictures_stay_half_precision(masks):
 
 
 def test_instances_are_numbered_in_the_order_of_the_batch(masks):
-    """Where a number stands the preview is white or black, as its digits are, and elsewhere in the object tinted."""
+    """The preview is white or black at a number, as its digits are, and tinted in the rest of the object."""
     mask = torch.zeros(1, 600, 800)
     mask[:, 100:300, 100:300] = 1
     mask[:, 300:500, 500:700] = 1
-    parts, preview = masks.SplitInstances.execute(mask, 64, torch.full((1, 600, 800, 3), 0.5)).args
+    parts, preview = run_node(masks.SplitInstances, mask, torch.full((1, 600, 800, 3), 0.5))
     assert preview.shape == (1, 600, 800, 3)
     assert torch.equal(preview[0, :90, :90], torch.full((90, 90, 3), 128 / 255))
     colors = [preview[0, 110, 110], preview[0, 310, 510]]
@@ -277,5 +287,5 @@ def test_instances_are_numbered_in_the_order_of_the_batch(masks):
     for part, (row, column) in zip(parts, ((200, 200), (400, 600)), strict=True):
         around = preview[0, row - 20 : row + 20, column - 20 : column + 20]
         assert part[row, column] and (around.amin(dim=-1) > 0.95).any() and (around.amax(dim=-1) < 0.05).any()
-    small = masks.SplitInstances.execute(torch.nn.functional.interpolate(mask[None], (60, 80))[0], 4).args[1]
+    small = run_node(masks.SplitInstances, torch.nn.functional.interpolate(mask[None], (60, 80))[0], min_area=4)[1]
     assert small.shape == (1, 384, 512, 3)

@@ -11,6 +11,7 @@ import torch
 from unclutter.adapters import mini
 from unclutter.kernels.exemplar import exemplar_fill
 from unclutter.kernels.scenes import draw_scenes
+from unclutter.tests.nodes.running import run_node
 from unclutter.training.base_models.mini import load_mini
 from unclutter.training.comfyui_server import PACK
 from unclutter.training.mini.config import CPU, GPU
@@ -32,7 +33,7 @@ def scene():
 def loaded(comfy):
     from unclutter.nodes.mini import LoadMini
 
-    return LoadMini.execute().args
+    return run_node(LoadMini)
 
 
 def condition(loaded, scene, draft):
@@ -40,8 +41,8 @@ def condition(loaded, scene, draft):
 
     _, clip, vae = loaded
     text = [clip.encode_from_tokens_scheduled(clip.tokenize(prompt)) for prompt in ("blue background", "")]
-    values = ("masked grey", "max", True, None if draft is None else draft.movedim(1, -1))
-    return RemovalConditioning.execute(*text, vae, scene[0].movedim(1, -1), scene[1], *values).args
+    drafted = None if draft is None else draft.movedim(1, -1)
+    return run_node(RemovalConditioning, *text, vae, scene[0].movedim(1, -1), scene[1], drafted)
 
 
 def guide(method, model, mask, positive, negative):
@@ -52,13 +53,14 @@ def guide(method, model, mask, positive, negative):
     from unclutter.nodes.guidance import MASGGuider
 
     if isinstance(method, MASG):
-        values = (method.guidance, method.background, method.schedule, method.cutoff)
-        return MASGGuider.execute(model, positive, negative, mask, *values).args[0]
+        values = {"mask_scale": method.guidance, "background_scale": method.background}
+        values |= {"schedule": method.schedule, "cutoff": method.cutoff}
+        return run_node(MASGGuider, model, positive, negative, mask, **values)[0]
     if isinstance(method, AttentiveEraser):
-        values = (method.removal_scale, method.suppression, method.suppression_steps, "decoder", 0.0, 1.0)
-        model = Eraser.execute(model, mask, *values).args[0]
+        values = {"removal_scale": method.removal_scale, "suppression": method.suppression}
+        model = run_node(Eraser, model, mask, **values, suppression_steps=method.suppression_steps)[0]
     if isinstance(method, SelfRectifying):
-        model = SelfRectifyingAttention.execute(model, mask, "strict" if method.strict else "Eq. 10", 0.0, 1.0).args[0]
+        model = run_node(SelfRectifyingAttention, model, mask, mode="strict" if method.strict else "Eq. 10")[0]
     guider = comfy.samplers.CFGGuider(model)
     guider.set_conds(positive, negative)
     guider.set_cfg(method.guidance)

@@ -13,6 +13,7 @@ from unclutter.adapters.families import FAMILIES
 from unclutter.adapters.lora import LoraPair
 from unclutter.kernels.onestep import add_noise, blend, noise_level, predict_clean
 from unclutter.kernels.scenes import draw_scenes
+from unclutter.tests.nodes.running import run_node
 from unclutter.training.base_models.mini import load_mini
 from unclutter.training.comfyui_server import PACK
 from unclutter.training.sampling.one_step import erase_once
@@ -92,7 +93,7 @@ def erase(model, vae, image, mask, conditioning, **changed):
     from unclutter.nodes.onestep import OneStepErase
 
     values = {"seed": 3, "timestep": 400, "alpha_strength": 1.0, "resolution": 0, "paste_back": False} | changed
-    return OneStepErase.execute(model, vae, image, mask, **values, conditioning=conditioning).args
+    return run_node(OneStepErase, model, vae, image, mask, **values, conditioning=conditioning)
 
 
 def picture(batch=1, height=64, width=64):
@@ -177,11 +178,19 @@ def test_the_sampler_in_a_graph_of_ones_own_agrees(tiny, backbone, phase):
     image, mask = picture(), tiny.square_mask(box=(17, 39, 25, 47))
     *_, expected = erase(eraser, vae, image, mask, prompt)
     pooling = "max" if backbone == "unet" else "none"
-    positive, _, latent = RemovalConditioning.execute(
-        prompt, prompt, vae, image, mask, "full", pooling, phase == 1
-    ).args
+    positive, _, latent = run_node(
+        RemovalConditioning,
+        prompt,
+        prompt,
+        vae,
+        image,
+        mask,
+        condition_image="full",
+        mask_pooling=pooling,
+        keep_background=phase == 1,
+    )
     positive = node_helpers.conditioning_set_values(positive, {"guidance": 30.0})
-    sampler, sigmas = OneStepSampler.execute(eraser, 400, 1.0).args
+    sampler, sigmas = run_node(OneStepSampler, eraser)
     assert sigmas.tolist() == pytest.approx([1.1643916 if backbone == "unet" else 0.4, 0.0])
 
     def run(sampler):
@@ -303,7 +312,7 @@ def test_every_module_of_the_real_models_is_matched(comfy, loras, build, modules
     config.set_inference_dtype(torch.float16, None)
     meta = torch.device("meta")
     model = comfy.model_patcher.ModelPatcher(config.get_model({}, "", device=meta), meta, meta)
-    (loaded,) = LoadOneStep.execute(model, "real.pth").args
+    (loaded,) = run_node(LoadOneStep, model, file="real.pth")
     assert sum(len(patches) for patches in loaded.patches.values()) == modules
     assert list(loaded.object_patches) == [f"diffusion_model.{LAST['flux' if flux else 'unet']}.forward"]
 
@@ -527,10 +536,10 @@ def test_the_timestep_of_the_training(tiny, caplog):
     eraser = with_eraser(model, eraser_file(model, "unet", 1, metadata={"unclutter.timestep": "600"}))
     expected = erase(eraser, vae, image, mask, prompt, timestep=600)[0]
     assert torch.equal(erase(eraser, vae, image, mask, prompt, timestep=0)[0], expected)
-    assert OneStepSampler.execute(eraser, 0, 1.0).args[1].tolist() == pytest.approx([2.2846408, 0.0])
+    assert run_node(OneStepSampler, eraser, timestep=0)[1].tolist() == pytest.approx([2.2846408, 0.0])
     silent = with_eraser(model, eraser_file(model, "unet", 1))
     for timestep, sigma in ((0, 1.1643916), (400, 1.1643916), (600, 2.2846408)):
-        assert OneStepSampler.execute(silent, timestep, 1.0).args[1].tolist() == pytest.approx([sigma, 0.0])
+        assert run_node(OneStepSampler, silent, timestep=timestep)[1].tolist() == pytest.approx([sigma, 0.0])
     assert "timestep" not in caplog.text
     assert not torch.equal(erase(eraser, vae, image, mask, prompt, timestep=400)[0], expected)
     assert "trained with timestep 600 and runs with 400: set 0" in caplog.text
@@ -598,7 +607,7 @@ def test_the_mini_model_with_its_own_prompt(comfy, loras):
 
     one_step.save(loras / "mini.safetensors", mini_file())
     model, clip, vae = host.load_mini(mini.load())
-    (eraser,) = LoadOneStep.execute(model, "mini.safetensors", clip).args
+    (eraser,) = run_node(LoadOneStep, model, clip, file="mini.safetensors")
     image, mask = picture(1, 50, 70), torch.zeros(1, 50, 70)
     mask[:, 10:30, 20:40] = 1
     result, alpha, latent = erase(eraser, vae, image, mask, None)

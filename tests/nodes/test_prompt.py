@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from unclutter.adapters import lora, mini, prompt
+from unclutter.tests.nodes.running import run_node
 from unclutter.training.base_models.mini import load_mini
 from unclutter.training.base_models.text import REMOVAL
 from unclutter.training.cli import main
@@ -34,7 +35,15 @@ def clip(comfy):
 def load(clip, name, enhancers=True, order="as trained", background="", negative=""):
     from unclutter.nodes.prompt import LoadRemovalPrompt
 
-    return LoadRemovalPrompt.execute(clip, name, enhancers, order, background, negative).args
+    return run_node(
+        LoadRemovalPrompt,
+        clip,
+        file=name,
+        enhancers=enhancers,
+        order=order,
+        background=background,
+        negative_text=negative,
+    )
 
 
 def vectors(count=2, width=64, seed=0):
@@ -209,7 +218,7 @@ def test_a_truncated_file_and_a_pickle_are_refused(embeddings, clip):
 
 
 def test_core_applies_every_pair_of_our_lora(comfy, tmp_path):
-    """What LoraLoader does, counted: every module is patched, by alpha / rank · up @ down."""
+    """LoraLoader patches every module, by alpha / rank · up @ down."""
     import comfy.sd
     import comfy.utils
 

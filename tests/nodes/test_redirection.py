@@ -51,7 +51,7 @@ def test_what_is_projected_is_not_taken_for_the_plain_prediction(tiny):
     model, mask = tiny.sdxl(), tiny.square_mask()
 
     def push(around, inside):
-        """What the removal adds at scale 9 over scale 5, in one step."""
+        """The change from scale 5 to scale 9, in one step."""
         strong, weak = (around(erase(inside(model), mask, scale)) for scale in (9.0, 5.0))
         return tiny.sample(tiny.guider(strong, 4.0), 1) - tiny.sample(tiny.guider(weak, 4.0), 1)
 

@@ -309,6 +309,57 @@ def test_the_mini_model_says_that_it_is_a_toy_where_it_gets_a_photograph(server,
     assert "toy" not in " ".join(spoken(server, one_node("plain", steps=1, seed=12))["remove"])
 
 
+@pytest.mark.parametrize("side", [64, 640], ids=["scene", "photograph"])
+def test_single_nodes_say_so_too(server, side):
+    """Each that gets the mini model, or the size for it, beside a picture that cannot be one of its scenes."""
+    words = ("CLIPTextEncode", {"clip": ["mini", 1], "text": "background"})
+    prompts = {name: ["words", 0] for name in ("positive", "negative")}
+    erased = {"model": ["eraser", 0], "vae": ["mini", 2], "image": ["photo", 0], "mask": ["whole", 0], "seed": side}
+    erased |= {"timestep": 0, "alpha_strength": 1.0, "resolution": 0, "paste_back": False}
+    shown = {**prompts, "vae": ["mini", 2], "image": ["photo", 0], "mask": ["whole", 0]}
+    shown |= {"condition_image": "masked grey", "mask_pooling": "max", "keep_background": True}
+    guided = {**prompts, "model": ["mini", 0], "mask": ["whole", 0], "mask_scale": 3.0, "background_scale": 1.0}
+    cut = {"context": 0.5, "multiple": 8, "minimum": 64, "maximum": 128}
+    layered = {"model": ["mini", 0], "file": "unclutter-mini-mild.safetensors"}
+    taken = {name: ["words", 0] for name in ("person", "background", "negative")} | {"vae": ["mini", 2], "seed": side}
+    taken |= {"layered_model": ["layered", 0], "image": ["photo", 0], "masks": ["whole", 0], "keep": "none", "steps": 1}
+    taken |= {"cfg": 1.0, "person_cfg": 1.0, "sampler_name": "euler", "scheduler": "simple", "masg": "off"}
+    taken |= {"grow_percent": 0.0, "context": 0.5, "minimum": 64, "maximum": 64, "match_color": True}
+    graph = nodes(
+        mini=("UnclutterLoadMini", {}),
+        photo=("EmptyImage", {"width": side, "height": side, "batch_size": 1, "color": 0x305070}),
+        black=("SolidMask", {"value": 0.0, "width": side, "height": side}),
+        white=("SolidMask", {"value": 1.0, "width": 24, "height": 24}),
+        whole=(
+            "MaskComposite",
+            {"destination": ["black", 0], "source": ["white", 0], "x": 20, "y": 20, "operation": "add"},
+        ),
+        words=words,
+        eraser=("UnclutterLoadOneStep", {"model": ["mini", 0], "file": OSOR, "clip": ["mini", 1]}),
+        layered=("UnclutterLoadLayered", layered),
+        crop=("UnclutterCropToMask", {"image": ["photo", 0], "mask": ["whole", 0], **cut}),
+        erase=("UnclutterOneStepErase", erased),
+        conditioning=("UnclutterRemovalConditioning", shown),
+        guider=("UnclutterMASGGuider", {**guided, "schedule": "cosine_step", "cutoff": 0.5}),
+        layers=("UnclutterLayeredSampler", taken),
+        composed=("UnclutterComposeLayers", {"layers": ["layers", 0], "remove": "all", "order": "", "feather": 0}),
+        decoded=("VAEDecode", {"samples": ["conditioning", 2], "vae": ["mini", 2]}),
+        **{
+            f"seen_{key}": ("PreviewImage", {"images": source})
+            for key, source in {
+                "crop": ["crop", 0],
+                "erase": ["erase", 0],
+                "conditioning": ["decoded", 0],
+                "guider": ["guider", 1],
+                "layers": ["composed", 0],
+            }.items()
+        },
+    )
+    texts = spoken(server, graph)
+    warned = {key for key, said in texts.items() if "toy" in " ".join(said)}
+    assert warned == ({"crop", "erase", "conditioning", "guider", "layers"} if side == 640 else set())
+
+
 @pytest.mark.parametrize(
     ("method", "given", "says"),
     [
@@ -376,7 +427,7 @@ def test_a_picture_that_would_be_redrawn_whole_is_a_warning_on_the_node(server, 
 
 
 def spoken(server, graph: dict) -> dict[str, list[str]]:
-    """What the page is given to show on each node while the graph runs, by node."""
+    """Texts that the page is given to show while the graph runs, by node."""
     import websocket
 
     texts: dict[str, list[str]] = {}

@@ -11,6 +11,22 @@ import torch
 
 CONTEXT = 32
 POOLED = 16
+FLUX = {
+    "in_channels": 16,
+    "out_channels": 16,
+    "vec_in_dim": POOLED,
+    "context_in_dim": CONTEXT,
+    "hidden_size": 64,
+    "mlp_ratio": 2.0,
+    "num_heads": 2,
+    "depth": 2,
+    "depth_single_blocks": 2,
+    "axes_dim": [8, 12, 12],
+    "theta": 10000,
+    "patch_size": 2,
+    "qkv_bias": True,
+    "guidance_embed": True,
+}
 
 
 def sd15(in_channels: int = 4, seed: int = 0) -> Any:
@@ -44,30 +60,12 @@ def flux(seed: int = 0, **more: Any) -> Any:
     """A ModelPatcher over a FLUX-shaped transformer: two double and two single blocks, two heads of 32 channels."""
     import comfy.supported_models
 
-    config = {
-        "image_model": "flux",
-        "in_channels": 16,
-        "out_channels": 16,
-        "vec_in_dim": POOLED,
-        "context_in_dim": CONTEXT,
-        "hidden_size": 64,
-        "mlp_ratio": 2.0,
-        "num_heads": 2,
-        "depth": 2,
-        "depth_single_blocks": 2,
-        "axes_dim": [8, 12, 12],
-        "theta": 10000,
-        "patch_size": 2,
-        "qkv_bias": True,
-        "guidance_embed": True,
-        **flux_text_ids(),
-        **more,
-    }
+    config = {**FLUX, "image_model": "flux", **flux_text_ids(), **more}
     return patcher(comfy.supported_models.Flux(config), seed)
 
 
 def flux_text_ids() -> dict[str, list]:
-    """What a FLUX.1 config says of its text's positions, which ComfyUI asks for since it knows FLUX.2."""
+    """The entry of a FLUX.1 config for its text's positions, which ComfyUI asks for since it knows FLUX.2."""
     from comfy.ldm.flux.model import FluxParams
 
     return {"txt_ids_dims": []} if "txt_ids_dims" in FluxParams.__annotations__ else {}

@@ -60,22 +60,31 @@ def whole_text(seed: int) -> dict:
     return {"attention_mask": torch.ones(1, TEXT, dtype=torch.long)}
 
 
-FLUX = {
-    "in_channels": 16,
-    "out_channels": 16,
-    "vec_in_dim": 16,
-    "context_in_dim": 32,
-    "hidden_size": 64,
-    "mlp_ratio": 2.0,
-    "num_heads": 2,
-    "depth": 2,
-    "depth_single_blocks": 2,
-    "axes_dim": [8, 12, 12],
-    "theta": 10000,
-    "patch_size": 2,
-    "qkv_bias": True,
-    "guidance_embed": True,
-    "txt_ids_dims": [],
+def two_texts(seed: int) -> dict:
+    """What HunyuanDiT's second text encoder adds."""
+    return {
+        "attention_mask": torch.ones(1, TEXT),
+        "conditioning_mt5xl": noise(1, 5, 16, seed=seed),
+        "attention_mask_mt5xl": torch.ones(1, 5),
+    }
+
+
+FLUX = {**tiny.FLUX, "txt_ids_dims": []}
+FLUX2 = {
+    **FLUX,
+    "image_model": "flux2",
+    "in_channels": 128,
+    "out_channels": 128,
+    "patch_size": 1,
+    "vec_in_dim": None,
+    "axes_dim": [8, 8, 8, 8],
+    "txt_ids_dims": [3],
+    "global_modulation": True,
+    "mlp_silu_act": True,
+    "qkv_bias": False,
+    "ops_bias": False,
+    "default_ref_method": "index",
+    "ref_index_scale": 10.0,
 }
 CHROMA = {
     **{name: FLUX[name] for name in FLUX if name != "guidance_embed"},
@@ -127,27 +136,8 @@ COSMOS = {
 
 FAMILIES = {
     "FLUX.1": Family("Flux", {**FLUX, "image_model": "flux"}, more=pooled(16), references=True),
-    "FLUX.2": Family(
-        "Flux2",
-        {
-            **FLUX,
-            "image_model": "flux2",
-            "in_channels": 128,
-            "out_channels": 128,
-            "patch_size": 1,
-            "vec_in_dim": None,
-            "axes_dim": [8, 8, 8, 8],
-            "txt_ids_dims": [3],
-            "global_modulation": True,
-            "mlp_silu_act": True,
-            "qkv_bias": False,
-            "ops_bias": False,
-            "default_ref_method": "index",
-            "ref_index_scale": 10.0,
-        },
-        cells=1,
-        references=True,
-    ),
+    "FLUX.2": Family("Flux2", FLUX2, cells=1, references=True),
+    "FLUX.2 Klein": Family("Flux2", {**FLUX2, "guidance_embed": False}, cells=1, references=True),
     "Chroma": Family("Chroma", {**CHROMA, "image_model": "chroma"}),
     "Chroma Radiance": Family(
         "ChromaRadiance",
@@ -411,6 +401,52 @@ FAMILIES = {
         cells=1,
         more=padded_text,
     ),
+    "ERNIE-Image": Family(
+        "ErnieImage",
+        {
+            "image_model": "ernie",
+            "hidden_size": 64,
+            "num_attention_heads": 2,
+            "num_layers": 3,
+            "ffn_hidden_size": 64,
+            "text_in_dim": 32,
+            "rope_axes_dim": (8, 12, 12),
+        },
+        cells=1,
+    ),
+    "PixArt": Family(
+        "PixArtSigma",
+        {
+            "image_model": "pixart_sigma",
+            "hidden_size": 64,
+            "depth": 3,
+            "num_heads": 2,
+            "mlp_ratio": 2.0,
+            "caption_channels": 32,
+            "model_max_length": TEXT,
+            "micro_condition": False,
+            # Core places the tokens by sides of 64 cells, of which there has to be one.
+            "pe_interpolation": 2,
+            "patch_size": 8,
+        },
+        cells=8,
+    ),
+    "HunyuanDiT": Family(
+        "HunyuanDiT",
+        {
+            "image_model": "hydit",
+            "hidden_size": 64,
+            "depth": 4,
+            "num_heads": 2,
+            "mlp_ratio": 2.0,
+            "text_states_dim": 32,
+            "text_states_dim_t5": 16,
+            "text_len": TEXT,
+            "text_len_t5": 5,
+            "size_cond": True,
+        },
+        more=two_texts,
+    ),
     "Cosmos Predict2": Family("CosmosT2IPredict2", {**COSMOS, "image_model": "cosmos_predict2"}, five=True),
     "Anima": Family("Anima", {**COSMOS, "image_model": "anima"}, five=True),
     "Kandinsky 5": Family(
@@ -446,13 +482,13 @@ FAMILIES = {
 }
 
 
-def build(name: str, seed: int = 0) -> Any:
-    """A ModelPatcher over a tiny network of the family."""
+def build(name: str, seed: int = 0, **network: Any) -> Any:
+    """A ModelPatcher over a tiny network of the family, with `network` in place of its own values."""
     import comfy.supported_models
 
     row = FAMILIES[name]
     known = getattr(comfy.supported_models, row.config)
-    config = type(f"Tiny{row.config}", (known,), {"unet_extra_config": {}})(dict(row.network))
+    config = type(f"Tiny{row.config}", (known,), {"unet_extra_config": {}})({**row.network, **network})
     model = tiny.patcher(config, seed)
     for part, buffer in model.model.diffusion_model.named_buffers():
         if part == "pos_embed":  # Stable Diffusion 3 keeps its places in a buffer, which comes with a checkpoint

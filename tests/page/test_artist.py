@@ -1,4 +1,4 @@
-"""What an artist does with the mouse: paints a mask, looks for a node, reads its help, cancels, forgets the mask."""
+"""An artist's work with the mouse: painting a mask, looking for a node, reading its help, cancelling, forgetting the mask."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def first_template(comfy_page):
 
 
 def changed(page, outputs):
-    """Where the saved picture differs from the photograph, bool [H, W]."""
+    """The pixels in which the saved picture differs from the photograph, bool [H, W]."""
     after = page.server.images(outputs, page.node_id("SaveImage"))[0]
     return ((after - read_image(ROCKET / "rocket.jpg")[0].movedim(0, -1)).abs() > 3 / 255).any(dim=-1)
 

@@ -54,7 +54,10 @@ WIRE = """(values) => {
         return added
     }
     const picture = add("LoadImage", 20, 60), shown = add("PreviewImage", 1100, 60)
-    picture.widgets[0].value = "unclutter_rocket.png [temp]"
+    const [file] = picture.widgets
+    file.value = "unclutter_rocket.png [temp]"
+    file.options.values = [...file.options.values, file.value]
+    file.callback?.(file.value)
     node.pos = [450, 60]
     const slot = (name) => node.inputs.findIndex((input) => input.name === name)
     picture.connect(0, node, slot("image"))
@@ -83,6 +86,7 @@ ONLY_FIND = """(words) => {
     find("SAM3_Detect").connect(0, picture, 0)
     picture.connect(0, find("PreviewImage"), 0)
 }"""
+LOOK = "() => { app.canvas.ds.scale = 0.8; app.canvas.ds.offset = [100, 120] }"
 UNPACK = "() => app.graph.unpackSubgraph(app.graph.nodes.find((node) => node.subgraph))"
 
 
@@ -150,6 +154,7 @@ def test_a_blueprint_is_found_runs_and_can_be_unpacked(page, screenshot, name):
     changed = {**QUICK, **OF_BLUEPRINT.get(name, {})}
     assert page.evaluate(WIRE, changed) == BLUEPRINTS[name]
     outputs = page.run(600)
+    page.evaluate(LOOK)
     screenshot(page, f"{name} (blueprint)")
     (shown,) = [output["images"] for output in outputs.values() if "images" in output]
     assert len(shown) == 1

@@ -94,6 +94,9 @@ def test_on_a_picture_that_a_graph_made_and_without_a_checkpoint_it_runs_at_once
     page.settle()
     (new,) = {node["id"] for node in page.nodes() if node["type"] == "PreviewImage"} - {shown}
     assert page.run()[new]["images"]
+    assert not [node for node in page.nodes() if node["red"]], (
+        "the painted picture is there, and nothing says otherwise"
+    )
     screenshot(page, "Remove object…, run")
 
 

@@ -14,7 +14,7 @@ EARLIER = Path(__file__).parent / "earlier"
 TO_BE_TRAINED = {f"unclutter-{recipe}.safetensors" for recipe in ("eradiff", "lrnr", "mild")}
 NAMES = sorted((path.stem for path in FOLDER.glob("*.json") if ".app" not in path.stem), key=str.casefold)
 RUNNABLE = [name for name in NAMES if name.startswith("Toy") or name.endswith("no model")]
-"""Those that need no file that does not come with the pack."""
+"""Templates that run on files that come with the pack."""
 LEGIBLE = 8 / 14
 """The zoom at which a title's font of 14 has 8 pixels; at a smaller one the classic canvas draws no text."""
 

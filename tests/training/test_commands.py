@@ -1,4 +1,4 @@
-"""What the command line says of itself, and to somebody who mistypes, has not installed all, or names a wrong folder."""
+"""The command line's help, and its answers to somebody who mistypes, has not installed all, or names a wrong folder."""
 
 import sys
 

@@ -46,12 +46,12 @@ def test_a_lora_for_another_network_is_refused(files, capsys):
     lora.save(files / "peft.safetensors", lora.Lora({TO_Q: lora.LoraPair(torch.ones(2, 9), torch.ones(32, 2), 2.0)}))
     assert run(files, "--base", str(files / "base")) == 1
     error = capsys.readouterr().err
-    assert f"0 of the LoRA's 1 modules fit this network, expected all ({TO_Q} does not)" in error
+    assert f"0 of the LoRA's 1 modules fit this network, expected all ({TO_Q.removeprefix('unet.')} does not)" in error
     assert not (files / "out.safetensors").exists()
 
 
 def change(file, base):
-    """What diffusers makes of a LoRA file: the change of every weight of the network."""
+    """The change that diffusers makes of a LoRA file, for every weight of the network."""
     unet = UNet2DConditionModel.from_pretrained(base, subfolder="unet")
     before = {name: value.clone() for name, value in unet.state_dict().items()}
     state, alphas, metadata = StableDiffusionPipeline.lora_state_dict(file, return_lora_metadata=True)

@@ -145,7 +145,7 @@ def named(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tens
 
 
 def random_tensor(name: str, shape: Iterable[int]) -> torch.Tensor:
-    """What keeps a signal about as large as it is: norms of one, biases of zero, all else by its fan-in."""
+    """Weights that keep a signal about as large as it is: norms of one, biases of zero, all else by its fan-in."""
     shape = tuple(shape)
     if len(shape) < 2:
         return torch.ones(shape) if name.endswith("weight") else torch.zeros(shape)

@@ -53,17 +53,17 @@ def bench_attention(config: AttentionBenchConfig) -> list[dict[str, float | str]
 
 
 def candidates(q: Tensor, k: Tensor, v: Tensor, objects: Tensor) -> dict[str, Callable[[], Tensor]]:
-    """The ways to compare; the first is what the others are measured against."""
+    """The kinds of attention to compare; the first is what the others are measured against."""
     visible = ~objects[:, None, None, :].expand(-1, -1, q.shape[2], -1)
-    ways: dict[str, Callable[[], Tensor]] = {"SDPA": lambda: F.scaled_dot_product_attention(q, k, v)}
+    attentions: dict[str, Callable[[], Tensor]] = {"SDPA": lambda: F.scaled_dot_product_attention(q, k, v)}
     for name, settings in SETTINGS.items():
-        ways[name] = lambda settings=settings: region_attention(q, k, v, objects, settings)
-    ways["dense mask"] = lambda: F.scaled_dot_product_attention(q, k, v, attn_mask=visible)
+        attentions[name] = lambda settings=settings: region_attention(q, k, v, objects, settings)
+    attentions["dense mask"] = lambda: F.scaled_dot_product_attention(q, k, v, attn_mask=visible)
     if q.is_cuda:
-        ways["FlexAttention"] = flex_attention(q, k, v, objects)
+        attentions["FlexAttention"] = flex_attention(q, k, v, objects)
     if q.shape[1] * q.shape[2] <= 10 * PLAIN_FORMULA_TOKENS:
-        ways["plain formula"] = lambda: region_attention_reference(q, k, v, objects, AAS)
-    return ways
+        attentions["plain formula"] = lambda: region_attention_reference(q, k, v, objects, AAS)
+    return attentions
 
 
 def flex_attention(q: Tensor, k: Tensor, v: Tensor, objects: Tensor) -> Callable[[], Tensor]:

@@ -12,21 +12,21 @@ import torch
 from torch import Tensor
 
 
-def ratios(ways: dict[str, Callable[[], Tensor]], repeats: int, device: str) -> dict[str, float]:
-    """Median of each way's time over the first way's, measured in turn."""
+def ratios(calls: dict[str, Callable[[], Tensor]], repeats: int, device: str) -> dict[str, float]:
+    """Median of each call's time over the first one's, measured in turn."""
 
-    def clock(way: Callable[[], Tensor]) -> float:
+    def clock(call: Callable[[], Tensor]) -> float:
         start = time.perf_counter()
-        way()
+        call()
         if device.startswith("cuda"):
             torch.cuda.synchronize()
         return time.perf_counter() - start
 
     with torch.inference_mode():
-        for way in ways.values():
-            way()
-        rounds = [[clock(way) for way in ways.values()] for _ in range(repeats)]
-    return {name: statistics.median(row[i] / row[0] for row in rounds) for i, name in enumerate(ways)}
+        for call in calls.values():
+            call()
+        rounds = [[clock(call) for call in calls.values()] for _ in range(repeats)]
+    return {name: statistics.median(row[i] / row[0] for row in rounds) for i, name in enumerate(calls)}
 
 
 def machine(device: str) -> str:

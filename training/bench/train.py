@@ -51,7 +51,7 @@ def bench_train(config: TrainBenchConfig) -> list[dict[str, float | str]]:
         "lora_rank": config.rank,
         "latent_cache": 0.0,
     }
-    ways: dict[str, Callable[[Base, Tensor, Tensor], Step]] = {
+    trainings: dict[str, Callable[[Base, Tensor, Tensor], Step]] = {
         "diffusers' example": lambda base, picture, mask: example_step(base, config.rank, picture),
         "LRNR": lambda base, picture, mask: objective_step(
             LRNR(base, LRNRRecipe(NOWHERE, NOWHERE, enhancers=(), **settings)), picture, mask
@@ -61,7 +61,7 @@ def bench_train(config: TrainBenchConfig) -> list[dict[str, float | str]]:
         ),
     }
     rows: list[dict[str, float | str]] = []
-    for name, build in ways.items():
+    for name, build in trainings.items():
         network = load_base(config.base, device, weights)
         if config.gradient_checkpointing:
             network.network.enable_gradient_checkpointing()

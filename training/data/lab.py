@@ -30,7 +30,7 @@ def _descaled(values: np.ndarray, shift: int) -> np.ndarray:
 
 
 def _tables() -> tuple[np.ndarray, np.ndarray]:
-    """What sRGB's levels are in linear light, and the function f of CIE Lab of linear light, in fixed point."""
+    """Tables, in fixed point: sRGB's levels in linear light, and the function f of CIE Lab of linear light."""
     levels = np.arange(256) / 255
     linear = np.where(levels <= 0.04045, levels / 12.92, ((levels + 0.055) / 1.055) ** 2.4)
     single = np.float32  # as OpenCV computes it, or an entry rounds the other way

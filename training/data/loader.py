@@ -119,8 +119,8 @@ class RemovalDataset(Dataset):
         for name, picture in people.items():
             scale = fit if name == "pose" else fit_labels
             layers[name] = scale(picture[..., rows, columns], height, width)
-        told_apart = self.people and (sample.pose is not None or sample.parsing is not None)
-        if self.flip and torch.rand(1, generator=generator) < 0.5 and not told_apart:
+        has_left_and_right = self.people and (sample.pose is not None or sample.parsing is not None)
+        if self.flip and torch.rand(1, generator=generator) < 0.5 and not has_left_and_right:
             layers = {name: layer.flip(-1) for name, layer in layers.items()}
         pictures = {name: layer[0] for name, layer in layers.items()}
         return {**pictures, "prompt": sample.prompt or "", "name": sample.name}
@@ -219,7 +219,7 @@ def batches(
 
 
 def told_in_turn(loader: DataLoader) -> Iterator[Any]:
-    """What a loader gives; the death of one of its processes is told where its next batch is asked for.
+    """Passes a loader's batches on; the death of one of its processes is told where its next batch is asked for.
 
     PyTorch would raise it from a signal's handler, in the middle of whatever is going on: of a step, for one.
 

@@ -72,8 +72,8 @@ def draw_group(config: PeopleConfig, pictures: Pictures, extras: Extras, index: 
     for _ in range(integer(*config.persons, generator)):
         path, mask = pictures.cutouts[integer(0, len(pictures.cutouts) - 1, generator)]
         person = read_person(path, mask, extras.pose.get(path.stem), extras.parsing.get(path.stem), size)
-        told_apart = path.stem in extras.pose or path.stem in extras.parsing
-        patch, before = stand(person, size, before, told_apart, generator)
+        has_left_and_right = path.stem in extras.pose or path.stem in extras.parsing
+        patch, before = stand(person, size, before, has_left_and_right, generator)
         group.append(patch)
     group = seen_well([group[i] for i in torch.randperm(len(group), generator=generator).tolist()], size)
     layers = [Patch(person.values[:4], person.top, person.left) for person in group]
@@ -92,14 +92,14 @@ def annotate(group: list[Patch], layers: list[Patch], size: int) -> dict[str, Te
     """mask, instance_masks, pose and parsing of people from back to front: values [7 + labels, h, w] each, as `read_person`."""
     mask, numbers, parsing = (torch.zeros(1, size, size) for _ in range(3))
     pose = torch.zeros(3, size, size)
-    for number, (person, seen) in enumerate(zip(group, visible_parts(layers, size, size), strict=True), start=1):
-        inside = seen.values > 0.5
-        seen.of(mask).logical_or_(seen.values > EDGE)
-        seen.of(numbers)[inside] = number
+    for number, (person, visible) in enumerate(zip(group, visible_parts(layers, size, size), strict=True), start=1):
+        inside = visible.values > 0.5
+        visible.of(mask).logical_or_(visible.values > EDGE)
+        visible.of(numbers)[inside] = number
         # A pose is drawn whole, also where someone stands before it, as estimators guess it.
         torch.maximum(person.of(pose), person.values[4:7], out=person.of(pose))
         labels = person.values[7:].argmax(dim=0, keepdim=True).float()
-        seen.of(parsing)[inside] = labels[inside]
+        visible.of(parsing)[inside] = labels[inside]
     return {"mask": mask, "instance_masks": numbers / 255, "pose": pose, "parsing": parsing / 255}
 
 
@@ -113,13 +113,13 @@ def background(paths: list[Path], size: int, generator: torch.Generator) -> Tens
 
 
 def stand(
-    person: Tensor, size: int, before: Tensor | None, told_apart: bool, generator: torch.Generator
+    person: Tensor, size: int, before: Tensor | None, has_left_and_right: bool, generator: torch.Generator
 ) -> tuple[Patch, Tensor]:
     """A person [C, h, w] in a picture, upright and perhaps cut off by its edge; and where: (across, down).
 
     Args:
         before: where the person before stands.
-        told_apart: whether it has pose or parsing, which tell left from right, so that it must not be mirrored.
+        has_left_and_right: whether it has pose or parsing, which tell left from right, so that it must not be mirrored.
     """
     longest = size * uniform(*LENGTH, generator)
     scale = longest / max(person.shape[-2:])
@@ -131,7 +131,7 @@ def stand(
         place = torch.stack([(before[0] + beside).clamp(0.1 * size, 0.9 * size), place[1]])
     angle = torch.tensor(uniform(-ROTATION, ROTATION, generator)).deg2rad()
     matrix = torch.stack([torch.stack([angle.cos(), -angle.sin()]), torch.stack([angle.sin(), angle.cos()])])
-    if torch.rand(1, generator=generator) < 0.5 and not told_apart:
+    if torch.rand(1, generator=generator) < 0.5 and not has_left_and_right:
         matrix[:, 0] *= -1
     return warp(small, matrix, place - matrix @ torch.tensor([width / 2, height / 2]), size, size), place
 

@@ -127,10 +127,10 @@ def scatter(config: StoreConfig, pictures: Pictures, generator: torch.Generator)
         layers.append(place(read_cutout(*pictures.cutouts[kind], size // 2), size, own * size, generator))
     order = torch.randperm(count, generator=generator).tolist()
     layers, repeated = [layers[i] for i in order], [place for place, i in enumerate(order) if i < copies]
-    seen = visible_shares(layers, size)
-    if not (open_ones := [i for i in repeated if seen[i] > VISIBLE]):
+    shares = visible_shares(layers, size)
+    if not (open_ones := [i for i in repeated if shares[i] > VISIBLE]):
         # All copies are hidden: the one that is seen best comes to the front.
-        layers.append(layers.pop(max(repeated, key=lambda i: seen[i])))
+        layers.append(layers.pop(max(repeated, key=lambda i: shares[i])))
         open_ones = [count - 1]
     gone = open_ones[integer(0, len(open_ones) - 1, generator)]
     shadows = [contact_shadow(layer, light, size, size) for layer in layers] if config.shadows else []

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ...adapters import layered, one_step
+from ...adapters import layered
 from ...adapters.methods import LAYERED_RECIPE, LRNR, ONE_STEP_RECIPE
 from ...kernels.layers import recompose, visible_masks
 from ...kernels.scene_layers import Scenes
@@ -20,14 +20,14 @@ from ...kernels.scenes import CROWD, draw_scenes
 from ..base_models.mini import load_mini
 from ..images.sheets import contact_sheet
 from ..paths import recipe_of
-from ..sampling.adapters import with_adapters
+from ..sampling.adapters import load_eraser, with_adapters
 from ..sampling.layered import erase_layers
 from ..sampling.methods import MASG, Plain
 from .cases import SEED
 from .measures import decibels, error
+from .mini_removers import Remove, by_sampling, in_one_call
 from .report import report
 from .settings import CrowdsConfig
-from .ways import Remove, once, sampled
 
 SUBSETS = [frozenset(chosen) for count in range(1, CROWD + 1) for chosen in itertools.combinations(range(CROWD), count)]
 """The seven subsets of three objects that may be removed."""
@@ -69,7 +69,7 @@ def evaluate_crowds(config: CrowdsConfig) -> list[CrowdResult]:
     results, fills = [], {}
     first = 0.0
     for name, erase_all in tqdm(
-        list(ways(config.adapters, drawn, config.guidance, config.steps, config.seed)), desc="methods"
+        list(erasers(config.adapters, drawn, config.guidance, config.steps, config.seed)), desc="methods"
     ):
         start = time.perf_counter()
         fills = erase_all(picture, masks)
@@ -101,10 +101,10 @@ def evaluate_crowds(config: CrowdsConfig) -> list[CrowdResult]:
     return results
 
 
-def ways(
+def erasers(
     adapters: tuple[Path, ...], drawn: Scenes, guidance: float, steps: int, seed: int
 ) -> Iterator[tuple[str, EraseAll]]:
-    yield "mini, one after the other", in_turn(sampled(load_mini(), steps, seed, Plain()))
+    yield "mini, one after the other", in_turn(by_sampling(load_mini(), steps, seed, Plain()))
     for folder in adapters:
         recipe = recipe_of(folder)
         name = f"{folder.name} ({recipe})"
@@ -115,11 +115,11 @@ def ways(
                 bodies = drawn.pose(), drawn.parsing()
                 yield f"{name}, with pose and parsing", in_layers(adapter, guidance, steps, seed, *bodies)
         elif recipe == ONE_STEP_RECIPE:
-            yield f"{name}, one after the other", in_turn(once(one_step.load(folder / "one_step.safetensors"), seed))
+            yield f"{name}, one after the other", in_turn(in_one_call(load_eraser(folder), seed))
         else:
             base, text = with_adapters(load_mini(), folder)
             method = MASG(guidance=LRNR.mini_strength) if text else Plain()
-            yield f"{name}, one after the other", in_turn(sampled(base, steps, seed, method, text))
+            yield f"{name}, one after the other", in_turn(by_sampling(base, steps, seed, method, text))
 
 
 def in_turn(remove: Remove) -> EraseAll:
@@ -131,8 +131,8 @@ def in_turn(remove: Remove) -> EraseAll:
             last = min(gone)
             standing = masks.clone()
             standing[:, list(gone - {last})] = 0
-            seen = torch.stack([visible_masks(objects)[last] for objects in standing])
-            done[gone] = remove(done[gone - {last}], seen)
+            visible = torch.stack([visible_masks(objects)[last] for objects in standing])
+            done[gone] = remove(done[gone - {last}], visible)
         return {gone: done[gone] for gone in SUBSETS}
 
     return run
@@ -199,8 +199,8 @@ def measure(
         there, found = revealed.sum(dim=(1, 2)) > 0, decibels(error(fill, truth[gone], revealed))
         completed.append(found[there])
         unlike.append(found[there & ~alike])
-        seen = visible[:, kept].amax(dim=1)[:, None]
-        leakage.append(((fill - picture).abs() * seen).sum() / (3 * seen.sum()))
+        kept_visible = visible[:, kept].amax(dim=1)[:, None]
+        leakage.append(((fill - picture).abs() * kept_visible).sum() / (3 * kept_visible.sum()))
     hole, hidden, of_unlike = (torch.cat(found).mean().item() for found in (psnr, completed, unlike))
     return CrowdResult(name, hole, hidden, of_unlike, torch.stack(leakage).mean().item(), ratio)
 

@@ -29,8 +29,8 @@ from ..sampling.methods import mini_methods
 from ..sampling.one_step import erase_once, taken_by
 from .judge import load_judge, own_ground, stands
 from .measures import decibels, error
+from .mini_removers import FEATHER, erase, paste_whole
 from .settings import DemoConfig
-from .ways import FEATHER, erase, paste_whole
 
 METHODS = mini_methods()
 """Methods of the demo, as strong as the mini model bears them."""
@@ -126,15 +126,15 @@ def run_methods(
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Every method in diffusers, and where one that takes shadows too has reached, [B, H, W] of 0 and 1."""
     base = load_mini()
-    ways = {name: (base, method.words) for name, method in METHODS.items()}
+    models = {name: (base, method.words) for name, method in METHODS.items()}
     try:
-        ways["lrnr"] = with_mini_lrnr()
+        models["lrnr"] = with_mini_lrnr()
     except ValueError as error:
-        del ways["lrnr"]
+        del models["lrnr"]
         console.print(f"lrnr is left out: {error}")
     results = {
         name: erase(network, picture, mask, METHODS[name], steps, seed, text, name)
-        for name, (network, text) in ways.items()
+        for name, (network, text) in models.items()
     }
     try:
         erased = erase_once(base, one_step.load(ADAPTERS / "unclutter-mini-osor.safetensors"), picture, mask, seed=seed)

@@ -86,9 +86,9 @@ def own_ground(drawn: Scenes, index: Tensor) -> Tensor:
     slots = torch.arange(drawn.present.shape[1], device=index.device)
     others = (drawn.alphas * (slots != index[:, None])[..., None, None]).amax(dim=1) > 0.5
     rows = torch.arange(len(index), device=index.device)
-    seen = drawn.instance_masks()[rows, index]
-    own = seen * ~others
-    return torch.where((own.sum(dim=(1, 2)) < 16)[:, None, None], seen, own)
+    visible = drawn.instance_masks()[rows, index]
+    own = visible * ~others
+    return torch.where((own.sum(dim=(1, 2)) < 16)[:, None, None], visible, own)
 
 
 def load_judge(path: Path = mini_files.FOLDER) -> Judge:

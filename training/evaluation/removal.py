@@ -19,9 +19,9 @@ from ..images.sheets import contact_sheet
 from .cases import SEED, Case, draw, marked
 from .judge import Judge, load_judge, stands
 from .measures import NOISE, bootstrap_interval, decibels, error, mcnemar, rate_interval
+from .mini_removers import PAINT, RING, removers_with_adapters, removers_without_adapters
 from .report import report
 from .settings import EvaluateConfig, MaskKind
-from .ways import PAINT, RING, adapted_ways, plain_ways
 
 BATCH = 20
 
@@ -52,8 +52,12 @@ def evaluate(config: EvaluateConfig) -> list[Result]:
     config.check()
     removers = {
         **PAINT,
-        **(plain_ways(config.guidance, config.steps, config.seed, config.model) if config.baselines else {}),
-        **dict(adapted_ways(config.adapters, config.guidance, config.steps, config.seed, config.model)),
+        **(
+            removers_without_adapters(config.guidance, config.steps, config.seed, config.model)
+            if config.baselines
+            else {}
+        ),
+        **dict(removers_with_adapters(config.adapters, config.guidance, config.steps, config.seed, config.model)),
     }
     judge, size = load_judge(), load_mini(config.model).native_size
     generator = torch.Generator().manual_seed(SEED + config.seed)

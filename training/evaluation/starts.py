@@ -20,9 +20,9 @@ from ..sampling.sampler import Start
 from .cases import Case, draw
 from .demo import METHODS
 from .measures import bootstrap_interval, decibels, error
+from .mini_removers import erase
 from .report import report
 from .settings import StartsConfig
-from .ways import erase
 
 BATCH = 32
 SEED = 30_000
@@ -65,12 +65,12 @@ def evaluate_starts(config: StartsConfig) -> list[Row]:
         # How far up the schedule the method's authors begin, from the noised picture.
         authors = (LRNR if method == "lrnr" else FACTS[method]).denoise["picture"]
         base, text = with_mini_lrnr() if method == "lrnr" else (load_mini(), METHODS[method].words)
-        ways = dict.fromkeys([("picture", authors), ("noise", 1.0)])
-        ways |= dict.fromkeys((kind, value) for kind in kinds for value in config.denoise)
-        fills = {way: filled(base, method, text, way, cases, drafts, config.steps, config.seed) for way in ways}
-        table += [row(method, way, fills[way], fills["picture", authors], cases) for way in fills]
+        begins = dict.fromkeys([("picture", authors), ("noise", 1.0)])
+        begins |= dict.fromkeys((kind, value) for kind in kinds for value in config.denoise)
+        fills = {begin: filled(base, method, text, begin, cases, drafts, config.steps, config.seed) for begin in begins}
+        table += [row(method, begin, fills[begin], fills["picture", authors], cases) for begin in begins]
         table.append(row(method, ("draft alone", 0.0), drafts, fills["picture", authors], cases))
-        best = max(ways, key=lambda way: hole_decibels(fills[way], cases).mean().item())
+        best = max(begins, key=lambda begin: hole_decibels(fills[begin], cases).mean().item())
         columns.append((method, fills["picture", authors][0]))
         columns.append((f"from {best[0]} {best[1]:g}", fills[best][0]))
     show(table, f"{config.scenes} scenes, {config.steps} steps, seed {config.seed}, mini model", config.markdown)
@@ -87,14 +87,14 @@ def filled(
     base: Base,
     method: str,
     text: str,
-    way: tuple[str, float],
+    begin: tuple[str, float],
     cases: list[Case],
     drafts: list[Tensor],
     steps: int,
     seed: int,
 ) -> list[Tensor]:
     """The fills of all scenes, pasted back, for one (start, denoise)."""
-    kind, denoise = way
+    kind, denoise = begin
     fills = []
     for case, draft in zip(tqdm(cases, desc=f"{method}, {kind} {denoise:g}"), drafts, strict=True):
         picture = case.picture
@@ -106,7 +106,7 @@ def filled(
     return fills
 
 
-def row(method: str, way: tuple[str, float], fills: list[Tensor], authors: list[Tensor], cases: list[Case]) -> Row:
+def row(method: str, begin: tuple[str, float], fills: list[Tensor], authors: list[Tensor], cases: list[Case]) -> Row:
     own = hole_decibels(fills, cases)
     gain = own - hole_decibels(authors, cases)
     low, high = bootstrap_interval(gain)
@@ -117,7 +117,7 @@ def row(method: str, way: tuple[str, float], fills: list[Tensor], authors: list[
         ]
     )
     mean = (own.mean().item(), nearer.float().mean().item(), gain.mean().item())
-    return Row(method, *way, len(own), *mean, low, high)
+    return Row(method, *begin, len(own), *mean, low, high)
 
 
 def hole_decibels(fills: list[Tensor], cases: list[Case]) -> Tensor:

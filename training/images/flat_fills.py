@@ -16,8 +16,8 @@ def ring_fill(picture: Tensor, hole: Tensor) -> Tensor:
     ring = grow(hole, pixels=RING) - hole
     fills = []
     for image, inside, around in zip(picture, hole, ring, strict=True):
-        seen = image[:, around > 0] if around.any() else image[:, inside == 0]
-        colour = seen.median(dim=1).values if seen.numel() else image.new_full((3,), 0.5)
+        around_it = image[:, around > 0] if around.any() else image[:, inside == 0]
+        colour = around_it.median(dim=1).values if around_it.numel() else image.new_full((3,), 0.5)
         fills.append(torch.where(inside > 0, colour[:, None, None], image))
     return torch.stack(fills)
 

@@ -20,7 +20,7 @@ from ..paths import WRITABLE
 from .files import open_picture, read_exif, to_eight_bits
 
 XMP = "XML:com.adobe.xmp"
-"""What a PNG calls it."""
+"""The name of XMP metadata in a PNG."""
 TURNS = {2: (0, True), 3: (2, False), 4: (2, True), 5: (3, True), 6: (3, False), 7: (1, True), 8: (1, False)}
 """Quarter turns to the left, then a mirror from left to right, which set each EXIF orientation upright."""
 

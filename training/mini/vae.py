@@ -26,9 +26,9 @@ Encode = Callable[[Tensor], Tensor]
 def fit_patches(config: MiniConfig, device: torch.device, log: Log) -> Encode:
     """Principal components of patches in place of a VAE."""
     pictures = drawn_pictures(config, 64, torch.Generator(device).manual_seed(config.seed))
-    seen, unseen = torch.cat([next(pictures) for _ in range(15)]), torch.cat([next(pictures) for _ in range(3)])
-    autoencoder = fit_patch_autoencoder(seen, config.latent_channels, config.patch).to(device)
-    error = (autoencoder.decode(autoencoder.encode(unseen)) - unseen).square().mean().item()
+    fitted, held_out = torch.cat([next(pictures) for _ in range(15)]), torch.cat([next(pictures) for _ in range(3)])
+    autoencoder = fit_patch_autoencoder(fitted, config.latent_channels, config.patch).to(device)
+    error = (autoencoder.decode(autoencoder.encode(held_out)) - held_out).square().mean().item()
     log.write(event="patches", psnr=-10 * math.log10(error / 4))
     structure = {"class": "PatchAutoencoder", "channels": config.latent_channels, "patch": config.patch}
     mini_files.save(config.output, "vae", autoencoder.state_dict(), structure)
@@ -71,8 +71,8 @@ def train_vae(config: MiniConfig, device: torch.device, log: Log) -> Encode:
             progress.set_postfix(psnr=f"{psnr:.1f} dB")
             log.write(event="vae", step=step, loss=loss.item(), psnr=psnr)
     vae.eval().requires_grad_(False)
-    unseen = torch.cat([next(pictures)[:16] for _ in range(8)])
-    latents = torch.cat([vae.encode(part).latent_dist.mean for part in unseen.split(16)])
+    held_out = torch.cat([next(pictures)[:16] for _ in range(8)])
+    latents = torch.cat([vae.encode(part).latent_dist.mean for part in held_out.split(16)])
     vae.register_to_config(scaling_factor=float(1 / latents.std()))
     mini_files.save(config.output, "vae", vae.state_dict(), {"class": "AutoencoderKL", **vae.config})
     return lambda pictures: vae.encode(pictures).latent_dist.mean * vae.config.scaling_factor

@@ -32,13 +32,15 @@ from ..data.sample import Sample
 from ..images.files import read_image
 from ..images.sheets import contact_sheet
 from ..paths import RECIPE, STATE
-from .objective import Objective, Turn
+from .objective import AlternatingLoss, Objective
 from .recipe import Recipe
 from .run_folder import check_output, fingerprint, only_training_in, read_state, stop_on_signal, write_state
 from .samples import sample_rows
 
 SAMPLES = 4
 """Pictures on a sample sheet."""
+PASSES = 1
+"""Tells the seeds of rows in passes, by (batch, row), from those of the loader, by (epoch, index)."""
 
 
 def train(recipe: Recipe, build: Callable[[Base, Any], Objective]) -> None:
@@ -98,7 +100,7 @@ class Trainer:
         self.recipe, self.accelerator, self.objective, self.samples = recipe, accelerator, objective, samples
         self.is_main = accelerator.is_main_process
         self.share = recipe.batch // accelerator.num_processes
-        # AdamW passes over parameters without a gradient: of the other loss's turn, or of a branch that no row takes.
+        # AdamW passes over parameters without a gradient: of the other loss, or of a branch that no row takes.
         optimizer = torch.optim.AdamW(objective.parameter_groups(), lr=recipe.learning_rate)
         if objective.leaves_parameters_unused:
             unused = DistributedDataParallelKwargs(find_unused_parameters=True)
@@ -122,9 +124,9 @@ class Trainer:
         with stop_on_signal() as stopped:
             for step in progress:
                 losses, terms, stop = {}, {}, False
-                for turn, batch in zip(objective.turns, self.loaded(given, step), strict=True):
+                for loss, batch in zip(objective.losses, self.loaded(given, step), strict=True):
                     shown = shown or {key: value[:SAMPLES] for key, value in batch.items()}
-                    losses[turn.name], stop = self.turn(turn, batch, step, stopped)
+                    losses[loss.name], stop = self.learn(loss, batch, step, stopped)
                     terms |= {name: float(value) for name, value in objective.terms.items()}
                 self.accelerator.log({**losses, **terms}, step=step + 1)
                 progress.set_postfix({name: f"{loss:.4f}" for name, loss in losses.items()})
@@ -139,7 +141,7 @@ class Trainer:
             size=recipe.size or objective.base.native_size,
             seed=recipe.seed,
             workers=recipe.workers,
-            start=self.start * len(objective.turns),
+            start=self.start * len(objective.losses),
             rows=slice(first, first + self.share),
             dilation=recipe.dilation,
             synthesis=recipe.synthesis,
@@ -148,39 +150,33 @@ class Trainer:
         )
 
     def loaded(self, given: Iterator[dict[str, Any]], step: int) -> list[dict[str, Any]]:
-        """The batches of a step, one for each turn, before anything is learned from any of them.
+        """The batches of a step, one for each loss, before anything is learned from any of them.
 
         Raises:
             ChildProcessError: a process that loads pictures has died; what was learned is saved.
         """
         try:
-            return [next(given) for _ in self.objective.turns]
+            return [next(given) for _ in self.objective.losses]
         except ChildProcessError as lost:
             if step == self.start:
                 raise
             self.save(step)
             raise ChildProcessError(f"{lost} Saved at step {step}: the same command with --resume continues.") from None
 
-    def turn(self, turn: Turn, batch: dict[str, Any], step: int, stopped: threading.Event) -> tuple[float, bool]:
-        """One loss on this process's share of a batch; its mean over all processes, and whether any of them is to stop."""
-        recipe, accelerator, objective = self.recipe, self.accelerator, self.objective
-        objective.begin(turn)
-        number = step * len(objective.turns) + objective.turns.index(turn)
-        first, passes = self.share * accelerator.process_index, self.share // recipe.micro_batch
-        total = torch.zeros((), device=accelerator.device)
-        for part in range(passes):
-            rows = slice(part * recipe.micro_batch, (part + 1) * recipe.micro_batch)
-            generators = [row_generator(recipe.seed, number, first + row) for row in range(self.share)[rows]]
-            micro = {key: move(value[rows], accelerator.device) for key, value in batch.items()}
-            together = nullcontext() if part == passes - 1 else accelerator.no_sync(self.model)
-            with together, accelerator.autocast():
-                loss = self.model(micro, generators).mean() / passes
-                accelerator.backward(loss)
-            total += loss.detach()
+    def learn(
+        self, alternating: AlternatingLoss, batch: dict[str, Any], step: int, stopped: threading.Event
+    ) -> tuple[float, bool]:
+        """Take one optimizer step by one of the losses.
+
+        Returns:
+            The loss's mean over all processes, and whether any of them is to stop.
+        """
+        accelerator, trained = self.accelerator, list(self.objective.trained().values())
+        self.objective.begin(alternating)
+        total = self.accumulate(alternating, batch, step)
         told = torch.stack([total, total.new_tensor(float(stopped.is_set()))])
         loss, stop = torch.as_tensor(accelerator.reduce(told, reduction="mean")).tolist()
-        trained = list(objective.trained().values())
-        clipped = accelerator.clip_grad_norm_(trained, turn.largest_norm)
+        clipped = accelerator.clip_grad_norm_(trained, alternating.largest_norm)
         norm = math.nan if clipped is None else float(clipped)
         # fp16's gradient scaler skips steps that overflow, and finds its scale that way.
         if not math.isfinite(loss) or (accelerator.scaler is None and not math.isfinite(norm)):
@@ -193,6 +189,23 @@ class Trainer:
             self.optimizer.step()
         self.optimizer.zero_grad()
         return loss, stop > 0
+
+    def accumulate(self, alternating: AlternatingLoss, batch: dict[str, Any], step: int) -> Tensor:
+        """Collect the gradients of this process's share of a batch in passes of `micro_batch` pictures; gives its loss."""
+        recipe, accelerator, losses = self.recipe, self.accelerator, self.objective.losses
+        number = step * len(losses) + losses.index(alternating)
+        first, passes = self.share * accelerator.process_index, self.share // recipe.micro_batch
+        total = torch.zeros((), device=accelerator.device)
+        for part in range(passes):
+            rows = slice(part * recipe.micro_batch, (part + 1) * recipe.micro_batch)
+            generators = [seeds.generator(recipe.seed, PASSES, number, first + row) for row in range(self.share)[rows]]
+            micro = {key: move(value[rows], accelerator.device) for key, value in batch.items()}
+            together = nullcontext() if part == passes - 1 else accelerator.no_sync(self.model)
+            with together, accelerator.autocast():
+                loss = self.model(micro, generators).mean() / passes
+                accelerator.backward(loss)
+            total += loss.detach()
+        return total
 
     def finish(self, done: int, shown: dict[str, Any], stop: bool) -> None:
         """Save and draw samples where it is time to, after `done` steps, and stop where that was asked for."""
@@ -266,11 +279,6 @@ class Trainer:
         step = self.last_good
         where = "there is none yet" if step is None else f"the last good checkpoint is step {step}'s"
         return f"{where} in {self.recipe.output}"
-
-
-def row_generator(seed: int, number: int, row: int) -> torch.Generator:
-    """Everything random in one row of batch `number`."""
-    return seeds.generator(seeds.derived(seed, number) * 65_537 + row)
 
 
 def move(value: Any, device: torch.device) -> Any:

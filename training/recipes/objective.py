@@ -27,7 +27,7 @@ from .recipe import Recipe
 
 
 @dataclass(frozen=True)
-class Turn:
+class AlternatingLoss:
     """One of the losses that take turns in a step; each has a batch of its own and trains parameters of its own.
 
     Attributes:
@@ -44,8 +44,8 @@ class Objective(nn.Module, ABC):
 
     name: str
     """Of the recipe, as in `unclutter train NAME` and in the files' metadata."""
-    turns: tuple[Turn, ...] = (Turn(),)
-    """The losses of a step, in their order. Parameters that a loss does not reach stay as they are in its turn."""
+    losses: tuple[AlternatingLoss, ...] = (AlternatingLoss(),)
+    """The losses of a step, in their order. Parameters that a loss does not reach stay as they are while it is learned from."""
     predictions: tuple[str, ...] = ("epsilon",)
     """Predictions of a base that the objective can train: "epsilon" is the noise, "flow" the velocity."""
     mask_key = "mask"
@@ -82,8 +82,8 @@ class Objective(nn.Module, ABC):
     def forward(self, batch: dict[str, Any], generators: list[torch.Generator]) -> Tensor:
         """The loss of each picture, [B]; everything random in row b comes from the CPU generator `generators[b]`."""
 
-    def begin(self, turn: Turn) -> None:  # noqa: B027
-        """Called once before the passes of a turn, in every process."""
+    def begin(self, loss: AlternatingLoss) -> None:  # noqa: B027
+        """Called once before the passes of a loss, in every process."""
 
     @abstractmethod
     def parameter_groups(self) -> list[dict[str, Any]]:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from ...adapters import files, lora, mini, one_step, prompt
 from ...adapters.header import Header
@@ -15,6 +14,7 @@ from ...adapters.names import ldm_keys
 from ..base_models.base import Base
 from ..base_models.mini import load_mini
 from ..base_models.text import removal_prompt
+from .lora import put_on
 
 
 def load_eraser(adapters: Path) -> one_step.OneStep:
@@ -52,7 +52,7 @@ def with_network(base: Base, file: Path, strength: float = 1.0) -> Base:
         )
     for key, weight in weights.items():
         weight.lerp_(tensors[key].to(weight), strength)
-    return replace(base, **seen(metadata))
+    return replace(base, **shown_in_training(metadata))
 
 
 def with_mini_lrnr() -> tuple[Base, str]:
@@ -75,7 +75,7 @@ def with_files(base: Base, lora_file: Path, prompt_file: Path | None = None, str
         ValueError: the LoRA or the prompt was made for another model.
     """
     adapter = lora.load(lora_file)
-    merge(base.network, adapter, strength)
+    put_on(base.network, adapter.of_network, strength, merged=True)
     text = ""
     if prompt_file is not None:
         learned = prompt.load(prompt_file)
@@ -90,42 +90,11 @@ def with_files(base: Base, lora_file: Path, prompt_file: Path | None = None, str
                 )
         base.texts.removal = {name: value.to(base.network.device) for name, value in learned.vectors.items()}
         text = removal_prompt(learned.enhancers, learned.prompt_first)
-    return replace(base, **seen(adapter.metadata)), text
+    return replace(base, **shown_in_training(adapter.metadata)), text
 
 
-def seen(metadata: dict[str, str]) -> dict[str, Any]:
+def shown_in_training(metadata: dict[str, str]) -> dict[str, Any]:
     """The kind of picture and mask that a file's network was shown in training, as values of a Base."""
     header = Header(metadata)
     stated = {"condition_image": header.condition_image, "mask_pooling": header.mask_pooling}
     return {name: value for name, value in stated.items() if value is not None}
-
-
-@torch.no_grad()
-def merge(unet: nn.Module, adapter: lora.Lora, strength: float = 1.0) -> None:
-    """Add strength · alpha / r · up @ down to the weights of a network."""
-    for weight, pair in matched(unet, adapter):
-        update = pair.up.flatten(1).float() @ pair.down.flatten(1).float()
-        weight += (strength * pair.alpha / len(pair.down) * update).reshape(weight.shape).to(weight)
-
-
-def matched(unet: nn.Module, adapter: lora.Lora) -> list[tuple[nn.Parameter, lora.LoraPair]]:
-    """The weights of a network beside what a LoRA adds to them.
-
-    Raises:
-        ValueError: a module of the LoRA is not in the network, or at another size, or the LoRA has none for a network.
-    """
-    weights = dict(unet.named_parameters())
-    fitting, foreign = [], []
-    for module, pair in adapter.pairs.items():
-        if module.startswith("unet."):
-            weight = weights.get(f"{module.removeprefix('unet.')}.weight")
-            if weight is not None and pair.changes(weight.shape):
-                fitting.append((weight, pair))
-            else:
-                foreign.append(module)
-    if foreign or not fitting:
-        raise ValueError(
-            f"{len(fitting)} of the LoRA's {len(fitting) + len(foreign)} modules fit this network, expected all"
-            f"{f' ({foreign[0]} does not)' if foreign else ''}: it was made for another model."
-        )
-    return fitting

@@ -17,7 +17,7 @@ from torch import Tensor
 from ...adapters import methods as facts
 from ...kernels.attention import SRA, SRA_STRICT, aas_at
 from ...kernels.guidance import masg_map, masg_scale, sarg
-from .region_attention import regions
+from .region_attention import attending_by_region
 
 Call = Callable[[str], Tensor]
 """The network at one step, as a function of a prompt: it gives x0 [B, C, h, w]."""
@@ -104,10 +104,10 @@ class AttentiveEraser(Method):
     ) -> Tensor:
         settings = aas_at(steps - position, steps, self.suppression, self.suppression_steps)
         if self.removal_scale == 1:
-            with regions(network, hole[:, 0], settings, decoder_only=True):
+            with attending_by_region(network, hole[:, 0], settings, decoder_only=True):
                 return guided(call, positive, negative, self.guidance)
         plain = call(positive)
-        with regions(network, hole[:, 0], settings, decoder_only=True):
+        with attending_by_region(network, hole[:, 0], settings, decoder_only=True):
             erased = call(positive)
         return sarg(plain, erased, self.removal_scale, guided(call, positive, negative, self.guidance, plain))
 
@@ -124,7 +124,7 @@ class SelfRectifying(Method):
     def predict(
         self, network: Any, call: Call, hole: Tensor, positive: str, negative: str, position: float, steps: int
     ) -> Tensor:
-        with regions(network, hole[:, 0], SRA_STRICT if self.strict else SRA, decoder_only=False):
+        with attending_by_region(network, hole[:, 0], SRA_STRICT if self.strict else SRA, decoder_only=False):
             return guided(call, positive, negative, self.guidance)
 
 

@@ -11,7 +11,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...adapters.lora import LoraPair
 from ...adapters.methods import ONE_STEP_PROMPT as PROMPT
 from ...adapters.methods import ONE_STEP_TIMESTEP as TIMESTEP
 from ...adapters.one_step import OneStep
@@ -20,6 +19,7 @@ from ...kernels.onestep import add_noise, alpha_from_logits, blend, noise_level,
 from ...kernels.regions import latent_mask
 from ..base_models.base import Base
 from ..base_models.text import Prompt
+from .lora import check_fits, put_on, take_off
 
 
 class Erased(NamedTuple):
@@ -151,27 +151,23 @@ def taken_by(alpha: Tensor, height: int, width: int) -> Tensor:
 @contextmanager
 def applied(network: nn.Module, adapter: OneStep) -> Iterator[None]:
     """The network with an eraser's LoRA beside its weights and its last layer in place, for the calls inside."""
-    layers: dict[str, Any] = dict(network.named_modules())
-    name = adapter.family.last_layer
-    fitting = [path for path, pair in adapter.lora.items() if path in layers and fits(pair, layers[path])]
+    check_fits(network, adapter.lora, "one-step eraser")
+    own: Any = network.get_submodule(adapter.family.last_layer)
     weight, bias = adapter.terminal["weight"], adapter.terminal["bias"]
-    last_fits = name in layers and weight.shape[1:] == layers[name].weight.shape[1:]
-    if len(fitting) < len(adapter.lora) or not last_fits:
+    if weight.shape[1:] != own.weight.shape[1:]:
         raise ValueError(
-            f"{len(fitting)} of the one-step eraser's {len(adapter.lora)} modules fit this network, and its last layer "
-            f"{'does' if last_fits else 'does not'}: it was made for another model ({adapter.family.title})."
+            f"The one-step eraser's last layer takes {weight.shape[1]} channels and this network's {own.weight.shape[1]}: it "
+            f"was made for another model ({adapter.family.title})."
         )
-    own = layers[name]
     last = with_rows(own, len(weight))
     last.load_state_dict({"weight": weight, "bias": bias})
-    hooks = [layers[path].register_forward_hook(beside(pair, layers[path])) for path, pair in adapter.lora.items()]
-    setattr(network, name, last.to(own.weight))
+    put_on(network, adapter.lora)
+    setattr(network, adapter.family.last_layer, last.to(own.weight))
     try:
         yield
     finally:
-        setattr(network, name, own)
-        for hook in hooks:
-            hook.remove()
+        setattr(network, adapter.family.last_layer, own)
+        take_off(network)
 
 
 def with_rows(layer: Any, rows: int) -> nn.Conv2d | nn.Linear:
@@ -179,21 +175,3 @@ def with_rows(layer: Any, rows: int) -> nn.Conv2d | nn.Linear:
     if isinstance(layer, nn.Linear):
         return nn.Linear(layer.in_features, rows)
     return nn.Conv2d(layer.in_channels, rows, layer.kernel_size, padding=layer.padding)
-
-
-def fits(pair: LoraPair, layer: nn.Module) -> bool:
-    weight = getattr(layer, "weight", None)
-    return weight is not None and pair.down.shape[1:] == weight.shape[1:] and len(pair.up) == len(weight)
-
-
-def beside(pair: LoraPair, layer: Any) -> Any:
-    """A forward hook that adds alpha / r · up(down(x))."""
-    scale = pair.alpha / len(pair.down)
-    down, up = pair.down.to(layer.weight), (scale * pair.up).to(layer.weight)
-
-    def add(module: Any, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        if down.ndim == 2:
-            return output + F.linear(F.linear(inputs[0], down), up)
-        return output + F.conv2d(F.conv2d(inputs[0], down, stride=module.stride, padding=module.padding), up)
-
-    return add

@@ -53,7 +53,9 @@ def grid(mask: Tensor, tokens: int) -> tuple[int, int]:
 
 
 @contextmanager
-def regions(unet: UNet2DConditionModel, mask: Tensor, settings: RegionSettings, decoder_only: bool) -> Iterator[None]:
+def attending_by_region(
+    unet: UNet2DConditionModel, mask: Tensor, settings: RegionSettings, decoder_only: bool
+) -> Iterator[None]:
     """Run the network with region attention in its self-attention layers; afterwards it is as before."""
     before = unet.attn_processors
     processor = RegionAttnProcessor(mask, settings)

@@ -1,4 +1,5 @@
 import { app } from "../../../scripts/app.js"
+import { fileOf, offer } from "./example_pictures.js"
 
 // "Remove object…" in the context menu of every node that shows a picture: paint over the object, save, and Remove Object
 // stands beside the picture, wired to it and to the checkpoint that the graph has, with a preview behind it.
@@ -6,12 +7,19 @@ const EDITOR = "Comfy.MaskEditor.OpenMaskEditor"
 const EDITOR_WINDOW = '[data-testid="mask-editor-root"]'
 const GAP = 60
 
+// Load Image does not list what the mask editor saves, so that undo and redo would mark the picture as if it were missing.
+const painted = new Set()
+
 app.registerExtension({
   name: "Unclutter.RemoveObject",
   getNodeMenuItems(node) {
     const known = LiteGraph.registered_node_types.UnclutterRemoveObject
     if (!known || !pictureOf(node) || !commands().some(({ id }) => id === EDITOR)) return []
     return [{ content: "Remove object…", callback: () => removeObject(node) }]
+  },
+  loadedGraphNode(node) {
+    const widget = fileOf(node)
+    if (widget && painted.has(widget.value)) offer(widget, widget.value)
   },
 })
 
@@ -51,9 +59,9 @@ function placeBeside(neighbour, node) {
 // The mask editor saves into a Load Image node: other nodes that show a picture hand it to a new one.
 async function placeLoadImage(node) {
   const picture = LiteGraph.createNode("LoadImage")
-  const widget = picture.widgets.find(({ name }) => name === "image")
+  const widget = fileOf(picture)
   // A file outside of the input folder is no choice of Load Image, which would be marked as if the file were missing.
-  widget.options.values = [...widget.options.values, pictureOf(node)]
+  offer(widget, pictureOf(node))
   widget.value = pictureOf(node)
   placeBeside(node, picture)
   widget.callback?.(widget.value)
@@ -63,14 +71,16 @@ async function placeLoadImage(node) {
 
 // Opens the mask editor; whether a mask was saved when it has closed.
 async function paintMask(picture) {
-  const value = () => picture.widgets.find(({ name }) => name === "image").value
-  const before = value()
+  const widget = fileOf(picture)
+  const before = widget.value
   app.canvas.deselectAll()
   app.canvas.select(picture)
   await app.extensionManager.command.execute(EDITOR)
   await until(() => document.querySelector(EDITOR_WINDOW))
   await until(() => !document.querySelector(EDITOR_WINDOW), Infinity)
-  return value() !== before
+  if (widget.value === before) return false
+  painted.add(widget.value)
+  return true
 }
 
 function placeRemoveObject(picture) {

@@ -1,4 +1,4 @@
-"""What other people's folders hold, besides what `write_manifest` writes."""
+"""Folders as other people write them, unlike those of `write_manifest`."""
 
 import json
 import shutil

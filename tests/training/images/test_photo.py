@@ -1,4 +1,4 @@
-"""What `unclutter remove` leaves as it is: every pixel that is not removed, in its depth, and what the file says."""
+"""`unclutter remove` leaves every pixel that is not removed as it is, in its depth, and the file's metadata."""
 
 import numpy as np
 import pytest

@@ -38,7 +38,7 @@ def test_the_path_starts_with_the_object_and_ends_without():
 
 @pytest.mark.parametrize("kind", KINDS.values(), ids=lambda kind: kind.title)
 def test_comfyui_loads_the_full_network(comfy, kind):
-    """What Load Diffusion Model does, in the real shapes and without their weights; it knows no SD 2-inpainting in diffusers'
+    """Goes the way of Load Diffusion Model, in the real shapes and without weights; it knows no SD 2-inpainting in diffusers'
     keys."""
     import comfy.model_base
     from comfy import model_detection

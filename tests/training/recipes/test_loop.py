@@ -38,13 +38,6 @@ from unclutter.training.recipes.run_folder import only_training_in, write_state
 RECIPES = {"lrnr": (LRNRRecipe, LRNR), "eradiff": (EraDiffRecipe, EraDiff)}
 
 
-@pytest.fixture(scope="module")
-def pairs(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("pairs")
-    draw_pairs(DrawnConfig(folder, count=6))
-    return folder
-
-
 @pytest.fixture
 def quick(pairs, tmp_path):
     """Settings of a training of a few seconds."""

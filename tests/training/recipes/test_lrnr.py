@@ -1,4 +1,4 @@
-"""What LRNR's training asks of the base, how it says its adapters are to be used, and settings, its own and EraDiff's."""
+"""LRNR's training: its demands on the base, its note of how the adapters are to be used, and settings, EraDiff's too."""
 
 import re
 from dataclasses import replace

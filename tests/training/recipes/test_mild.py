@@ -20,9 +20,9 @@ from unclutter.training.data.settings import DrawnConfig
 from unclutter.training.recipes import loop, mild
 from unclutter.training.recipes.mild import MILD, occluder
 from unclutter.training.recipes.mild_settings import MILDRecipe, choose
-from unclutter.training.sampling.adapters import merge
 from unclutter.training.sampling.layered import erase_backgrounds, erase_layers, fresh_adapter
 from unclutter.training.sampling.layered_network import LayeredNetwork
+from unclutter.training.sampling.lora import put_on
 from unclutter.training.sampling.methods import Plain
 from unclutter.training.sampling.sampler import remove
 
@@ -72,7 +72,7 @@ def test_every_row_is_what_its_lora_gives_when_merged(base, learned):
     for row, kind in enumerate(rows):
         alone = load_mini().network
         pairs = plain.foreground if kind == PERSON else plain.background
-        merge(alone, lora.Lora({f"unet.{module}": pair for module, pair in pairs.items()}))
+        put_on(alone, pairs, merged=True)
         expected = alone(x[row : row + 1], t, context[:1]).sample[0]
         assert not torch.allclose(out[row], base_output(x[row : row + 1], t, context)[0], atol=1e-2)
         torch.testing.assert_close(out[row], expected, atol=1e-5, rtol=1e-5)

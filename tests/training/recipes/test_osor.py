@@ -1,4 +1,4 @@
-"""OSOR: its losses by hand, what each turn changes, both phases, and one-step erasing in diffusers."""
+"""OSOR: its losses by hand, what each loss changes, both phases, and one-step erasing in diffusers."""
 
 import math
 import os
@@ -18,8 +18,6 @@ from unclutter.kernels.onestep import noise_level
 from unclutter.kernels.regions import latent_mask
 from unclutter.training.base_models.checkpoints import load_checkpoint
 from unclutter.training.base_models.mini import load_mini
-from unclutter.training.data.drawn import draw_pairs
-from unclutter.training.data.settings import DrawnConfig
 from unclutter.training.images.files import read_image, read_mask, write_image
 from unclutter.training.recipes.loop import train
 from unclutter.training.recipes.osor.objective import (
@@ -31,17 +29,10 @@ from unclutter.training.recipes.osor.objective import (
     reconstruction_loss,
 )
 from unclutter.training.recipes.osor.settings import PRESETS, IncompleteMasks, OSORRecipe, choose
-from unclutter.training.sampling.adapters import merge
+from unclutter.training.sampling.lora import put_on
 from unclutter.training.sampling.one_step import erase_once, run_once
 
 LN2 = math.log(2)
-
-
-@pytest.fixture(scope="module")
-def pairs(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("pairs")
-    draw_pairs(DrawnConfig(folder, count=6))
-    return folder
 
 
 @pytest.fixture
@@ -145,13 +136,13 @@ def test_sizes_on_sdxl_are_those_of_the_paper():
     assert round(sum(p.numel() for _, p in trained) / 1e6, 1) == 777.9
 
 
-def test_each_turn_trains_its_own(pairs, quick):
+def test_each_loss_trains_its_own(pairs, quick):
     objective = OSOR(load_mini(), quick)
     trained = objective.trained()
     heads = {name for name in trained if name.startswith("discriminator.heads.")}
-    for turn, own in ((GENERATOR, trained.keys() - heads), (DISCRIMINATOR, heads)):
+    for alternating, own in ((GENERATOR, trained.keys() - heads), (DISCRIMINATOR, heads)):
         objective.zero_grad()
-        objective.begin(turn)
+        objective.begin(alternating)
         loss = objective(a_batch(pairs), generators())
         assert loss.shape == (2,) and loss.isfinite().all()
         loss.mean().backward()
@@ -169,8 +160,8 @@ def test_a_picture_costs_the_same_in_every_batch(pairs, quick, tmp_path, first_p
     for recipe in (quick, second(first_phase, tmp_path / "two", dice_weight=0.0, incomplete=shrunk)):
         objective = OSOR(load_mini(), recipe)
         batch = a_batch(pairs)
-        for turn in objective.turns:
-            objective.begin(turn)
+        for alternating in objective.losses:
+            objective.begin(alternating)
             together = objective(batch, generators())
             alone = [
                 objective({key: value[row : row + 1] for key, value in batch.items()}, [generators()[row]])
@@ -335,7 +326,7 @@ def test_beside_the_weights_is_as_merged_into_them(pairs):
     beside = erase_once(base, adapter, image, mask)
     plain = run_once(base, image, mask)
     assert (beside.picture - plain.picture).abs().max() > 0.01
-    merge(base.network, type("Merged", (), {"pairs": {f"unet.{name}": pair for name, pair in lora.items()}}))
+    put_on(base.network, lora, merged=True)
     torch.testing.assert_close(beside.picture, run_once(base, image, mask).picture, atol=1e-4, rtol=0)
     # The hard blend of phase 1: what the mask does not touch is the picture, through the autoencoder.
     hole = torch.nn.functional.max_pool2d(mask[:, None], 4)

@@ -16,10 +16,9 @@ from transformers import CLIPTextModel, CLIPTokenizer, T5Config, T5EncoderModel,
 from unclutter.adapters import mini, one_step
 from unclutter.adapters.families import FLUX, UNET
 from unclutter.kernels.onestep import add_noise, noise_level
+from unclutter.tests.nodes.running import run_node
 from unclutter.training.base_models.checkpoints import load_checkpoint
 from unclutter.training.base_models.mini import load_mini
-from unclutter.training.data.drawn import draw_pairs
-from unclutter.training.data.settings import DrawnConfig
 from unclutter.training.images.files import read_image, read_mask
 from unclutter.training.recipes.loop import train
 from unclutter.training.recipes.lrnr import LRNR
@@ -76,13 +75,6 @@ def save_flux(path, in_channels=384):
     )
     pipeline.save_pretrained(path)
     return pipeline
-
-
-@pytest.fixture(scope="module")
-def pairs(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("pairs")
-    draw_pairs(DrawnConfig(folder, count=6))
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -268,7 +260,7 @@ def test_both_hosts_make_the_same_picture(comfy, phases, flux, pairs):
         file = eraser_of(recipe)
         made = erase_once(load_checkpoint(flux, "cpu"), file, image, mask, seed=3)
         eraser = host.with_one_step(model, file, None, "one_step.safetensors")
-        result, alpha, _ = OneStepErase.execute(eraser, vae, image.movedim(1, -1), mask, **values).args
+        result, alpha, _ = run_node(OneStepErase, eraser, vae, image.movedim(1, -1), mask, **values)
         assert -10 * (result.movedim(-1, 1) - made.picture).square().mean().log10() >= 40
         smooth = F.interpolate(made.alpha[:, None], (64, 64), mode="bilinear")[:, 0]
         torch.testing.assert_close(alpha, smooth, atol=1e-3, rtol=0)

@@ -9,7 +9,7 @@ from unclutter.kernels.regions import object_tokens
 from unclutter.kernels.scenes import draw_scenes
 from unclutter.training.base_models.mini import load_mini
 from unclutter.training.sampling.methods import MASG, AttentiveEraser, Plain, SelfRectifying
-from unclutter.training.sampling.region_attention import grid, regions
+from unclutter.training.sampling.region_attention import attending_by_region, grid
 from unclutter.training.sampling.sampler import euler, remove
 
 
@@ -110,7 +110,7 @@ def test_a_patched_layer_computes_region_attention(base, settings):
     objects = object_tokens(mask, 8, 8).expand(2, -1)
     split = [rearrange(f(tokens), "b n (h d) -> b h n d", h=layer.heads) for f in (layer.to_q, layer.to_k, layer.to_v)]
     expected = layer.to_out[0](rearrange(region_attention_reference(*split, objects, settings), "b h n d -> b n (h d)"))
-    with regions(base.network, mask, settings, decoder_only=True):
+    with attending_by_region(base.network, mask, settings, decoder_only=True):
         torch.testing.assert_close(layer(tokens), expected, atol=1e-5, rtol=1e-4)
         encoder = base.network.down_blocks[0].attentions[0].transformer_blocks[0].attn1
         assert "Region" not in type(encoder.processor).__name__

@@ -26,7 +26,7 @@ from ....kernels.regions import latent_mask
 from ...base_models.base import Base
 from ...base_models.text import Prompt
 from ...sampling.one_step import denoise_once, run_once, with_rows
-from ..objective import Objective, Turn, noise_like
+from ..objective import AlternatingLoss, Objective, noise_like
 from .discriminator import (
     Discriminator,
     adversarial_loss,
@@ -39,8 +39,8 @@ from .incomplete_masks import incomplete_masks
 from .perceptual import load_lpips
 from .settings import OSORRecipe
 
-GENERATOR = Turn("generator", largest_norm=1.0)
-DISCRIMINATOR = Turn("discriminator", largest_norm=math.inf)
+GENERATOR = AlternatingLoss("generator", largest_norm=1.0)
+DISCRIMINATOR = AlternatingLoss("discriminator", largest_norm=math.inf)
 ADAPTER, HEADS = "one_step.safetensors", "discriminator.safetensors"
 
 
@@ -48,7 +48,7 @@ class OSOR(Objective):
     """`L_G` and `L_D` in turn (Equations 7 to 16)."""
 
     name = "osor"
-    turns = (GENERATOR, DISCRIMINATOR)
+    losses = (GENERATOR, DISCRIMINATOR)
     leaves_parameters_unused = True
     predictions = ("epsilon", "flow")
     recipe: OSORRecipe
@@ -73,7 +73,7 @@ class OSOR(Objective):
         self.perceptual = None
         if recipe.lpips_weight:
             self.perceptual = load_lpips(recipe.lpips_network, recipe.lpips_weights, recipe.missing_weights).to(device)
-        self.turn = GENERATOR
+        self.loss = GENERATOR
         self.texts: dict[tuple[int, int], Prompt] = {}
         if recipe.start is not None and not recipe.resume:
             self.continue_from(recipe.start)
@@ -88,13 +88,13 @@ class OSOR(Objective):
         """The network's last layer."""
         return getattr(self.unet, self.family.last_layer)
 
-    def begin(self, turn: Turn) -> None:
-        self.turn = turn
-        if turn is DISCRIMINATOR:
+    def begin(self, loss: AlternatingLoss) -> None:
+        self.loss = loss
+        if loss is DISCRIMINATOR:
             self.discriminator.advance()
 
     def forward(self, batch: dict[str, Any], generators: list[torch.Generator]) -> Tensor:
-        if self.turn is DISCRIMINATOR:
+        if self.loss is DISCRIMINATOR:
             with torch.no_grad():
                 erased, _ = self.generate(batch, generators)
             return self.discriminate(erased, batch)

@@ -28,21 +28,21 @@ PAINT: dict[str, Remove] = {RING: ring_fill, "grey": grey_fill, "exemplar fill":
 """Fills that need no model: the median colour around the hole, mid-grey, and copies of the rest of the picture."""
 
 
-def plain_ways(guidance: float, steps: int, seed: int, model: Path = mini.FOLDER) -> dict[str, Remove]:
+def removers_without_adapters(guidance: float, steps: int, seed: int, model: Path = mini.FOLDER) -> dict[str, Remove]:
     """The mini model without adapters: plain, guided, and by each method that a training is made for."""
     base = load_mini(model)
-    ways = {
-        "mini": sampled(base, steps, seed, Plain()),
-        "mini + CFG": sampled(base, steps, seed, Plain(guidance), facts.BACKGROUND),
+    removers = {
+        "mini": by_sampling(base, steps, seed, Plain()),
+        "mini + CFG": by_sampling(base, steps, seed, Plain(guidance), facts.BACKGROUND),
     }
     for name, known in facts.METHODS.items():
         if known.recipe is not None:
             method = guided_by(METHODS[name], guidance)
-            ways[f"mini + {known.title}"] = sampled(base, steps, seed, method, method.words)
-    return ways
+            removers[f"mini + {known.title}"] = by_sampling(base, steps, seed, method, method.words)
+    return removers
 
 
-def adapted_ways(
+def removers_with_adapters(
     adapters: tuple[Path, ...], guidance: float, steps: int, seed: int, model: Path = mini.FOLDER
 ) -> Iterator[tuple[str, Remove]]:
     """Each training in the ways that its paper compares: alone, and by the method that it is made for."""
@@ -50,15 +50,15 @@ def adapted_ways(
         recipe = recipe_of(folder)
         name = f"{folder.name} ({recipe})"
         if recipe == facts.ONE_STEP_RECIPE:
-            yield name, once(load_eraser(folder), seed, model)
+            yield name, in_one_call(load_eraser(folder), seed, model)
             continue
         adapted, text = with_adapters(load_mini(model), folder)
-        yield name, sampled(adapted, steps, seed, Plain(), text)
+        yield name, by_sampling(adapted, steps, seed, Plain(), text)
         for key, known in facts.METHODS.items():
             # A method that guides to words has nothing to guide to where the training has no prompt.
             if known.recipe == recipe and (text or not METHODS[key].words):
                 method = guided_by(METHODS[key], guidance)
-                yield f"{name} + {known.title}", sampled(adapted, steps, seed, method, text)
+                yield f"{name} + {known.title}", by_sampling(adapted, steps, seed, method, text)
 
 
 def guided_by(method: Method, guidance: float) -> Method:
@@ -66,12 +66,12 @@ def guided_by(method: Method, guidance: float) -> Method:
     return method.with_strength(guidance if method.words else None)
 
 
-def sampled(base: Base, steps: int, seed: int, method: Method, text: str = "") -> Remove:
+def by_sampling(base: Base, steps: int, seed: int, method: Method, text: str = "") -> Remove:
     """Sampling, pasted back."""
     return lambda picture, mask: erase(base, picture, mask, method, steps, seed, positive=text)
 
 
-def once(adapter: one_step.OneStep, seed: int, model: Path = mini.FOLDER) -> Remove:
+def in_one_call(adapter: one_step.OneStep, seed: int, model: Path = mini.FOLDER) -> Remove:
     """One call of the network; what it leaves alone has been through the VAE."""
     base = load_mini(model)
     return lambda picture, mask: erase_once(base, adapter, picture, mask, seed=seed).picture
