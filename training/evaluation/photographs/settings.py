@@ -121,6 +121,11 @@ class PhotosConfig:
             raise ValueError(f"{self.out} is a file: give a folder for the results.")
         check_weights(self.given_weights())
         self.judge.check()
+        if self.data is None and not RENDERED.is_dir():
+            raise FileNotFoundError(
+                "The rendered scenes are not in this installation: give a folder of pictures and masks as --data, or make some "
+                "with `unclutter data rendered DIR`."
+            )
         check_folder(self.source(), "pictures and masks")
         self.contestants()
 
