@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange
 from torch import Tensor, nn
 
 
@@ -31,23 +30,3 @@ class PatchAutoencoder(nn.Module):
 
     def decode(self, latent: Tensor) -> Tensor:
         return F.conv_transpose2d(latent, self.synthesis, stride=self.patch) + self.mean[:, None, None]
-
-
-def fit_patch_autoencoder(pictures: Tensor, channels: int, patch: int) -> PatchAutoencoder:
-    """The `channels` leading principal components of the patches of `pictures` [B, 3, H, W] in -1..1.
-
-    Each channel is scaled by the square root of its deviation, then all by one factor, so that latents have unit
-    variance on the whole and coarse structure still outweighs detail: a diffusion model learns it first.
-    """
-    model = PatchAutoencoder(channels, patch)
-    mean = pictures.mean(dim=(0, 2, 3))
-    patches = rearrange(pictures - mean[:, None, None], "b c (h p) (w q) -> (b h w) (c p q)", p=patch, q=patch)
-    variance, axes = torch.linalg.eigh(patches.T.double() @ patches.double() / len(patches))
-    variance, axes = variance.flip(0)[:channels], axes.flip(1)[:, :channels].T
-    scale = variance.pow(-0.25)
-    scale = scale / (variance * scale.square()).mean().sqrt()
-    shape = (channels, 3, patch, patch)
-    model.analysis.copy_((axes * scale[:, None]).reshape(shape))
-    model.synthesis.copy_((axes / scale[:, None]).reshape(shape))
-    model.mean.copy_(mean)
-    return model

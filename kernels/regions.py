@@ -128,11 +128,6 @@ def latent_mask(mask: Tensor, height: int, width: int, pooling: str) -> Tensor:
     raise ValueError(f"pooling is {pooling!r}: choose max or nearest.")
 
 
-def occupancy(mask: Tensor, height: int, width: int) -> Tensor:
-    """The share of each cell that is masked: mask [B, H, W] -> [B, 1, height, width] in 0..1 (OSOR)."""
-    return F.adaptive_avg_pool2d(mask[:, None], (height, width))
-
-
 def grow(mask: Tensor, pixels: float = 0.0, percent: float = 0.0) -> Tensor:
     """Grow each object of mask [B, H, W] by `pixels` plus `percent` % of its own size (the root of its area).
 

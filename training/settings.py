@@ -9,15 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from ..adapters.methods import (
-    LAYERED_RECIPE,
-    LAYERED_STEPS,
-    METHODS,
-    ONE_STEP_RECIPE,
-    MethodFacts,
-    Start,
-    method_facts,
-)
+from ..adapters.methods import LAYERED_RECIPE, LAYERED_STEPS, METHODS, ONE_STEP_RECIPE, MethodFacts, Start, method_facts
 from ..adapters.names import Style
 from ..kernels.vocabulary import Schedule
 from .paths import MINI, check_checkpoint, check_file, check_picture, check_writable, recipe_of
@@ -162,8 +154,8 @@ class RemoveConfig:
         Raises:
             ValueError, FileNotFoundError: values that do not go together, or a file that is not there.
         """
-        self.check_marks()
         self.check_settings()
+        self.check_marks()
         if self.base is not None and self.base != MINI:
             check_checkpoint(self.base)
         if self.image.is_dir():

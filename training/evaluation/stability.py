@@ -15,9 +15,9 @@ from ..sampling.methods import Method, Plain, mini_methods
 from ..sampling.sampler import Start
 from .cases import Case, draw
 from .measures import bootstrap_interval, decibels, error
+from .mini_removers import erase
 from .report import report
 from .settings import StabilityConfig
-from .ways import erase
 
 BATCH = 32
 SEED = 50_000

@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterator
 import torch
 from diffusers import AutoencoderKL
 from diffusers.optimization import get_cosine_schedule_with_warmup
+from einops import rearrange
 from torch import Tensor
 from tqdm import tqdm
 
 from ...adapters import mini as mini_files
-from ...kernels.patches import fit_patch_autoencoder
+from ...kernels.patches import PatchAutoencoder
 from ...kernels.scenes import draw_scenes
 from ..images.holes import random_masks
 from .config import MiniConfig
@@ -83,3 +84,23 @@ def drawn_pictures(config: MiniConfig, batch: int, generator: torch.Generator) -
     while True:
         for difficulty in config.difficulties:
             yield 2 * draw_scenes(batch, config.size, generator, difficulty=difficulty).picture() - 1
+
+
+def fit_patch_autoencoder(pictures: Tensor, channels: int, patch: int) -> PatchAutoencoder:
+    """The `channels` leading principal components of the patches of `pictures` [B, 3, H, W] in -1..1.
+
+    Each channel is scaled by the square root of its deviation, then all by one factor, so that latents have unit
+    variance on the whole and coarse structure still outweighs detail: a diffusion model learns it first.
+    """
+    model = PatchAutoencoder(channels, patch)
+    mean = pictures.mean(dim=(0, 2, 3))
+    patches = rearrange(pictures - mean[:, None, None], "b c (h p) (w q) -> (b h w) (c p q)", p=patch, q=patch)
+    variance, axes = torch.linalg.eigh(patches.T.double() @ patches.double() / len(patches))
+    variance, axes = variance.flip(0)[:channels], axes.flip(1)[:, :channels].T
+    scale = variance.pow(-0.25)
+    scale = scale / (variance * scale.square()).mean().sqrt()
+    shape = (channels, 3, patch, patch)
+    model.analysis.copy_((axes * scale[:, None]).reshape(shape))
+    model.synthesis.copy_((axes / scale[:, None]).reshape(shape))
+    model.mean.copy_(mean)
+    return model

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ...adapters import layered
-from ...kernels.layers import context_masks, foreground_weight, region_loss
+from ...kernels.layers import context_masks
 from ...kernels.lowrank import BACKGROUND, PERSON
 from ...kernels.morphology import parsing_one_hot
 from ...kernels.regions import latent_mask
@@ -20,6 +20,7 @@ from ..base_models.base import Base, masked_grey
 from ..data.sample import Sample
 from ..sampling.layered import erase_backgrounds, fresh_adapter
 from ..sampling.layered_network import LayeredNetwork
+from .layer_losses import foreground_weight, region_loss
 from .mild_settings import MILDRecipe
 from .objective import Objective, integers, noise_like
 

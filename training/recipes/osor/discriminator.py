@@ -16,7 +16,7 @@ from kornia.filters import gaussian_blur2d
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from ....kernels.regions import latent_mask, occupancy
+from ....kernels.regions import latent_mask
 from ...base_models.weights import load_whole, read_weights
 from .settings import Guidance, MissingWeights
 
@@ -181,7 +181,7 @@ def guidance_maps(mask: Tensor, logits: list[Tensor], kind: Guidance, sigma: flo
     for logit in logits:
         height, width = logit.shape[-2:]
         if kind == "occupancy":
-            found = occupancy(mask, height, width)
+            found = F.adaptive_avg_pool2d(mask[:, None], (height, width))
         else:
             found = latent_mask(mask, height, width, pooling="nearest")
         if kind == "gaussian":
