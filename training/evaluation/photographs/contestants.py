@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args, get_type_hints
 
-from ....adapters.methods import LAYERED_RECIPE, METHODS, Start
+from ....adapters.methods import DRAFT, LAYERS, METHODS, ONE_STEP, TRAINED_FOR, Start
 from ...paths import MINI, RANDOM_SDXL, check_checkpoint, check_folder, recipe_of
-from ...settings import DRAFT, ONE_STEP, TRAINED_FOR, RemoveConfig
+from ...settings import RemoveConfig
 
 RING = "ring median"
 PAINT = (RING, "grey", "Telea", "shift map", "draft")
@@ -161,7 +161,8 @@ def default_methods(bases: dict[str, Path], recipes: dict[str, str]) -> list[str
 
 def method_of(recipe: str) -> str:
     """The method that a recipe's adapters are for."""
-    return LAYERED if recipe == LAYERED_RECIPE else TRAINED_FOR[recipe]
+    suited = TRAINED_FOR.get(recipe, "plain")
+    return LAYERED if suited == LAYERS else suited
 
 
 def of_method(
