@@ -60,7 +60,7 @@ def choose(facts: host.Facts | None, steps: int) -> tuple[str, str]:
     if facts.inpaints and facts.attention:
         return "SRA + MASG", "it is an inpainting model"
     if facts.attention and few_steps(facts, steps):
-        return "Attentive Eraser", "the model cannot inpaint; few steps"
+        return "Attentive Eraser", "the model cannot inpaint and runs few steps"
     if facts.attention:
         return "Attentive Eraser", "the model cannot inpaint"
     return "plain", "this family's attention cannot be steered"

@@ -1,6 +1,6 @@
 """Makes the thumbnails of the templates, before | after, from the weights that ship now.
 
-    python -m unclutter.tools.make_pictures      or: make pictures
+    python -m unclutter.tools.make_pictures [NAME ...]      or: make pictures
 
 Needs a ComfyUI (COMFYUI_PATH). A template whose model does not ship shows the picture and what would be removed instead, with
 the model's name, and the words or the box by which the object is found: it promises nothing that has not been seen.
@@ -9,6 +9,7 @@ the model's name, and the words or the box by which the object is found: it prom
 from __future__ import annotations
 
 import json
+import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -102,9 +103,9 @@ def label(canvas: Image.Image, text: str, left: int) -> None:
     draw.text((left + MARGIN, top + MARGIN), text, fill="white", font=font)
 
 
-def main() -> None:
+def main(names: list[str]) -> None:
     with tempfile.TemporaryDirectory() as folder, ComfyServer(comfyui_path(), Path(folder)) as server:
-        for name in TEMPLATES:
+        for name in names or TEMPLATES:
             graph = json.loads((FOLDER / "api" / f"{name}.json").read_text())
             model = "SDXL, to be trained" if name.startswith("Train") else name.partition(", ")[2]
             model = model if needs_a_model(graph) else ""
@@ -115,4 +116,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

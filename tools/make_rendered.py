@@ -1,6 +1,6 @@
 """Makes the 24 rendered scenes in rendered/, which `unclutter evaluate photos` runs on when it is given no folder.
 
-    python -m unclutter.tools.make_rendered WORK
+    python -m unclutter.tools.make_rendered WORK [COUNT]
 
 WORK receives them as PNG files; a stopped run goes on there. Needs the extra `render`. Pictures become JPEG files of full
 colour resolution, whose blocks of 8x8 pixels do not know of each other: where a scene looks the same with and without the
@@ -31,8 +31,8 @@ LARGEST = 4_000_000
 """Bytes of all files."""
 
 
-def main(work: Path) -> None:
-    render_pairs(RenderedConfig(work, count=COUNT, size=SIZE, samples=SAMPLES))
+def main(work: Path, count: int = COUNT) -> None:
+    render_pairs(RenderedConfig(work, count=count, size=SIZE, samples=SAMPLES))
     packed = [pack(sample) for sample in read_manifest(work)]
     write_manifest(FOLDER, packed)
     total = sum(path.stat().st_size for path in FOLDER.rglob("*") if path.is_file())
@@ -81,4 +81,4 @@ def psnr(one: Tensor, other: Tensor, where: Tensor) -> float:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), *map(int, sys.argv[2:]))

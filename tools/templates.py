@@ -3,8 +3,9 @@
 A template is a note and some columns of nodes, from left to right; each column becomes a group. An input that begins with
 "@" is a link to a node of the same template by its key and the name of its output, as in "@picture.MASK"; a list of such a
 link and a value is one whose widget shows that value.
-File names are all that ComfyUI's template browser shows and searches, and on most systems it lists them by the alphabet:
-they say what a person wants, and their alphabet is the order in which a newcomer should meet them.
+File names are all that ComfyUI's template browser shows and searches, so they say what a person wants. It takes no order from
+a pack: it lists the files as the file system does, or by the alphabet where one chooses so, and their alphabet is the order
+in which a newcomer should meet them.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ class Inputs:
         people: [N, H, W] of 0 and 1, everyone who is told apart, not grown; of a mask, all that it marks as one.
         gone: who of them goes, from 0.
         order: everyone from back to front, or None as they came.
-        avoid: [1, H, W] of 0 and 1, what may not be copied, or None.
+        avoid: [1, H, W] of 0 and 1, what may not be copied, those who stay among it, or None.
         line: tells what share of the photo is marked, and by what.
     """
 
@@ -88,6 +88,9 @@ def _of_instances(config: RemoveConfig, photo: Photo, barred: Tensor | None) -> 
     stay = [index for index in range(count) if index not in gone]
     seen = joined(visible_masks(masks, order), stay, masks[0])
     hole = (joined(holes, gone) * (1 - seen))[None]
+    # A draft may copy nobody who stays, or there would be two of them.
+    others = joined(masks, stay, masks[0])[None]
+    barred = others if barred is None else barred.maximum(others)
     names = ", ".join(str(index + 1) for index in gone)
     line = (
         f"{config.instances.name} marks {counted(count, 'person', 'people')} in {config.image.name}; {names} "

@@ -155,8 +155,8 @@ class RemoveConfig:
         Raises:
             ValueError, FileNotFoundError: values that do not go together, or a file that is not there.
         """
-        self.check_marks()
         self.check_settings()
+        self.check_marks()
         if self.base is not None and self.base != MINI:
             check_checkpoint(self.base)
         if self.image.is_dir():

@@ -188,7 +188,7 @@ class TransformerCall:
 
     def __enter__(self) -> TransformerCall:
         for part, block in self.layout.lists(self.network):
-            for own in self.own_forwards(block):
+            for own in self.own_forwards(block) if part in self.patch.parts else ():
                 own.attend = self.attend
             self.hooks += self.around(block, functools.partial(self.enter, part), self.leave)
             for name in self.layout.aside:

@@ -86,7 +86,14 @@ ONLY_FIND = """(words) => {
     find("SAM3_Detect").connect(0, picture, 0)
     picture.connect(0, find("PreviewImage"), 0)
 }"""
-LOOK = "() => { app.canvas.ds.scale = 0.8; app.canvas.ds.offset = [100, 120] }"
+SHOW_ALL = """() => {
+    const boxes = app.graph.nodes.map(({boundingRect}) => [...boundingRect]), {ds} = app.canvas
+    const [left, top] = [0, 1].map((axis) => Math.min(...boxes.map((box) => box[axis])))
+    const [right, bottom] = [0, 1].map((axis) => Math.max(...boxes.map((box) => box[axis] + box[axis + 2])))
+    ds.scale = Math.min(1, 1400 / (right - left), 720 / (bottom - top))
+    ds.offset = [80 / ds.scale - left, 110 / ds.scale - top]
+    app.canvas.setDirty(true, true)
+}"""
 UNPACK = "() => app.graph.unpackSubgraph(app.graph.nodes.find((node) => node.subgraph))"
 
 
@@ -154,7 +161,8 @@ def test_a_blueprint_is_found_runs_and_can_be_unpacked(page, screenshot, name):
     changed = {**QUICK, **OF_BLUEPRINT.get(name, {})}
     assert page.evaluate(WIRE, changed) == BLUEPRINTS[name]
     outputs = page.run(600)
-    page.evaluate(LOOK)
+    page.evaluate(SHOW_ALL)
+    page.settle()
     screenshot(page, f"{name} (blueprint)")
     (shown,) = [output["images"] for output in outputs.values() if "images" in output]
     assert len(shown) == 1
@@ -163,6 +171,8 @@ def test_a_blueprint_is_found_runs_and_can_be_unpacked(page, screenshot, name):
     if name == "Remove by Words":
         page.evaluate(ONLY_FIND, "red car; person:2")
     outputs = page.run(600)
+    page.evaluate(SHOW_ALL)
+    page.settle()
     screenshot(page, f"{name} (unpacked)")
     (shown,) = [output["images"] for output in outputs.values() if "images" in output]
     # Words are split at semicolons and, by core's SAM3, at commas; person:2 is up to two. A mask for each.

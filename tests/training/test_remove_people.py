@@ -89,6 +89,19 @@ def test_a_hole_larger_than_the_mask_is_what_the_background_fills():
     assert (made["grown"] - made["masks"])[:, ring].abs().mean() > 0.02
 
 
+def test_a_draft_copies_nobody_who_stays(tmp_path):
+    scene, masks = torch.full((1, 3, 60, 120), 0.5), torch.zeros(3, 60, 120)
+    for mask, left in zip(masks, (10, 50, 90), strict=True):
+        mask[20:40, left : left + 16] = 1
+        scene[:, 0, 20:40, left : left + 16] = 1
+    write_image(tmp_path / "photo.png", scene)
+    numbers = sum(mask * (index + 1) for index, mask in enumerate(masks))
+    Image.fromarray(torch.as_tensor(numbers).byte().numpy()).save(tmp_path / "numbers.png")
+    assert run(tmp_path, "--remove", "2", instances="numbers.png") == 0
+    made = read_image(tmp_path / "out.png")[0]
+    assert made[0, masks[1] > 0].max() < 0.6 and made[0, masks[0] > 0].min() == 1
+
+
 def test_one_picture_may_number_everyone_and_order_says_who_is_in_front(crowd):
     folder, _ = crowd
     assert run(folder, "--remove", "all but 1", instances="numbers.png") == 0

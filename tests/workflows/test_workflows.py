@@ -82,7 +82,7 @@ def test_every_template_is_there_in_both_formats():
 
 
 def test_a_newcomer_meets_them_in_a_sensible_order():
-    """Files are listed by the alphabet: no model first, then SDXL; what has to be trained first comes last."""
+    """By the alphabet, A → Z in the browser: no model first, then SDXL; what has to be trained first comes last."""
     ordered = sorted(NAMES, key=str.casefold)
     assert ordered[:2] == ["Remove an object, no model", "Remove an object, SDXL"]
     kinds = [name.split(" ")[0] for name in ordered]

@@ -37,7 +37,7 @@ def mirror(rng: Generator, back: float) -> Parts:
     width, height, low = rng.uniform(1.0, 1.9), rng.uniform(1.1, 1.6), rng.uniform(0.06, 0.22)
     x = rng.uniform(-0.7, 0.7)
     frame = timber(rng) if rng.random() < 0.5 else Material(BRASS, gloss=0.2, metal=True)
-    return _framed(width, height, (x, back - 0.02, low), Material((0.90, 0.91, 0.91), metal=True), frame, 0.05)
+    return _framed(width, height, (x, back - 0.04, low), Material((0.90, 0.91, 0.91), metal=True), frame, 0.05)
 
 
 def small_mirror(rng: Generator) -> Parts:
@@ -74,13 +74,13 @@ def _framed(
 
 def door(rng: Generator, back: float) -> Parts:
     x, paint = rng.uniform(-1.4, 1.4), Material(pick(rng, (*GLAZES[1:5], PAINTS[4])), gloss=0.3)
-    leaf = rounded_box(0.95, 0.06, 2.05, 0.006).moved((x, back - 0.05, 0.0))
+    leaf = rounded_box(0.95, 0.06, 2.05, 0.006).moved((x, back - 0.07, 0.0))
     panels = [
-        rounded_box(0.34, 0.02, tall, 0.006).moved((x + side * 0.21, back - 0.085, low))
+        rounded_box(0.34, 0.02, tall, 0.006).moved((x + side * 0.21, back - 0.105, low))
         for side in (-1, 1)
         for low, tall in ((0.2, 0.7), (1.05, 0.8))
     ]
-    knob = lathe([(0.012, 0), (0.03, 0.02), (0.024, 0.05), (0, 0.056)]).moved((x + 0.4, back - 0.08, 1.0), tilt=pi / 2)
+    knob = lathe([(0.012, 0), (0.03, 0.02), (0.024, 0.05), (0, 0.056)]).moved((x + 0.4, back - 0.1, 1.0), tilt=pi / 2)
     return [(joined([leaf, *panels]), paint), (knob, Material(BRASS, gloss=0.2, metal=True))]
 
 

@@ -82,8 +82,8 @@ METRICS: dict[str, MetricFacts] = {
             "higher",
             "picture",
             "Pixels that are left as they were where the object changes nothing.",
-            "Without a mask of the effects it also punishes a shadow that was rightly taken away; a method that does "
-            "nothing at all scores the most, 100 dB.",
+            "A method that does nothing at all scores the most, 100 dB; without a mask of the effects a shadow that was rightly "
+            "taken away counts as damage, and so does what was filled because the mask was grown.",
             "fidelity:OutsidePsnr",
         ),
         MetricFacts(

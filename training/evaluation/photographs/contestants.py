@@ -18,15 +18,17 @@ from ...settings import RemoveConfig
 RING = "ring median"
 PAINT = (RING, "grey", "Telea", "shift map", "draft")
 """The fills that are in every table. Only the draft has a seed."""
-LAYERED = "layered"
-"""The method of a layered eraser: its background, in which nobody is."""
-NAMES = (DRAFT, *METHODS, ONE_STEP, LAYERED)
+ERASERS = (ONE_STEP, LAYERS)
+"""Methods that are nothing without adapters of their own, which are put beside the base for their calls alone."""
+NAMES = (DRAFT, *METHODS, *ERASERS)
 OPTIONS = (
     *("strength", "prompt", "negative", "steps", "start", "denoise", "show_draft", "schedule", "cutoff", "suppression"),
     *("suppression_steps", "whole", "context", "feather", "grow"),
 )
 """Options of `unclutter remove` that a method may be given."""
 OWN = ("base", "adapters", "mask", "name")
+NONE = "none"
+"""In place of a name of adapters: the method without any."""
 MaskGiven = Literal["object", "effect"]
 NOWHERE = Path("-")
 
@@ -93,33 +95,16 @@ class Made(Contestant):
 class Sampled(Contestant):
     """A method of `unclutter remove` on a checkpoint, with all of its options."""
 
-    options: RemoveConfig = RemoveConfig(NOWHERE, NOWHERE, out=NOWHERE)  # noqa: RUF009 (it is frozen)
+    options: RemoveConfig = RemoveConfig(NOWHERE, out=NOWHERE)  # noqa: RUF009 (it is frozen)
 
     @property
     def network(self) -> tuple[str, str]:
-        # A one-step eraser is put beside the base for its calls, and changes nothing in it.
-        shares = self.options.chosen_method() == ONE_STEP
+        shares = self.options.chosen_method() in ERASERS
         return str(self.options.base), "" if shares else str(self.options.adapters or "")
 
     def settings(self) -> dict[str, Any]:
         deciding = {key: value for key, value in self.options.deciding().items() if key != "seed"}
         return {**deciding, **super().settings()}
-
-
-@dataclass(frozen=True)
-class Layers(Contestant):
-    """The background of a layered eraser."""
-
-    base: Path = NOWHERE
-    adapters: Path = NOWHERE
-    steps: int = 25
-
-    @property
-    def network(self) -> tuple[str, str]:
-        return str(self.base), ""
-
-    def settings(self) -> dict[str, Any]:
-        return {"base": str(self.base), "adapters": str(self.adapters), "steps": self.steps, **super().settings()}
 
 
 def contestants(
@@ -155,14 +140,8 @@ def contestants(
 
 def default_methods(bases: dict[str, Path], recipes: dict[str, str]) -> list[str]:
     """All that the bases and adapters can do."""
-    trained = [method_of(recipe) for recipe in recipes.values()]
+    trained = [TRAINED_FOR.get(recipe, "plain") for recipe in recipes.values()]
     return list(dict.fromkeys([*METHODS, *trained])) if bases else []
-
-
-def method_of(recipe: str) -> str:
-    """The method that a recipe's adapters are for."""
-    suited = TRAINED_FOR.get(recipe, "plain")
-    return LAYERED if suited == LAYERS else suited
 
 
 def of_method(
@@ -179,15 +158,17 @@ def of_method(
         return [Painted(label, options.get("mask", "object"), options.get("grow", defaults.grow), fill=DRAFT)]
     if not bases:
         raise ValueError(f"{method} needs a model: give a checkpoint as --base, or `--base mini` to try it.")
-    for kind, known in (("base", bases), ("adapters", adapters)):
+    for kind, known in (("base", bases), ("adapters", {**adapters, NONE: None})):
         if kind in options and options[kind] not in known:
             raise ValueError(f"{spec}: no {kind} is called {options[kind]}: expected one of {', '.join(known)}.")
     chosen_bases = [options["base"]] if "base" in options else list(bases)
-    fitting = [name for name, recipe in recipes.items() if method_of(recipe) == method]
-    if method in (ONE_STEP, LAYERED) and not fitting:
+    fitting = [name for name, recipe in recipes.items() if TRAINED_FOR.get(recipe, "plain") == method]
+    if method in ERASERS and not fitting:
         raise ValueError(f"{method} needs an eraser that was trained for it: give one as --adapters.")
-    without: list[str | None] = [] if method in (ONE_STEP, LAYERED) else [None]
-    chosen_adapters = [options["adapters"]] if "adapters" in options else [*without, *fitting]
+    without: list[str | None] = [] if method in ERASERS else [None]
+    chosen_adapters = [*without, *fitting]
+    if "adapters" in options:
+        chosen_adapters = without if options["adapters"] == NONE else [options["adapters"]]
     rows = []
     for base in chosen_bases:
         for name in chosen_adapters:
@@ -203,17 +184,12 @@ def of_network(
     label: str, method: str, options: dict[str, Any], defaults: Defaults, base: Path, adapters: Path | None
 ) -> Contestant:
     mask, grow = options.get("mask", "object"), options.get("grow", defaults.grow)
-    if method == LAYERED:
-        if wrong := options.keys() - {"steps", "grow", *OWN}:
-            raise ValueError(f"layered takes no {min(wrong)}: expected steps, grow, mask, base, adapters and name.")
-        assert adapters is not None
-        return Layers(label, mask, grow, base=base, adapters=adapters, steps=options.get("steps", 25))
     asked: dict[str, Any] = {"whole": defaults.whole and "context" not in options}
     if method in METHODS:
         asked |= {"steps": defaults.steps, "start": defaults.start}
         asked |= {"prompt": defaults.prompt, "negative": defaults.negative}
     asked |= {key: value for key, value in options.items() if key in OPTIONS}
-    remove = RemoveConfig(NOWHERE, NOWHERE, out=NOWHERE, base=base, adapters=adapters, method=method)
+    remove = RemoveConfig(NOWHERE, out=NOWHERE, base=base, adapters=adapters, method=method)
     remove = replace(remove, **{**asked, "grow": grow})
     try:
         remove.check_settings()

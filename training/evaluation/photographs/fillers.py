@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -13,8 +12,8 @@ import torch
 from torch import Tensor
 
 from ....adapters import layered
-from ....adapters.methods import method_facts
-from ....kernels import seams
+from ....adapters.methods import LAYERED_GUIDANCE, method_facts
+from ....adapters.one_step import OneStep
 from ....kernels.exemplar import exemplar_fill
 from ...base_models.base import Base
 from ...base_models.mini import is_mini
@@ -24,11 +23,11 @@ from ...images.flat_fills import grey_fill, ring_fill
 from ...images.opencv_fills import shift_map, telea
 from ...paths import MINI, RANDOM_SDXL
 from ...sampling.adapters import load_eraser
-from ...sampling.layered import erase_layers
+from ...sampling.crowd import take_apart
 from ...sampling.methods import METHODS, Method, as_mini_bears
 from ...sampling.removers import Sampling, erase_region, largest, opened
 from ...settings import ONE_STEP, OWN_OPTIONS, RemoveConfig
-from .contestants import Contestant, Layers, Made, Painted, Sampled
+from .contestants import ERASERS, Contestant, Made, Painted, Sampled
 from .pictures import Picture, fitted
 
 Filler = Callable[[Sequence[Picture], Sequence[Tensor], int], list[Tensor]]
@@ -61,14 +60,16 @@ class Fillers:
             return partial(paint, row.fill)
         if isinstance(row, Made):
             return partial(from_folder, row.folder)
-        if isinstance(row, Layers):
-            eraser = layered.load(row.adapters if row.adapters.is_file() else row.adapters / "layered.safetensors")
-            return partial(by_layers, self.load(row.network), eraser, row.steps)
         assert isinstance(row, Sampled)
-        network = self.load(row.network)
-        if row.options.chosen_method() == ONE_STEP:
-            assert row.options.adapters is not None
-            return partial(in_one_step, network, load_eraser(row.options.adapters), row.options)
+        network, adapters, method = self.load(row.network), row.options.adapters, row.options.chosen_method()
+        if method in ERASERS:
+            assert adapters is not None
+            if not network.inpaints:
+                raise ValueError(f"{method} needs an inpainting model: give that version of the checkpoint.")
+            if method == ONE_STEP:
+                return partial(in_one_step, network, load_eraser(adapters), row.options)
+            eraser = layered.load(adapters if adapters.is_file() else adapters / "layered.safetensors")
+            return partial(by_layers, network, eraser, row.options)
         return partial(sampled, network, self.learned, row.options)
 
     def load(self, key: tuple[str, str]) -> Base:
@@ -122,7 +123,7 @@ def sampled(
 ) -> list[Tensor]:
     """A method that samples, as `unclutter remove` runs it; pictures with other words are sampled apart."""
     start, denoise = options.start_and_denoise()
-    around = around_of(options, 0.5)
+    around = options.surroundings()
     assert options.base is not None
     results = [picture.before for picture in pictures]
     words = [tuple(in_words(text, picture) for text in (options.prompt, options.negative)) for picture in pictures]
@@ -169,29 +170,22 @@ def method_of(options: RemoveConfig) -> Method:
     return replace(method.with_strength(options.strength), **given)
 
 
-def around_of(options: RemoveConfig, usual: float) -> float:
-    """The surroundings that a network sees, as a share of the object's size."""
-    return math.inf if options.whole else usual if options.context is None else options.context
-
-
 def in_one_step(
     network: Base,
-    eraser: object,
+    eraser: OneStep,
     options: RemoveConfig,
     pictures: Sequence[Picture],
     holes: Sequence[Tensor],
     seed: int,
 ) -> list[Tensor]:
     """A one-step eraser, one picture after the other."""
-    if not network.inpaints:
-        raise ValueError("one-step needs an inpainting model: give that version of the checkpoint.")
     return [
         erase_region(
             network,
             picture.before,
             hole,
-            eraser,  # pyright: ignore[reportArgumentType]
-            context=around_of(options, 1.0),
+            eraser,
+            context=options.surroundings(),
             feather=options.feather,
             strength=1.0 if options.strength is None else options.strength,
             seed=seed,
@@ -201,14 +195,30 @@ def in_one_step(
 
 
 def by_layers(
-    network: Base, eraser: layered.Layered, steps: int, pictures: Sequence[Picture], holes: Sequence[Tensor], seed: int
+    network: Base,
+    eraser: layered.Layered,
+    options: RemoveConfig,
+    pictures: Sequence[Picture],
+    holes: Sequence[Tensor],
+    seed: int,
 ) -> list[Tensor]:
-    """The background of a layered eraser, pasted back; with all instances gone, it is the one layer that is needed."""
-    results = []
-    for picture, hole in zip(pictures, holes, strict=True):
-        crop = seams.plan_crop(hole, multiple=network.multiple, minimum=network.native_size, maximum=None)
-        part = seams.extract(picture.before, crop, "image")[0]
-        mask = seams.extract(hole[:, None], crop, "mask")[0]
-        _, background = erase_layers(network, eraser, part, mask, wanted=(), steps=steps, seed=seed)
-        results.append(seams.paste_back(picture.before, background[None].cpu(), crop, hole))
-    return results
+    """The background of a layered eraser: with all that is marked gone, it is the one layer that is needed."""
+    guidance = LAYERED_GUIDANCE if options.strength is None else options.strength
+    return [
+        take_apart(
+            network,
+            eraser,
+            picture.before[0],
+            hole,
+            [0],
+            grow=0,
+            context=options.surroundings(),
+            feather=options.feather,
+            prompt=in_words(options.prompt, picture),
+            negative=in_words(options.negative, picture),
+            guidance=guidance,
+            steps=options.steps_taken(),
+            seed=seed,
+        ).composed()[0][None]
+        for picture, hole in zip(pictures, holes, strict=True)
+    ]

@@ -26,6 +26,7 @@ from .overall import measure_seeds, measure_sets
 from .pictures import Picture, digest, digests, facts, read_picture
 from .report import write_report
 from .settings import PhotosConfig
+from .source import write_source
 from .stored import in_metrics, place_of
 from .summary import summarise
 
@@ -43,6 +44,7 @@ def evaluate_photos(config: PhotosConfig, appendix: str = "") -> None:
     metrics, gaps = open_metrics(config.metrics, config.given_weights(), device, judge)
     cases = read_cases(config.source(), config.layout)[: config.limit]
     run = Run(config, config.contestants(), cases, metrics, Ledger.open(config.out / RESULTS), device, gaps)
+    write_source(config.out, config.source(), config.layout, config.size, config.square)
     check_settings(run.ledger, {row.name: run.settings(row) for row in run.rows})
     names = ", ".join(row.name for row in run.rows)
     console.print(f"{len(cases)} pictures of {config.source()}, {len(run.rows)} methods: {names}.", soft_wrap=True)

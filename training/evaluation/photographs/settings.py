@@ -48,7 +48,7 @@ class PhotosConfig:
             stands for the mini model. Without one, only methods that need none run.
         adapters: Output folders of `unclutter train`, or files of one-step erasers, as PATH or NAME=PATH.
         methods: Methods, as NAME or NAME:OPTION=VALUE,OPTION=VALUE with the options of `unclutter remove`, such as
-            "attentive-eraser:strength=7,suppression=0.5"; further options: base and adapters (names given there), mask
+            "attentive-eraser:strength=7,suppression=0.5"; further options: base and adapters (names given there, or none), mask
             (object, or effect for the object with its shadow), and name (of the row). By default all that the bases
             and adapters can do.
         results: Outputs of other programs on the same pictures, as NAME=FOLDER: PICTURE.png for each, or SEED/PICTURE.png.

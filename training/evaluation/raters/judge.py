@@ -83,11 +83,16 @@ def keep(path: Path, answer: dict[str, str]) -> None:
 
 
 class SuccessRate(Metric):
-    """The share of a judge's answers that call the removal a success. None where no answer could be read."""
+    """The share of a judge's answers that call the removal a success. None where no answer could be read.
+
+    Attributes:
+        is_rate: a picture's value is 0 or 1, as each is judged once.
+    """
 
     def __init__(self, facts: MetricFacts, judge: Judge) -> None:
         super().__init__(facts)
         self.judge = judge
+        self.is_rate = judge.repeats == 1
 
     def measure(self, results: Sequence[Result]) -> list[float | None]:
         return [self.value(self.judge.ratings(result)) for result in results]
@@ -98,6 +103,10 @@ class SuccessRate(Metric):
 
 class Quality(SuccessRate):
     """The mean of MILD's four scores, 1 to 10, over a judge's answers. None by a protocol without scores."""
+
+    def __init__(self, facts: MetricFacts, judge: Judge) -> None:
+        super().__init__(facts, judge)
+        self.is_rate = False
 
     def value(self, ratings: Sequence[dict[str, int | bool] | None]) -> float | None:
         names = self.judge.protocol.scores

@@ -13,13 +13,15 @@ from torchvision.transforms.functional import to_pil_image
 
 from ...images.files import read_image
 from ..photographs.pictures import read_picture
+from ..photographs.source import read_source
 from .ballots import Item, Ratings, items_of, order_for, rater_of
 from .export import export
 from .protocols import PROTOCOLS
 from .settings import RateConfig
 from .shown import marked
-from .source import read_source
 
+LEAST = 512
+"""Pixels of the longer side of what is shown: a browser shows small pictures small."""
 MIDDLE = 5
 """Where the slider of a score stands first."""
 TITLES = {"before": "Original", "marked": "To be removed, in red", "after": "Result"}
@@ -91,7 +93,13 @@ class Booth:
             "marked": marked(picture.before[0], picture.mask[0]),
             "after": read_image(self.config.run / item.file)[0],
         }
-        return [to_pil_image(shown[kind]) for kind in self.protocol.shows]
+        return [enlarged(to_pil_image(shown[kind])) for kind in self.protocol.shows]
+
+
+def enlarged(picture: Image.Image) -> Image.Image:
+    """A picture whose longer side has at least 512 pixels, each of its own a whole number of times."""
+    factor = -(-LEAST // max(picture.size))
+    return picture.resize((factor * picture.width, factor * picture.height), Image.Resampling.NEAREST)
 
 
 def build(booth: Booth) -> Any:
@@ -129,7 +137,7 @@ def build(booth: Booth) -> Any:
     def vote(success: bool) -> Callable[[Place, float], dict[Any, Any]]:
         return lambda place, value: show(booth.vote(place, success, value))
 
-    with gr.Blocks(title="Rate removals", analytics_enabled=False) as page:
+    with gr.Blocks(title="Rate removals", analytics_enabled=False, fill_width=True) as page:
         state = gr.State(None)
         gr.Markdown("# Was the object removed?")
         with gr.Accordion("Instructions", open=True):

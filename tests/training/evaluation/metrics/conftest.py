@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from unclutter.tests.training.evaluation.metrics import tiny
+from unclutter.training.evaluation.metrics.facts import METRICS
 from unclutter.training.evaluation.metrics.opening import open_metrics
 from unclutter.training.evaluation.metrics.result import Result
 
@@ -20,16 +21,12 @@ def weights(tmp_path_factory):
     return made
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def opened(weights):
-    """Opens one metric with the tiny networks."""
-
-    def metric(name):
-        (found,), gaps = open_metrics([name], weights)
-        assert not gaps
-        return found
-
-    return metric
+    """Metrics by name, with the tiny networks, each of which is loaded once."""
+    found, gaps = open_metrics([name for name, facts in METRICS.items() if not facts.judged], weights)
+    assert not gaps
+    return {metric.name: metric for metric in found}.__getitem__
 
 
 @pytest.fixture

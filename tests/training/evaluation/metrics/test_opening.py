@@ -12,8 +12,9 @@ from unclutter.training.evaluation.metrics.opening import open_metrics
 
 
 def test_every_metric_opens_with_its_weights_and_networks_are_loaded_once(weights):
-    opened, gaps = open_metrics(list(METRICS), weights)
-    assert not gaps and [metric.name for metric in opened] == list(METRICS)
+    names = [name for name, facts in METRICS.items() if not facts.judged]
+    opened, gaps = open_metrics(names, weights)
+    assert not gaps and [metric.name for metric in opened] == names
     by_name = {metric.name: metric for metric in opened}
     assert by_name["fid"].network is by_name["kid"].network
     assert by_name["clip-score"].network is by_name["consensus"].network is not by_name["cmmd"].network

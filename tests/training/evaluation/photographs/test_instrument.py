@@ -57,7 +57,7 @@ def test_one_command_makes_a_table_a_gallery_and_a_line_for_each_result(scenes, 
     assert {(line["method"], line["seed"]) for line in results} == expected
     assert len(results) == 2 * len(expected)
     for line in results:
-        assert line["error"] is None and line["seconds"] > 0 and line["memory_mb"] > 0
+        assert line["error"] is None and line["seconds"] >= 0 and line["memory_mb"] > 0
         assert line["inputs"].keys() == {"picture", "mask", "truth", "effects"}
         assert line["metrics"].keys() == {"psnr", "ssim", "hole", "effect", "outside"}
         assert (out / line["output"]["file"]).is_file()
@@ -69,8 +69,8 @@ def test_one_command_makes_a_table_a_gallery_and_a_line_for_each_result(scenes, 
     before = (out / "results.jsonl").read_bytes()
     assert main(shlex.split(command)[1:]) == 0  # the command in the report is one that runs, and finds all done
     assert (out / "results.jsonl").read_bytes() == before
-    page = (out / "gallery.html").read_text()
-    assert "http" not in re.sub(r"data:image/webp;base64,[\w+/=]+", "", page) and "DATA" not in page
+    page = re.sub(r"data:image/webp;base64,[\w+/=]+", "", (out / "gallery.html").read_text())
+    assert "http" not in page and "DATA" not in page and '"name": "a01"' in page
 
 
 def test_a_number_in_the_table_is_the_mean_of_what_lies_on_the_disk(scenes, tmp_path):

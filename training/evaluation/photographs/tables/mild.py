@@ -29,7 +29,7 @@ def rows(values: Mapping[str, tuple[float | None, ...]]) -> tuple[Row, ...]:
         "SDXL Inpaint": ("plain", "sdxl-inpainting", None),
         "PowerPaint": (powerpaint(7.5), "powerpaint", None),
         "RORem": ("plain:start=picture,denoise=0.99", "rorem", None),
-        "MILD": ("layered", "sdxl-inpainting", "mild"),
+        "MILD": ("layers", "sdxl-inpainting", "mild"),
     }
     found = []
     for name, numbers in values.items():
@@ -77,10 +77,10 @@ TABLES = (
         {name: metric for name, metric in COLUMNS.items() if name != "SSIM"},
         (
             Row("SDXL Inpaint", "plain", "sdxl-inpainting", None, ON_MILD["SDXL Inpaint"][:5]),
-            Row("+ MILD backbone", "layered", "sdxl-inpainting", "backbone", (29.02, 0.142, 0.9110, 0.9025, 23.45)),
-            Row("+ HMG", "layered", "sdxl-inpainting", "morphology", (26.10, 0.120, 0.9440, 0.9312, 24.67)),
-            Row("+ SMA", "layered", "sdxl-inpainting", "sma", (25.10, 0.105, 0.9380, 0.9227, 25.21)),
-            Row("MILD (full)", "layered", "sdxl-inpainting", "mild", ON_MILD["MILD"][:5]),
+            Row("+ MILD backbone", "layers", "sdxl-inpainting", "backbone", (29.02, 0.142, 0.9110, 0.9025, 23.45)),
+            Row("+ HMG", "layers", "sdxl-inpainting", "morphology", (26.10, 0.120, 0.9440, 0.9312, 24.67)),
+            Row("+ SMA", "layers", "sdxl-inpainting", "sma", (25.10, 0.105, 0.9380, 0.9227, 25.21)),
+            Row("MILD (full)", "layers", "sdxl-inpainting", "mild", ON_MILD["MILD"][:5]),
         ),
         (SDXL_INPAINTING,),
         (
@@ -158,6 +158,6 @@ TABLES = (
         BASES,
         (MILD,),
         SETTINGS,
-        (UNRELEASED, WITHOUT_HINTS, "People: `unclutter evaluate rate RUN --protocol mild` on what this wrote."),
+        (UNRELEASED, WITHOUT_HINTS, "People: `unclutter rate RUN --protocol mild` on what this wrote."),
     ),
 )

@@ -43,7 +43,7 @@ class Row:
     def spec(self) -> str:
         """The row as --methods has it."""
         assert self.method is not None
-        options = [f"base={self.base}", *([f"adapters={self.adapters}"] if self.adapters else []), f"name={self.paper}"]
+        options = [f"base={self.base}", f"adapters={self.adapters or 'none'}", f"name={self.paper}"]
         return f"{self.method}{',' if ':' in self.method else ':'}{','.join(options)}"
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...data.public.cases import PhotoCase, read_cases
-from ..photographs.ledger import RUN
+from .ledger import RUN
 
 
 @dataclass(frozen=True)
@@ -17,6 +17,12 @@ class Source:
     cases: dict[str, PhotoCase]
     size: int | None
     square: bool
+
+
+def write_source(run: Path, data: Path, layout: str | None, size: int | None, square: bool) -> None:
+    """Say in a run's folder what it is made of, for `unclutter rate`."""
+    told = {"data": str(data.resolve()), "layout": layout, "size": size, "square": square}
+    (run / RUN).write_text(json.dumps(told), encoding="utf-8")
 
 
 def read_source(run: Path) -> Source:
