@@ -77,8 +77,15 @@ def method_facts(name: str, recipe: str | None) -> MethodFacts | None:
     return LRNR if (name, recipe) == ("masg", LRNR.recipe) else METHODS.get(name)
 
 
-ONE_STEP_RECIPE, LAYERED_RECIPE = "osor", "mild"
-"""Recipes whose adapters are no LoRA for a method that samples: a one-step eraser, and a layered one."""
+DRAFT, ONE_STEP, LAYERS = "draft", "one-step", "layers"
+"""The methods that do not sample one hole: copies of the photo's own surroundings, one call of the network, and people as
+layers."""
+TRAINED_FOR = {
+    "osor": ONE_STEP,
+    "mild": LAYERS,
+    **{facts.recipe: name for name, facts in METHODS.items() if facts.recipe},
+}
+"""The method for the adapters of each recipe; nobody else compares a recipe's name."""
 
 SUPPRESS = SUPPRESSION, SUPPRESSION_STEPS = 0.3, 0.2
 """Attentive Eraser's λ of similarity suppression, and the share of the steps, from the first, in which it acts."""

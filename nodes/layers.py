@@ -15,6 +15,7 @@ from ..kernels import layers as kernel
 from ..kernels.layers import Layers
 from . import host
 from .compose import LAYERS
+from .masks import check_picture
 from .morphology import MORPHOLOGY, Morphology, encode_morphology
 from .overlay import numbered
 from .schema import Schema, advanced, check_limits, seed_widget
@@ -329,11 +330,9 @@ def assemble(
 
 def one_picture(image: torch.Tensor) -> torch.Tensor:
     """The picture [3,H,W] of a batch of one."""
-    if len(image) != 1 or image.shape[-1] != 3:
-        raise ValueError(
-            f"{len(image)} pictures of {image.shape[-1]} channels came, expected one of 3 (RGB): the batch of masks says "
-            "who is in it."
-        )
+    check_picture(image)
+    if len(image) != 1:
+        raise ValueError(f"{len(image)} pictures came, expected one: the batch of masks says who is in it.")
     return image[0].movedim(-1, 0)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..adapters.header import kind_of
-from ..adapters.methods import LAYERED_RECIPE, ONE_STEP_RECIPE
+from ..adapters.methods import LAYERS, ONE_STEP, TRAINED_FOR
 
 MINI, RANDOM_SDXL = Path("mini"), Path("random-sdxl")
 """Names in place of a checkpoint's path: the mini model in the pack, and a network of SDXL's real size with random weights."""
@@ -81,7 +81,8 @@ def recipe_of(adapters: Path) -> str:
         FileNotFoundError, ValueError: there is no training in it, or a damaged one.
     """
     if adapters.is_file():
-        return LAYERED_RECIPE if kind_of(adapters) == "layered" else ONE_STEP_RECIPE
+        held = LAYERS if kind_of(adapters) == "layered" else ONE_STEP
+        return next(recipe for recipe, method in TRAINED_FOR.items() if method == held)
     return read_settings(adapters)["recipe"]
 
 

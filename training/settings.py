@@ -9,26 +9,27 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from ..adapters.methods import LAYERED_RECIPE, LAYERED_STEPS, METHODS, ONE_STEP_RECIPE, MethodFacts, Start, method_facts
+from ..adapters.methods import (
+    DRAFT,
+    LAYERED_STEPS,
+    LAYERS,
+    METHODS,
+    ONE_STEP,
+    TRAINED_FOR,
+    MethodFacts,
+    Start,
+    method_facts,
+)
 from ..adapters.names import Style
 from ..kernels.vocabulary import Schedule
 from .paths import MINI, check_checkpoint, check_file, check_picture, check_writable, recipe_of
 
-DRAFT, ONE_STEP, LAYERS = "draft", "one-step", "layers"
-"""The methods that do not sample one hole: copies of the photo's own surroundings, one call of the network, and people as
-layers."""
 if TYPE_CHECKING:
     MethodName = str
 else:
     MethodName = Literal[(DRAFT, *METHODS, ONE_STEP, LAYERS)]
 WITHOUT_ADAPTERS = "attentive-eraser"
 """The method for a base model without adapters."""
-TRAINED_FOR = {
-    ONE_STEP_RECIPE: ONE_STEP,
-    LAYERED_RECIPE: LAYERS,
-    **{facts.recipe: name for name, facts in METHODS.items() if facts.recipe},
-}
-"""The method for the adapters of each recipe."""
 MODEL_OPTIONS = ("base", "adapters", "strength", "prompt", "negative", "start", "denoise")
 """Options that mean nothing to a draft, which uses no model."""
 OWN_OPTIONS = {
@@ -245,17 +246,18 @@ class RemoveConfig:
         if self.method == DRAFT or not (self.method or self.base or self.adapters):
             return DRAFT
         recipe = self.recipe()
-        name = self.method or (WITHOUT_ADAPTERS if recipe is None else TRAINED_FOR[recipe])
-        if name == ONE_STEP and recipe != ONE_STEP_RECIPE:
+        suited = WITHOUT_ADAPTERS if recipe is None else TRAINED_FOR.get(recipe, "plain")
+        name = self.method or suited
+        if name == ONE_STEP and suited != ONE_STEP:
             raise ValueError(
                 "one-step needs an eraser: give the output folder of `unclutter train osor` or a file of OSOR's as --adapters."
             )
-        if name == LAYERS and recipe != LAYERED_RECIPE:
+        if name == LAYERS and suited != LAYERS:
             raise ValueError(
                 "layers need a layered eraser: give the output folder of `unclutter train mild`, or its file, as --adapters."
             )
-        if recipe in (ONE_STEP_RECIPE, LAYERED_RECIPE) and name != TRAINED_FOR[recipe]:
-            kind = "one-step" if recipe == ONE_STEP_RECIPE else "layered"
+        if suited in (ONE_STEP, LAYERS) and name != suited:
+            kind = "one-step" if suited == ONE_STEP else "layered"
             raise ValueError(
                 f"{self.adapters} holds a {kind} eraser, and {name} samples: leave --method out, or --adapters."
             )

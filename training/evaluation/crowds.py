@@ -13,7 +13,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ...adapters import layered
-from ...adapters.methods import LAYERED_RECIPE, LRNR, ONE_STEP_RECIPE
+from ...adapters.methods import LAYERS, LRNR, ONE_STEP, TRAINED_FOR
 from ...kernels.layers import recompose, visible_masks
 from ...kernels.scene_layers import Scenes
 from ...kernels.scenes import CROWD, draw_scenes
@@ -108,13 +108,14 @@ def erasers(
     for folder in adapters:
         recipe = recipe_of(folder)
         name = f"{folder.name} ({recipe})"
-        if recipe == LAYERED_RECIPE:
+        suited = TRAINED_FOR.get(recipe)
+        if suited == LAYERS:
             adapter = layered.load(folder / "layered.safetensors")
             yield f"{name}, one sampling", in_layers(adapter, guidance, steps, seed)
             if adapter.morphology:
                 bodies = drawn.pose(), drawn.parsing()
                 yield f"{name}, with pose and parsing", in_layers(adapter, guidance, steps, seed, *bodies)
-        elif recipe == ONE_STEP_RECIPE:
+        elif suited == ONE_STEP:
             yield f"{name}, one after the other", in_turn(in_one_call(load_eraser(folder), seed))
         else:
             base, text = with_adapters(load_mini(), folder)

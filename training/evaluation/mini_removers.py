@@ -49,7 +49,7 @@ def removers_with_adapters(
     for folder in adapters:
         recipe = recipe_of(folder)
         name = f"{folder.name} ({recipe})"
-        if recipe == facts.ONE_STEP_RECIPE:
+        if facts.TRAINED_FOR.get(recipe) == facts.ONE_STEP:
             yield name, in_one_call(load_eraser(folder), seed, model)
             continue
         adapted, text = with_adapters(load_mini(model), folder)

@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args, get_type_hints
 
-from ....adapters.methods import METHODS, Start
+from ....adapters.methods import DRAFT, LAYERS, METHODS, ONE_STEP, TRAINED_FOR, Start
 from ...paths import MINI, RANDOM_SDXL, check_checkpoint, check_folder, recipe_of
-from ...settings import DRAFT, LAYERS, ONE_STEP, TRAINED_FOR, RemoveConfig
+from ...settings import RemoveConfig
 
 RING = "ring median"
 PAINT = (RING, "grey", "Telea", "shift map", "draft")
@@ -140,7 +140,7 @@ def contestants(
 
 def default_methods(bases: dict[str, Path], recipes: dict[str, str]) -> list[str]:
     """All that the bases and adapters can do."""
-    trained = [TRAINED_FOR[recipe] for recipe in recipes.values()]
+    trained = [TRAINED_FOR.get(recipe, "plain") for recipe in recipes.values()]
     return list(dict.fromkeys([*METHODS, *trained])) if bases else []
 
 
@@ -162,7 +162,7 @@ def of_method(
         if kind in options and options[kind] not in known:
             raise ValueError(f"{spec}: no {kind} is called {options[kind]}: expected one of {', '.join(known)}.")
     chosen_bases = [options["base"]] if "base" in options else list(bases)
-    fitting = [name for name, recipe in recipes.items() if TRAINED_FOR[recipe] == method]
+    fitting = [name for name, recipe in recipes.items() if TRAINED_FOR.get(recipe, "plain") == method]
     if method in ERASERS and not fitting:
         raise ValueError(f"{method} needs an eraser that was trained for it: give one as --adapters.")
     without: list[str | None] = [] if method in ERASERS else [None]
