@@ -16,13 +16,14 @@ from .shift_map import Level, at, known_at
 
 BAND = 4
 """Reach in pixels of the surroundings that are carried into the hole."""
-WEIGHT = 1.0
-"""Cost a pixel of a disagreement of one, in colours of 0..1."""
+DEPTH = 8.0
+"""Pixels from the edge of the hole at which this begins to count, and over which it comes to count in full. Nearer to the edge
+the pixels beside the hole judge better: what surrounds a look-alike of the object agrees best with what surrounds the object."""
 
 
 def continuation_costs(level: Level, shifts: Tensor) -> Tensor:
     """How badly each shift continues what surrounds the hole: by how much the known pixels around it differ from theirs
-    under that shift, from the nearest of them to the mean of all in the middle of a large hole.
+    under that shift, from the nearest of them to the mean of all in the middle of a large hole. Near the edge it costs nothing.
 
     Args:
         shifts: int [K, 2].
@@ -30,6 +31,8 @@ def continuation_costs(level: Level, shifts: Tensor) -> Tensor:
     Returns:
         [K, pixels of the hole]. A shift under which no pixel around the hole has a known one costs what is the mean of all.
     """
+    from scipy.ndimage import distance_transform_edt
+
     rows, columns = around(level.hole.float(), BAND)
     hole, image = level.hole[rows, columns], level.image[:, rows, columns]
     places = level.hole.new_ones(level.hole.shape).nonzero().view(*level.hole.shape, 2)[rows, columns]
@@ -41,4 +44,5 @@ def continuation_costs(level: Level, shifts: Tensor) -> Tensor:
     share = F.avg_pool2d(judged.to(differences), 3, 1, 1)
     mean = F.avg_pool2d(differences, 3, 1, 1) / share.clamp(min=1 / 9)
     carried = pull_push(torch.where(judged, mean, mean[judged].mean()), judged)
-    return WEIGHT * carried[:, hole]
+    depth = torch.from_numpy(distance_transform_edt(F.pad(hole, (1,) * 4, value=True).cpu().numpy()))[1:-1, 1:-1]
+    return carried[:, hole] * (depth.to(carried)[hole] / DEPTH - 1).clamp(0, 1)
