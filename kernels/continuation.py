@@ -16,7 +16,7 @@ from .shift_map import Level, at, known_at
 
 BAND = 4
 """Reach in pixels of the surroundings that are carried into the hole."""
-DEPTH = 8.0
+EDGE, RISE = 4.0, 8.0
 """Pixels from the edge of the hole at which this begins to count, and over which it comes to count in full. Nearer to the edge
 the pixels beside the hole judge better: what surrounds a look-alike of the object agrees best with what surrounds the object."""
 
@@ -45,4 +45,4 @@ def continuation_costs(level: Level, shifts: Tensor) -> Tensor:
     mean = F.avg_pool2d(differences, 3, 1, 1) / share.clamp(min=1 / 9)
     carried = pull_push(torch.where(judged, mean, mean[judged].mean()), judged)
     depth = torch.from_numpy(distance_transform_edt(F.pad(hole, (1,) * 4, value=True).cpu().numpy()))[1:-1, 1:-1]
-    return carried[:, hole] * (depth.to(carried)[hole] / DEPTH - 1).clamp(0, 1)
+    return carried[:, hole] * ((depth.to(carried)[hole] - EDGE) / RISE).clamp(0, 1)
