@@ -115,7 +115,7 @@ class Header:
 
 
 def kind_of(path: Path) -> str | None:
-    """What a safetensors file says it holds ("layered", "one-step"), read without its tensors; None where it says nothing
+    """The kind that a safetensors file says it is ("layered", "one-step"), read without its tensors; None where it says nothing
     or is no such file, of which whoever reads its tensors tells."""
     try:
         with path.open("rb") as file:

@@ -14,7 +14,7 @@ Start = Literal["draft", "picture", "noise", "inversion"]
 """The content of the hole that is noised when sampling begins: a draft, the picture with the object, or nothing; or the
 picture's own noise, found by inversion (`kernels/inversion.py`)."""
 STARTS: tuple[Start, ...] = ("draft", "picture", "noise")
-"""Those of Remove Object in ComfyUI, whose samplers begin from noise of a seed."""
+"""The starts of Remove Object in ComfyUI, whose samplers begin from noise of a seed."""
 AUTHORS_DENOISE: Mapping[Start, float] = {"draft": 0.4, "picture": 1.0, "noise": 1.0, "inversion": 1.0}
 
 

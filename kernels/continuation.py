@@ -1,4 +1,4 @@
-"""What surrounds a hole, carried into it: the shifts that continue a bench or a horizon on both sides are cheap between them too.
+"""Carries the surroundings of a hole into it: the shifts that continue a bench or a horizon on both sides are cheap between them too.
 
 The costs of pixels in `shift_map` know only the few pixels beside the hole. In a large hole they leave its middle to the length
 of the shifts alone, and then a piece of hedge from above is as good as the rest of the bench.

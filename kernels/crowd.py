@@ -75,7 +75,7 @@ def chosen_layers(keep: str, masks: Tensor) -> tuple[set[int], list[int]]:
 
 
 def layers_needed(kept: set[int], masks: Tensor) -> list[int]:
-    """Those among the `kept` of whom a mask [N, H, W] of others covers a part: of all others where everyone is kept, as
+    """The people among the `kept` of whom a mask [N, H, W] of others covers a part: of all others where everyone is kept, as
     anyone may go then."""
     everyone = set(range(len(masks)))
     others = context_masks(masks) if kept == everyone else masks[sorted(everyone - kept)].sum(dim=0).expand_as(masks)
@@ -83,7 +83,7 @@ def layers_needed(kept: set[int], masks: Tensor) -> list[int]:
 
 
 def row_regions(masks: Tensor, holes: Tensor, chosen: list[int]) -> tuple[Tensor, Tensor]:
-    """What each row makes, and what it is not shown: masks and holes [N, H, W] -> twice [len(chosen) + 1, H, W] of 0 and 1.
+    """Masks of what each row makes, and of what it is not shown: masks and holes [N, H, W] -> twice [len(chosen) + 1, H, W] of 0 and 1.
 
     A person makes themselves and is not shown the others; the background, which comes last, makes what is behind all of
     them and is shown nobody.

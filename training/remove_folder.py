@@ -47,7 +47,7 @@ class Marks:
         return f"{stem}.png, {stem}_mask.png or mask/{stem}.png"
 
     def by_stem(self) -> dict[str, list[Path]]:
-        """What is there, by the stem of the photo that it belongs to."""
+        """The files that are there, by the stem of the photo that it belongs to."""
         known = by_stem(self.folder)
         if self.instances:
             for path in sorted(self.folder.iterdir()):

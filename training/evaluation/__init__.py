@@ -1,1 +1,1 @@
-"""How well objects are removed, measured where the truth is known."""
+"""Measures how well objects are removed."""

@@ -80,7 +80,7 @@ def aim(setting: Setting, thing: Thing, rng: Generator) -> Camera:
 
 
 def caption(setting: Setting, target: int, shares: Array) -> str:
-    """What is seen without the target, such as "a room with parquet on the floor, with two chairs and a mug"."""
+    """Describes what is seen without the target, such as "a room with parquet on the floor, with two chairs and a mug"."""
     names = [thing.name for number, thing in enumerate(setting.things) if number != target and shares[number] > SEEN]
     words = [
         f"{_article(name)} {name}" if count == 1 else f"{_COUNTS[min(count, 5)]} {_plural(name)}"

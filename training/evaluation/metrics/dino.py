@@ -17,7 +17,7 @@ from .pretrained import pretrained, pretrained_network, show
 from .result import Result
 
 KINDS = ("vit", "dinov2", "dinov2_with_registers", "dinov3_vit")
-"""What transformers calls the networks whose last states are a class token, perhaps registers, and the patches."""
+"""The names that transformers gives to the networks whose last states are a class token, perhaps registers, and the patches."""
 
 
 class Dino:

@@ -11,7 +11,7 @@ Kind = Literal["picture", "set", "seeds"]
 
 @dataclass(frozen=True)
 class MetricFacts:
-    """What is known of a metric before it is opened.
+    """The facts of a metric that are known before it is opened.
 
     Attributes:
         name: as on the command line.

@@ -33,7 +33,7 @@ def pretrained_network(kind: Any, path: Path, source: str) -> Any:
 
 
 def pretrained(kind: Any, path: Path, source: str, **options: Any) -> Any:
-    """What a class of transformers loads from a folder, or from the Hub.
+    """Loads what a class of transformers finds in a folder, or from the Hub.
 
     Raises:
         OSError, ValueError: the folder holds nothing for it, or it cannot be downloaded.

@@ -1,4 +1,4 @@
-"""Which method when: sentences that follow from a run's numbers alone."""
+"""Sentences on which method suits when, which follow from a run's numbers alone."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def advice(summary: Summary) -> list[str]:
 
 
 def told(summary: Summary, metric: Metric, kind: str, pictures: list[str]) -> str:
-    """Who leads on pictures of a kind, who cannot be told from the leader, and who of these is the fastest."""
+    """Names the leader on pictures of a kind, the methods that cannot be told from it, and the fastest of these."""
     best = summary.best(metric, pictures)
     mean = None if best is None else summary.mean(best, metric, pictures)
     if best is None or mean is None:
@@ -64,7 +64,7 @@ def told(summary: Summary, metric: Metric, kind: str, pictures: list[str]) -> st
 
 
 def paint(summary: Summary, metric: Metric) -> str:
-    """Who does not beat paint is not a method."""
+    """Names the methods that do not beat paint."""
     if RING not in summary.rows:
         return ""
     methods = [row for row in summary.rows if row not in PAINT]

@@ -63,7 +63,7 @@ class Contestant:
 
     @property
     def network(self) -> tuple[str, str] | None:
-        """What is loaded for it, the base and the adapters in it; rows that share it share one load."""
+        """The network that is loaded for it: the base and the adapters in it; rows that share it share one load."""
         return None
 
     def settings(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What fills the pictures of a row: paint, a method on a loaded network, or the files that another program wrote."""
+"""The fillers of a row's pictures: paint, a method on a loaded network, or the files that another program wrote."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def paint(name: str, pictures: Sequence[Picture], holes: Sequence[Tensor], seed:
 
 
 def from_folder(folder: Path, pictures: Sequence[Picture], holes: Sequence[Tensor], seed: int) -> list[Tensor]:
-    """What another program made of each picture, scaled where it is of another size."""
+    """Reads what another program made of each picture, scaled where it is of another size."""
     return [
         fitted(read_image(found), (picture.before.shape[-2], picture.before.shape[-1]), found.name)
         for picture in pictures

@@ -66,7 +66,7 @@ def evaluate_photos(config: PhotosConfig, appendix: str = "") -> None:
 
 @dataclass
 class Run:
-    """What a run holds while it goes through the pictures."""
+    """Everything that a run holds while it goes through the pictures."""
 
     config: PhotosConfig
     rows: list[Contestant]
@@ -90,7 +90,7 @@ class Run:
         return self.config.seeds if row.seeded else self.config.seeds[:1]
 
     def lines(self) -> Iterator[dict[str, Any]]:
-        """What is known of all that this command asks for."""
+        """Everything that is known of all that this command asks for."""
         for row, case in itertools.product(self.rows, self.cases):
             for seed in self.seeds(row):
                 if (line := self.ledger.lines.get((case.name, row.name, seed))) is not None:

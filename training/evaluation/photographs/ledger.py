@@ -19,7 +19,7 @@ Key = tuple[str, str, int | None]
 
 @dataclass
 class Ledger:
-    """What is known of the results of a run's folder."""
+    """The record of the results in a run's folder."""
 
     path: Path
     lines: dict[Key, dict[str, Any]] = field(default_factory=dict)

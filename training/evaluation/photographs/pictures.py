@@ -122,7 +122,7 @@ def written(picture: Tensor) -> Tensor:
 
 
 def facts(picture: Picture) -> dict[str, float]:
-    """What decides which method suits a picture: the share that is marked, and how busy the surroundings of the hole are (the
+    """Facts that decide which method suits a picture: the share that is marked, and how busy the surroundings of the hole are (the
     standard deviation of their brightness, in 0..1)."""
     side = max(2.0, 0.05 * min(picture.mask.shape[-2:]))
     ring = (grow(picture.mask, pixels=side) - picture.mask)[0] > 0

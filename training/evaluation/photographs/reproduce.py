@@ -33,7 +33,7 @@ def reproduce(config: ReproduceConfig) -> None:
 
 
 def plan(config: ReproduceConfig, table: Table) -> list[str]:
-    """What is run and what is not, and why, a line each."""
+    """Tells what is run and what is not, and why, a line each."""
     bases, adapters, results = config.given(table)
     lines = [table.title, f"Data: {table.data}"]
     if table.elsewhere:

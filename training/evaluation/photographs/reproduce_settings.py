@@ -140,7 +140,7 @@ class ReproduceConfig:
 
 
 def by_name(given: tuple[str, ...], names: list[str], option: str, table: Table) -> dict[str, str]:
-    """What was given as NAME=PATH by its name; what has no name takes the table's names in their order."""
+    """Sorts what was given as NAME=PATH by its name; what has no name takes the table's names in their order."""
     found: dict[str, str] = {}
     for each in given:
         name, equals, path = each.partition("=")

@@ -1,4 +1,4 @@
-"""What the values of many pictures say: means with their intervals, and differences that are, or are not, more than noise."""
+"""Statistics of the values of many pictures: means with their intervals, and differences that are, or are not, more than noise."""
 
 from __future__ import annotations
 

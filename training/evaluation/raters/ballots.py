@@ -1,4 +1,4 @@
-"""What there is to rate in a run, each rater's order of it, and the ratings on disk. Imports no PyTorch."""
+"""The items to rate in a run, each rater's order of it, and the ratings on disk. Imports no PyTorch."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ class Endpoint:
         """Tells this model from others in the cache."""
 
     def answer(self, question: str, pictures: Sequence[bytes]) -> str:
-        """What the model says to a question about pictures, each a PNG file.
+        """The answer of the model to a question about pictures, each a PNG file.
 
         Raises:
             ConnectionError: no answer came in several tries, or the server refused. The sentence says which.
@@ -95,7 +95,7 @@ def _text(reply: requests.Response, name: str) -> str:
 
 
 def _said(reply: requests.Response) -> str:
-    """What the server says of an error, in one line. Some repeat the start of a wrong key, so nothing that looks like one is told."""
+    """The sentence in which the server explains an error, in one line. Some repeat the start of a wrong key, so nothing that looks like one is told."""
     try:
         text = str(reply.json()["error"]["message"])
     except (ValueError, LookupError, TypeError):

@@ -43,7 +43,7 @@ class Judge:
     temperature: float = 1.0
 
     def ratings(self, result: Result) -> list[dict[str, int | bool] | None]:
-        """What the model says of a result, once for each repeat; None where no answer could be read.
+        """The verdicts of the model on a result, once for each repeat; None where no answer could be read.
 
         Raises:
             ConnectionError: the model does not answer.

@@ -41,7 +41,7 @@ class LocalModel:
 
     @torch.inference_mode()
     def answer(self, question: str, pictures: Sequence[bytes]) -> str:
-        """What the model says to a question about pictures, each a PNG file."""
+        """The answer of the model to a question about pictures, each a PNG file."""
         shown = [Image.open(io.BytesIO(each)).convert("RGB") for each in pictures]
         content = [*({"type": "image", "image": each} for each in shown), {"type": "text", "text": question}]
         inputs = self.processor.apply_chat_template(

@@ -23,7 +23,7 @@ from .shown import marked
 LEAST = 512
 """Pixels of the longer side of what is shown: a browser shows small pictures small."""
 MIDDLE = 5
-"""Where the slider of a score stands first."""
+"""The first position of the slider of a score."""
 TITLES = {"before": "Original", "marked": "To be removed, in red", "after": "Result"}
 
 
@@ -86,7 +86,7 @@ class Booth:
         return Place(place.rater, place.at + 1)
 
     def pictures(self, item: Item) -> list[Image.Image]:
-        """What a rater sees of an item, in the order of the protocol."""
+        """The pictures that a rater sees of an item, in the order of the protocol."""
         picture = read_picture(self.source.cases[item.picture], self.source.size, self.source.square)
         shown = {
             "before": picture.before[0],

@@ -13,7 +13,7 @@ LEAST, MOST = 1, 10
 
 @dataclass(frozen=True)
 class Protocol:
-    """What raters are told and asked.
+    """The instruction that raters get, and the questions they are asked.
 
     Attributes:
         instructions: for people and models alike.
