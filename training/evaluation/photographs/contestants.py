@@ -201,7 +201,9 @@ def of_network(
 def described(method: str, options: dict[str, Any]) -> str:
     """A method's name, with the options that set it apart."""
     told = [
-        f"{key.replace('_', ' ')} {value}" for key, value in options.items() if key not in ("base", "adapters", "name")
+        f"{key.replace('_', ' ')} {value:g}" if isinstance(value, float) else f"{key.replace('_', ' ')} {value}"
+        for key, value in options.items()
+        if key not in ("base", "adapters", "name")
     ]
     return ", ".join([method, *told])
 

@@ -259,7 +259,7 @@ class Run:
         known = {name: median(spent[-20:]) for name, spent in self.seconds.items()}
         rest = sum(count * known[name] for name, count in self.missing.items() if name in known and count > 0)
         later = any(count > 0 and name not in known for name, count in self.missing.items())
-        return f"about {told(rest)} left{' and what has not begun' if later else ''}"
+        return f"about {told(rest)} left{' for the methods that have begun' if later else ''}"
 
 
 def size_of(case: PhotoCase) -> tuple[int, int]:
