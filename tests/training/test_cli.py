@@ -367,7 +367,7 @@ def test_help_explains_every_command(command, capsys):
 
 
 def test_an_unknown_command_lists_the_known_ones(capsys):
-    assert main(["erase"]) == 2
+    assert main(["vanish"]) == 2
     assert "train mini" in capsys.readouterr().err
 
 

@@ -41,7 +41,7 @@ def command(folders, *more):
 
 
 def results(out):
-    return {path.name: path.read_bytes() for path in out.glob("*.png")}
+    return {path.name: path.read_bytes() for path in out.glob("[!.]*.png")}
 
 
 def log(out):

@@ -31,6 +31,7 @@ def shift_map(picture: Tensor, hole: Tensor) -> Tensor:
         raise ModuleNotFoundError("opencv-contrib-python-headless", name="opencv-contrib-python-headless")
     lab = cv2.cvtColor(pixels(picture), cv2.COLOR_RGB2Lab)
     filled = np.zeros_like(lab)
+    cv2.setRNGSeed(0)  # else the fill depends on the pictures before it
     cv2.xphoto.inpaint(lab, (hole[0] == 0).byte().numpy() * 255, filled, cv2.xphoto.INPAINT_SHIFTMAP)
     return tensor(cv2.cvtColor(filled, cv2.COLOR_Lab2RGB))
 

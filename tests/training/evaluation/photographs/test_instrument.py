@@ -91,14 +91,14 @@ def test_a_number_in_the_table_is_the_mean_of_what_lies_on_the_disk(scenes, tmp_
 
 
 def test_killed_in_the_middle_it_comes_to_the_same(many_scenes, tmp_path):
-    scenes, whole, torn = many_scenes(24), tmp_path / "whole", tmp_path / "torn"
+    scenes, whole, torn = many_scenes(9), tmp_path / "whole", tmp_path / "torn"
     assert run(scenes, whole, "--methods", "draft:grow=20") == 0
     command = [sys.executable, "-m", "unclutter.training", "evaluate", "photos", "--methods", "draft:grow=20"]
     command += ["--data", str(scenes), "-o", str(torn), "--device", "cpu"]
     kills, log = 0, torn / "results.jsonl"
     for _ in range(40):
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        goal = (log.read_bytes().count(b"\n") if log.exists() else 0) + 25
+        goal = (log.read_bytes().count(b"\n") if log.exists() else 0) + 16
         while process.poll() is None and (not log.exists() or log.read_bytes().count(b"\n") < goal):
             time.sleep(0.01)
         if process.poll() is None:
@@ -108,7 +108,7 @@ def test_killed_in_the_middle_it_comes_to_the_same(many_scenes, tmp_path):
                 file.write(b'{"picture": "a00", "method": "gr')  # as a stop in the middle of a line leaves it
         if process.wait() == 0:
             break
-    assert kills >= 3 and process.returncode == 0
+    assert kills >= 2 and process.returncode == 0
     assert table(torn) == table(whole)
     made = {(line["picture"], line["method"]): line["output"] for line in lines(torn)}
     assert len(lines(torn)) == len(made)  # nothing was made twice
