@@ -21,7 +21,8 @@ def telea(picture: Tensor, hole: Tensor) -> Tensor:
 
 
 def shift_map(picture: Tensor, hole: Tensor) -> Tensor:
-    """Fill the hole with shifted copies of the picture (OpenCV's xphoto: patch offsets, He and Sun, 2012).
+    """Fill the hole with shifted copies of the picture (OpenCV's xphoto: patch offsets, He and Sun, 2012). In another process
+    a few pixels may come out otherwise, whatever seed OpenCV is given.
 
     Raises:
         ModuleNotFoundError: OpenCV is not installed, or without its extra modules.
@@ -31,7 +32,6 @@ def shift_map(picture: Tensor, hole: Tensor) -> Tensor:
         raise ModuleNotFoundError("opencv-contrib-python-headless", name="opencv-contrib-python-headless")
     lab = cv2.cvtColor(pixels(picture), cv2.COLOR_RGB2Lab)
     filled = np.zeros_like(lab)
-    cv2.setRNGSeed(0)  # else the fill depends on the pictures before it
     cv2.xphoto.inpaint(lab, (hole[0] == 0).byte().numpy() * 255, filled, cv2.xphoto.INPAINT_SHIFTMAP)
     return tensor(cv2.cvtColor(filled, cv2.COLOR_Lab2RGB))
 
