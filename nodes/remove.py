@@ -230,7 +230,8 @@ class RemoveObject(io.ComfyNode):
         cls,
         image: torch.Tensor,
         mask: torch.Tensor,
-        method: str | dict,
+        *,
+        method: str | dict = "auto",  # a graph over HTTP may leave it out
         seed: int,
         steps: int,
         strength: float,

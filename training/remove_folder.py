@@ -145,7 +145,8 @@ def find_jobs(photos: Path, marks: Marks, avoid: Path | None, out: Path) -> list
     masks = marks.folder
     for folder, what in ((masks, marks.name), (avoid, "avoid")):
         if folder and not folder.is_dir():
-            raise ValueError(f"{what} is {folder} for the folder of photos {photos}: give a folder of pictures.")
+            wrong = f"{what} is the file {folder}" if folder.exists() else f"there is no folder {folder}"
+            raise ValueError(f"{photos} is a folder of photos, and {wrong}: give a folder of pictures for {what}.")
     read_from = [folder / below for folder in (photos, masks, *([avoid] if avoid else [])) for below in ("", "mask")]
     if out.resolve() in [folder.resolve() for folder in read_from]:
         raise ValueError(

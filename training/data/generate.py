@@ -63,7 +63,8 @@ def generate(
         output / "sheet.png", [[shown(kind, path) for kind, path in paths.items()] for paths in files[:SHOWN]]
     )
     rate = len(missing) / max(progress.format_dict["elapsed"], 1e-9)
-    print(f"{len(missing)} new of {len(files)} triplets in {output}, {rate:.1f} a second. Look at sheet.png.")
+    pace = f"{rate:.1f} a second" if rate >= 1 or not missing else f"{1 / rate:.0f} seconds each"
+    print(f"{len(missing)} new of {len(files)} triplets in {output}, {pace}. Look at sheet.png.")
 
 
 def keep_settings(output: Path, settings: dict[str, object]) -> None:

@@ -147,7 +147,7 @@ def run_methods(
 
 
 def layers(size: int, steps: int, seed: int, console: Console) -> list[tuple[str, Tensor]]:
-    """A crowd of three, and what is left of it without each and without all of them; empty where no adapter fits."""
+    """A crowd of three, and the rest of it without each subset of them; empty where no adapter fits."""
     drawn = draw_scenes(1, size, torch.Generator().manual_seed(10_000 + seed), crowd=True)
     (picture,), (masks,) = drawn.picture(), drawn.instance_masks()[:, :CROWD]
     try:
@@ -157,7 +157,7 @@ def layers(size: int, steps: int, seed: int, console: Console) -> list[tuple[str
         console.print(f"layers are left out: {error}")
         return []
     row = [("input", picture[None])]
-    for gone in ({0}, {1}, {2}, {0, 1}, {1, 2}, {0, 1, 2}):
+    for gone in ({0}, {1}, {2}, {0, 1}, {0, 2}, {1, 2}, {0, 1, 2}):
         left, _ = recompose(picture, background, masks, masks, parts, gone, None, 2)
         row.append(("without " + ", ".join(str(index + 1) for index in sorted(gone)), left[None]))
     return row

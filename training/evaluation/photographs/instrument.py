@@ -55,6 +55,8 @@ def evaluate_photos(config: PhotosConfig, appendix: str = "") -> None:
     report = write_report(config, summary, run.rows, cases, metrics, run.ledger, sets, run.gaps, device, appendix)
     main_metric = summary.main_metric()
     write_gallery(config, run.rows, cases, metrics, run.ledger, main_metric and summary.best(main_metric))
+    for what, why in run.gaps.items():
+        console.print(f"Without {what}: {why}", soft_wrap=True)
     console.print(f"Wrote {report} and {config.out / 'gallery.html'}.", soft_wrap=True)
     failed = [line for line in run.lines() if line["error"] is not None]
     if failed:
