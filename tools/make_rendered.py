@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
@@ -52,11 +53,9 @@ def pack(sample: Sample) -> Sample:
     """The sample in FOLDER, its pictures as JPEG files."""
     files = {}
     for kind in ("source", "target", "mask", "effect_mask", "instance_masks"):
-        suffix, options = (
-            (".jpg", {"quality": QUALITY, "subsampling": 0, "optimize": True})
-            if kind in ("source", "target")
-            else (".png", {"optimize": True})
-        )
+        lossy = kind in ("source", "target")
+        suffix = ".jpg" if lossy else ".png"
+        options: dict[str, Any] = {"optimize": True} | ({"quality": QUALITY, "subsampling": 0} if lossy else {})
         files[kind] = FOLDER / kind / f"{sample.name}{suffix}"
         files[kind].parent.mkdir(parents=True, exist_ok=True)
         with Image.open(getattr(sample, kind)) as picture, replacing(files[kind]) as temporary:
