@@ -38,7 +38,8 @@ def put_on(network: Any, pairs: Mapping[str, LoraPair], strength: float = 1.0, m
 
 def take_off(network: Any) -> None:
     """Take the LoRA of `put_on` off, so that the network has its own layers again."""
-    network.unfuse_lora()
+    if any(getattr(module, "merged", False) for module in network.modules()):
+        network.unfuse_lora()
     network.delete_adapters(NAME)
     network.unload_lora()
 
