@@ -73,6 +73,8 @@ def side_by_side(
     """Both pictures cut to half of a thumbnail each around what differs, with a white line between; the boxes and the words
     stand on the first, the model's name on the second."""
     canvas = Image.new("RGB", (WIDTH, HEIGHT), "white")
+    factor = len(after) // len(before)  # a toy's result is enlarged
+    before = before.repeat_interleave(factor, 0).repeat_interleave(factor, 1)
     columns = ((before - after).abs().amax(dim=(0, 2)) > 0.1).nonzero().float()
     middle = columns.mean().item() / before.shape[1] if len(columns) else 0.5
     for left, picture, text in ((0, before, words), (WIDTH // 2 + LINE // 2, after, model)):
