@@ -226,9 +226,9 @@ def test_a_base_that_cannot_be_loaded_is_a_gap_and_the_rest_goes_on(scenes, tmp_
 
 
 def test_memory_does_not_grow_with_the_pictures(many_scenes, tmp_path):
-    assert run(many_scenes(100), tmp_path / "run") == 0
+    assert run(many_scenes(60), tmp_path / "run") == 0
     held = [line["memory_mb"] for line in lines(tmp_path / "run")]
-    assert max(held[-50:]) - min(held[100:150]) <= 24
+    assert max(held[-30:]) - min(held[60:90]) <= 24
 
 
 @pytest.mark.parametrize(
