@@ -3,6 +3,8 @@
 `comfyui_path`  the folder of a ComfyUI this Python can run; without one the test is skipped (with CI set: it fails)
 `comfy`         ComfyUI importable in this process, on the CPU: `import comfy.samplers` inside the test
 `comfy_server`  a real server with this pack, one for the session
+`browser`       a Chromium, one for the session, as Playwright runs once in a process; without one the test is skipped (with
+                CI set: it fails)
 Every test that uses one of them, itself or through a fixture, carries the mark `comfyui`: `pytest -m "not comfyui"`.
 """
 
@@ -16,12 +18,17 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
 
 from unclutter.training.comfyui_server import ComfyServer
 
+if TYPE_CHECKING:
+    from unclutter.tools.comfy_page import Browser
+
+ENABLE = "run `pip install playwright` and install Chromium (Debian: apt-get install chromium; or set CHROMIUM_PATH)"
 COMFYUI = Path(os.environ.get("COMFYUI_PATH") or Path.home() / "comfy" / "ComfyUI").expanduser()
 COMFYUI_FIXTURES = {"comfyui_path", "comfy", "comfy_server"}
 
@@ -149,3 +156,18 @@ class TestServer(ComfyServer):
         finally:
             events.close()
         raise RuntimeError(f"no sampler of graph {prompt_id} reached step {step} in {timeout} s")
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    try:
+        from unclutter.tools.comfy_page import Browser
+
+        opened = Browser()
+    except (ImportError, FileNotFoundError) as error:
+        reason = f"the tests of pages need a browser ({error}): {ENABLE}"
+        if os.environ.get("CI"):
+            pytest.fail(f"in CI the tests of pages never skip, but {reason}", pytrace=False)
+        pytest.skip(reason)
+    with opened:
+        yield opened

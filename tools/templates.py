@@ -680,8 +680,8 @@ TEMPLATES = {
         note(
             "Attentive Eraser",
             STEPS,
-            "It was made for a base checkpoint, not an inpainting one.",
-            "Its authors grow the mask by 15 pixels at 1024: give *grow (pixels)* less for a smaller picture.",
+            "It was made for a base checkpoint, not an inpainting one. Its authors grow the mask by 15 pixels at 1024: give "
+            "*grow (pixels)* less for a smaller picture.",
             PAINT,
         ),
         attentive(9.0, suppression_steps=0.25),

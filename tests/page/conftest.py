@@ -8,7 +8,6 @@ Without a Chromium or Playwright the tests are skipped; with CI set they fail.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,23 +18,6 @@ from unclutter.training.comfyui_server import ComfyServer
 
 if TYPE_CHECKING:
     from unclutter.tools.comfy_page import Browser, ComfyPage
-
-ENABLE = "run `pip install playwright` and install Chromium (Debian: apt-get install chromium; or set CHROMIUM_PATH)"
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    try:
-        from unclutter.tools.comfy_page import Browser
-
-        opened = Browser()
-    except (ImportError, FileNotFoundError) as error:
-        reason = f"the tests of the page need a browser ({error}): {ENABLE}"
-        if os.environ.get("CI"):
-            pytest.fail(f"in CI the tests of the page never skip, but {reason}", pytrace=False)
-        pytest.skip(reason)
-    with opened:
-        yield opened
 
 
 @pytest.fixture(scope="session")

@@ -1,32 +1,22 @@
 """gallery.html as a person sees it: opened from the disk, dragged, and asked for another method."""
 
-import os
-import shutil
-
 import pytest
 
 from unclutter.training.cli import main
 
-CHROMIUM = os.environ.get("CHROMIUM_PATH") or shutil.which("chromium") or shutil.which("google-chrome")
-
 
 @pytest.fixture
-def page(scenes, tmp_path):
+def page(scenes, tmp_path, browser):
     """The gallery of a run, in a browser, with what went wrong in it."""
-    api = pytest.importorskip("playwright.sync_api", reason="run `pip install playwright`")
-    if CHROMIUM is None:
-        pytest.skip("install Chromium, or set CHROMIUM_PATH")
     assert main(["evaluate", "photos", "--data", str(scenes), "-o", str(tmp_path / "run"), "--device", "cpu"]) == 0
-    with api.sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=CHROMIUM)
-        page = browser.new_page(viewport={"width": 1400, "height": 1000})
-        wrong = []
-        page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
-        page.on("pageerror", lambda error: wrong.append(str(error)))
-        page.goto((tmp_path / "run" / "gallery.html").as_uri())
-        yield page
-        assert not wrong
-        browser.close()
+    page = browser.chromium.new_page(viewport={"width": 1400, "height": 1000})
+    wrong = []
+    page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.goto((tmp_path / "run" / "gallery.html").as_uri())
+    yield page
+    page.close()
+    assert not wrong
 
 
 def test_the_gallery_shows_before_and_after_under_a_slider(page):

@@ -12,26 +12,17 @@ from unclutter.training.evaluation.raters.ballots import Ratings, items_of, orde
 from unclutter.training.evaluation.raters.settings import RateConfig
 
 
-@pytest.fixture(scope="module")
-def chromium():
-    """A browser; without one, or without Gradio, the tests are skipped, and with CI set they fail."""
+@pytest.fixture
+def chromium(browser):
+    """A browser; without Gradio the tests are skipped, and with CI set they fail."""
     try:
         import gradio  # noqa: F401
-        from playwright.sync_api import sync_playwright
-
-        from unclutter.tools.comfy_page import chromium_path
-
-        if (path := chromium_path()) is None:
-            raise FileNotFoundError("no Chromium")
-    except (ImportError, FileNotFoundError) as error:
-        reason = f'the rating page needs a browser and `pip install -e ".[rate]"` ({error})'
+    except ImportError as error:
+        reason = f'the rating page needs `pip install -e ".[rate]"` ({error})'
         if os.environ.get("CI"):
             pytest.fail(reason, pytrace=False)
         pytest.skip(reason)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield browser
-        browser.close()
+    return browser.chromium
 
 
 class Served:
