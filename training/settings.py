@@ -93,8 +93,8 @@ class RemoveConfig:
         start: The content of the hole that is noised when sampling begins: nothing (noise), the photo with the object
             (picture, the authors' way), inversion (the noise that the photo itself is sampled from, so that no seed matters:
             Attentive Eraser's DIP), or a draft of the background, which is the default: on 64 drawn scenes it beats
-            the picture by 3.4 dB [2.6, 4.1] (attentive-eraser), 2.5 dB [2.2, 2.9] (sra), 8.6 dB [7.5, 9.6] (masg) and
-            1.4 dB [0.7, 2.1] (LRNR).
+            the picture by 3.3 dB [2.6, 4.1] (attentive-eraser), 2.5 dB [2.1, 2.8] (sra), 8.5 dB [7.4, 9.5] (masg) and
+            1.3 dB [0.7, 2.0] (LRNR).
         denoise: How far up the noise schedule sampling begins, above 0 to 1, as in ComfyUI's KSampler: less keeps more
             of the start. By default 0.4 for a draft (LRNR 0.8), 0.8 for the picture by attentive-eraser, else 1. Give
             more where the draft is wrong.
