@@ -16,7 +16,7 @@ class Schema(io.Schema):
 
 
 def advanced(widget: io.Input) -> io.Input:
-    """The same widget, folded away under "advanced" where ComfyUI can (since 0.10)."""
+    """Folds a widget away under "advanced", where ComfyUI can (since 0.10)."""
     widget.extra_dict["advanced"] = True
     return widget
 
@@ -28,7 +28,7 @@ def seed_widget(tooltip: str, **more: bool) -> io.Int.Input:
 
 
 def fixed(widget: io.Input) -> io.Input:
-    """The same seed, which stays what it is after a run; ComfyUI of 0.3.64 takes no such word when the widget is made."""
+    """Makes a seed stay as it is after a run. ComfyUI 0.3.64 has no argument for that when the widget is made."""
     widget.extra_dict["control_after_generate"] = "fixed"
     return widget
 

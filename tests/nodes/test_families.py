@@ -209,7 +209,7 @@ WAITS = {"_local_scalar_dense", "nonzero", "masked_select", "by_mask", "item", "
 )
 @torch.inference_mode()
 def test_a_layer_costs_gathers_and_attention_and_waits_for_nothing(comfy, name, layers, mode):
-    """What two more layers add under the removal, beyond what they add without it."""
+    """Counts the operations that two more layers add under the removal, beyond those that they add without it."""
 
     def operations(depth, removing):
         model = tiny_families.build(name, **{layers: depth})
@@ -371,7 +371,7 @@ def test_a_family_that_nobody_knows_is_named(comfy):
 
 
 def test_an_attention_that_comfyui_calls_without_options_is_its_own_again(comfy):
-    """Where another node has taken ERNIE's attention after ours, nothing is removed in silence."""
+    """An error says so if another node has replaced ERNIE's attention after ours."""
     model = tiny_families.build("ERNIE-Image")
     latent, mask = tiny_families.latent("ERNIE-Image", model), tiny_families.object_mask("ERNIE-Image")
     plain = sample("ERNIE-Image", model, latent)

@@ -61,7 +61,7 @@ def whole_text(seed: int) -> dict:
 
 
 def two_texts(seed: int) -> dict:
-    """What HunyuanDiT's second text encoder adds."""
+    """The inputs that HunyuanDiT's second text encoder adds."""
     return {
         "attention_mask": torch.ones(1, TEXT),
         "conditioning_mt5xl": noise(1, 5, 16, seed=seed),

@@ -1,4 +1,4 @@
-"""What there is to rate, each rater's order, and ratings that survive a stop; then the tables of them."""
+"""The items to rate, each rater's order of them, and ratings that survive a stop; then the tables of them."""
 
 import csv
 import json
