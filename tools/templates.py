@@ -323,7 +323,7 @@ def one_step(scale: Scale, note: str, file: str, loaders: list[Node] | None = No
 
 
 def one_step_sampler(scale: Scale, note: str, file: str) -> Template:
-    """The same in the parts of a sampling graph."""
+    """The removal of shadow and object in one step, built of the nodes of a sampling graph."""
     shown = {name: "@prompt.CONDITIONING" for name in ("positive", "negative")}
     shown |= {"vae": "@model.VAE", "image": "@crop.image", "mask": "@crop.mask", "condition_image": "full"}
     shown |= {"keep_background": False}

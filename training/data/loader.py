@@ -290,14 +290,15 @@ def fit(picture: Tensor, height: int, width: int) -> Tensor:
 
 
 def fit_mask(mask: Tensor, height: int, width: int) -> Tensor:
-    """The same for masks [1, H, W] of 0 and 1; a pixel that the object touches at all is of the object."""
+    """Scale a mask [1, H, W] of 0 and 1 until it covers height×width, and cut the middle out. A pixel that the object touches
+    at all is of the object."""
     # Growing, the nearest pixel; shrinking, the largest one, so that no thin part vanishes.
     shrinks = max(height / mask.shape[-2], width / mask.shape[-1]) < 1
     return _cover(mask, height, width, F.adaptive_max_pool2d if shrinks else _nearest)
 
 
 def fit_labels(labels: Tensor, height: int, width: int) -> Tensor:
-    """The same for numbers [1, H, W], which do not mix."""
+    """Scale object numbers [1, H, W] until they cover height×width, and cut the middle out. No two numbers are mixed."""
     return _cover(labels, height, width, _nearest)
 
 

@@ -2,54 +2,39 @@
 names that the templates ask for, and of ERNIE-Image's network. They have the layout of the real files, and core's own loaders
 read them.
 
-ComfyUI fixes the width of some networks by their family. It finds this folder in a test's custom_nodes, and then builds
-those narrow: the text encoders Qwen3-4B and Qwen2.5-VL-7B, Z-Image, Qwen-Image, ERNIE-Image, and the text encoders of SD 3.5. FLUX.2 and
-the network of SD 3.5 it builds as wide as a file is.
+ComfyUI fixes the width of some networks by their family. It finds this folder in a test's custom_nodes, and then knows
+narrow versions of those: Z-Image, Qwen-Image, ERNIE-Image, and the text encoders of SD 3.5. FLUX.2 and the network of SD 3.5
+it builds as wide as a file is. Qwen3-4B and Qwen2.5-VL-7B cannot be made small, so their files hold a CLIP-L, which core's
+loader recognises as one, and the networks read texts of its width.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import comfy.ldm.models.autoencoder
 import comfy.ldm.wan.vae
-import comfy.ops
 import comfy.sd
+import comfy.sd1_clip as sd1_clip
 import comfy.supported_models
 import comfy.supported_models_base
 import comfy.taesd.taesd
-import comfy.text_encoders.llama as llama
-import comfy.text_encoders.qwen_vl as qwen_vl
 import comfy.text_encoders.sd3_clip as sd3_clip
 import torch
 
 NODE_CLASS_MAPPINGS: dict[str, type] = {}
 WIDTH = 16
-HEADS = {"num_attention_heads": 4, "num_key_value_heads": 4}
-SMALL = {"hidden_size": WIDTH, "intermediate_size": 32, "num_hidden_layers": 28, **HEADS}  # Klein reads the 28th layer
+TEXT = 768
+"""Width of what CLIP-L says of a text."""
 CLIP = {"hidden_size": WIDTH, "intermediate_size": 32, "num_attention_heads": 2, "num_hidden_layers": 3}
-
-
-class TinyQwen3(llama.Qwen3_4B):
-    def __init__(self, config: dict, *rest: Any) -> None:
-        super().__init__({**config, **SMALL}, *rest)
-
-
-class TinyQwen25VL(llama.Qwen25_7BVLI):
-    def __init__(self, config: dict, dtype: Any, device: Any, operations: Any) -> None:
-        super().__init__({**config, **SMALL, "num_hidden_layers": 2}, dtype, device, operations)
-        self.visual = qwen_vl.Qwen2VLVisionTransformer(
-            32, WIDTH, 32, num_heads=2, num_layers=2, device=device, dtype=dtype, ops=operations
-        )
 
 
 class TinyQwenImage(comfy.supported_models.QwenImage):
     unet_extra_config = {
         "attention_head_dim": 32,
         "num_attention_heads": 2,
-        "joint_attention_dim": WIDTH,
+        "joint_attention_dim": TEXT,
         "axes_dims_rope": (8, 12, 12),
     }
 
@@ -75,7 +60,7 @@ class TinyErnie(comfy.supported_models.ErnieImage):
         "num_attention_heads": 2,
         "num_layers": 3,
         "ffn_hidden_size": 64,
-        "text_in_dim": WIDTH,
+        "text_in_dim": TEXT,
         "rope_axes_dim": (8, 12, 12),
     }
 
@@ -91,29 +76,17 @@ class TinySD3(comfy.supported_models.SD3):
         return comfy.supported_models_base.ClipTarget(sd3_clip.SD3Tokenizer, TinySD3Clip)
 
 
-def know_them(detect: Callable) -> None:
-    def detect_te_model(weights: dict) -> Any:
-        """ComfyUI tells Qwen3-4B by its width."""
-        norm = weights.get("model.layers.0.post_attention_layernorm.weight", ())
-        narrow = len(norm) == WIDTH and "model.layers.0.self_attn.q_norm.weight" in weights
-        return comfy.sd.TEModel.QWEN3_4B if narrow else detect(weights)
-
-    comfy.sd.detect_te_model = detect_te_model
-    llama.Qwen3_4B, llama.Qwen25_7BVLI = TinyQwen3, TinyQwen25VL
-    comfy.supported_models.models[:0] = [TinyQwenImage, TinyZImage, TinyErnie, TinySD3]
-
-
 if not __name__.startswith(
     "unclutter."
 ):  # in a server; the tests, which write the files, leave their own ComfyUI alone
-    know_them(comfy.sd.detect_te_model)
+    comfy.supported_models.models[:0] = [TinyQwenImage, TinyZImage, TinyErnie, TinySD3]
 
 
 def write(models: Path) -> None:
     """Writes the files of all four templates into the folders of `models`."""
     from unclutter.tests.nodes import tiny, tiny_families
 
-    klein = {**tiny_families.FLUX2, "hidden_size": 128, "num_heads": 1, "context_in_dim": 3 * WIDTH, "mlp_ratio": 3.0}
+    klein = {**tiny_families.FLUX2, "hidden_size": 128, "num_heads": 1, "context_in_dim": TEXT, "mlp_ratio": 3.0}
     klein |= {
         "axes_dim": [32, 32, 32, 32],
         "theta": 2000,
@@ -122,7 +95,7 @@ def write(models: Path) -> None:
         "depth_single_blocks": 2,
     }
     qwen = {"image_model": "qwen_image", "in_channels": 64, "num_layers": 3}
-    zimage = {"image_model": "lumina2", "dim": 256, "patch_size": 2, "in_channels": 16, "cap_feat_dim": WIDTH}
+    zimage = {"image_model": "lumina2", "dim": 256, "patch_size": 2, "in_channels": 16, "cap_feat_dim": TEXT}
     for config, folder, seed in (
         (comfy.supported_models.Flux2(klein), "flux-2-klein-4b-fp8", 1),
         (TinyQwenImage(qwen), "qwen_image_edit_2511_fp8mixed", 2),
@@ -130,13 +103,10 @@ def write(models: Path) -> None:
         (TinyErnie({"image_model": "ernie"}), "ernie-image-turbo", 9),
     ):
         save(models / "diffusion_models" / f"{folder}.safetensors", tiny.patcher(config, seed).model.diffusion_model)
-    operations = (torch.float32, "cpu", comfy.ops.disable_weight_init)
-    for encoder, name in (
-        (TinyQwen3({}, *operations), "qwen_3_4b"),
-        (TinyQwen25VL({}, *operations), "qwen_2.5_vl_7b_fp8_scaled"),
-    ):
-        tiny.fill(encoder, 4)
-        save(models / "text_encoders" / f"{name}.safetensors", encoder)
+    encoder = sd1_clip.SDClipModel(dtype=torch.float32).transformer
+    tiny.fill(encoder, 4)
+    for name in ("qwen_3_4b", "qwen_2.5_vl_7b_fp8_scaled"):
+        save(models / "text_encoders" / f"{name}.safetensors", encoder.half())
     # ComfyUI makes the encoder of this kind of VAE at its full width, and its decoder as wide as the file.
     shape = {"double_z": True, "z_channels": 32, "resolution": 256, "in_channels": 3, "out_ch": 3, "ch": 128}
     shape |= {"ch_mult": [1, 2, 4, 4], "num_res_blocks": 2, "attn_resolutions": [], "dropout": 0.0}

@@ -46,7 +46,7 @@ def quick(pairs, tmp_path):
 
 
 def command(recipe, *more):
-    """The same training as a command of its own."""
+    """The command line that runs the training of this recipe in another process."""
     values = {key: str(getattr(recipe, key)) for key in ("data", "output", "steps", "batch", "workers", "sample_every")}
     values |= {"lora_rank": str(recipe.lora_rank), "save_every": str(recipe.save_every)}
     options = [text for key, value in values.items() for text in (f"--{key.replace('_', '-')}", value)]

@@ -234,7 +234,7 @@ def test_a_resumed_training_ends_with_the_same_weights(phases, tmp_path):
 
 
 def in_comfyui(flux):
-    """The same weights as ComfyUI's model and VAE."""
+    """The model and VAE of ComfyUI with the weights of this diffusers FLUX."""
     import comfy.diffusers_convert
     import comfy.model_detection
 

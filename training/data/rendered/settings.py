@@ -25,7 +25,7 @@ class RenderedConfig:
     size: int = 512
     """Side of the pictures in pixels."""
     seed: int = 0
-    """The same seed makes the same scenes, and with the same renderer the same bytes, whatever the number of workers."""
+    """Seed of the scenes. One seed always makes equal scenes, and equal bytes with one renderer, whatever the number of workers."""
     samples: int = 128
     """Paths of light a pixel, a multiple of 16: more take longer and leave less noise."""
     workers: int | None = None
